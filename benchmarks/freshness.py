@@ -132,8 +132,13 @@ def _rows_of_the_day(day: Day) -> list[Row]:
         Row(what="an ordinary day: orders published", value=len(day.waits) / MEASURED_SECONDS, unit="/s"),
         _milliseconds("an ordinary day: median", p50, ANSWER_SECONDS + P50_ALLOWANCE_SECONDS),
         _milliseconds("an ordinary day: p99", p99, ANSWER_SECONDS + P99_ALLOWANCE_SECONDS),
-        _share("an ordinary day: of its time, the enricher runs", cpu_seconds / MEASURED_SECONDS),
-        _share("an ordinary day: and is ready, but waits for a core", waited_seconds / MEASURED_SECONDS),
+        _share(
+            "an ordinary day: share of the time in which the enricher runs", cpu_seconds / MEASURED_SECONDS
+        ),
+        _share(
+            "an ordinary day: share of the time in which it is ready, but waits for a core",
+            waited_seconds / MEASURED_SECONDS,
+        ),
         _share(
             "an ordinary day: all cores in use",
             1 - idle_seconds / MEASURED_SECONDS / (os.cpu_count() or 1),

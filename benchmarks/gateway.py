@@ -32,15 +32,16 @@ from topsync.local.processes import ProcessGroup
 from topsync.local.system import APP_KEY, APP_SECRET
 from topsync.model.call_limits import CallLimits
 from topsync.model.priority import Priority
+from topsync.platforms.platform_port import CallRecord
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
-from topsync.platforms.taobao.gateway import wire
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway import platform_json, requests
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import CallOutcome
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
-from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.sellers import seller_of
 
 IN_FLIGHT: Final = (64, 256)
@@ -80,7 +81,7 @@ class Gateway:
             "taobao.trade.fullinfo.get",
             {"fields": FULLINFO_FIELDS, "tid": self.tids[index], "include_oaid": "include_oaid"},
         )
-        return wire.form(
+        return requests.form(
             request,
             app_key=APP_KEY,
             app_secret=APP_SECRET,
@@ -189,8 +190,8 @@ class _Client(TopClient):
 async def _client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[TopClient]:
-    """A client as `runtime.open_gateway` makes it, but without the shared budget and the metrics."""
-    outcomes: Counter[CallOutcome] = Counter()
+    """A client as `topsync/wiring/taobao.py` makes it, but without the shared budget and the metrics."""
+    outcomes: Counter[str] = Counter()
     config = GatewayConfig(
         url=gateway.url,
         app_key=APP_KEY,
@@ -223,7 +224,7 @@ async def complete_client(
 
 @asynccontextmanager
 async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
-    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    forms = [requests.encoded(gateway.form(index)) for index in range(TRADES)]
     connector = aiohttp.TCPConnector(limit=in_flight)
     async with aiohttp.ClientSession(connector=connector, headers={"Content-Type": FORM_TYPE}) as session:
 
@@ -236,7 +237,7 @@ async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
 
 @asynccontextmanager
 async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
-    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    forms = [requests.encoded(gateway.form(index)) for index in range(TRADES)]
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     # A call waits for all calls before it: with 256 in flight that takes seconds.
     async with httpx.AsyncClient(limits=limits, headers={"Content-Type": FORM_TYPE}, timeout=60) as client:
@@ -266,18 +267,19 @@ async def _record(url: str) -> dict[str, str]:
     async with _client(Gateway(url, ()), in_flight=8) as client:
         end = _CLOCK.now().replace(microsecond=0)
         for page_no in range(1, TRADES // MAX_PAGE_SIZE + 1):
-            page = await trades.sold(
+            page = await trades.SOLD.page(
                 client,
                 SESSION,
                 end - timedelta(days=90),
                 end,
                 page_no=page_no,
+                use_has_next=True,
                 priority=Priority.LIVE,
             )
-            for listed in page.trades:
+            for listed in page.rows:
                 trade = await trades.fullinfo(client, SESSION, listed.tid, Priority.LIVE)
                 answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
-                bodies[str(listed.tid)] = wire.dumps(answer).decode()
+                bodies[str(listed.tid)] = platform_json.dumps(answer).decode()
     assert len(bodies) == TRADES, f"the simulator lists {len(bodies)} trades"
     return bodies
 

@@ -23,9 +23,9 @@ from benchmarks import load
 from benchmarks.load import Check, Outcome, Target
 from benchmarks.report import Report, Row
 from topsync.platforms.taobao import catalogue
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import requests
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.ids import OrderKey, tid_of
 
 ORDERS: Final = 1_000_000
@@ -216,7 +216,7 @@ def _check(is_right: Callable[[int, dict[str, Any]], bool]) -> Check:
 
 
 def _request(platform: Platform, seller: int, asked: ApiRequest, accept: str) -> bytes:
-    form = wire.form(
+    form = requests.form(
         asked,
         app_key=_APP_KEY,
         app_secret=_APP_SECRET,

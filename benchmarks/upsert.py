@@ -43,7 +43,7 @@ ROUNDS: Final = 7
 TARGET: Final = 0.7
 
 NEW, CHANGED = "new", "changed"
-BARE, GUARDED, UPSERT, WHOLE = "barely", "under the guard", "the writer's upsert", "the whole way"
+BARE, GUARDED, UPSERT, WHOLE = "bare insert", "under the guard", "the writer's upsert", "with JSON and hash"
 WAYS: Final = (BARE, GUARDED, UPSERT, WHOLE)
 STEP: Final = '{"transitions":["updated"],"status_from":"TRADE_FINISHED","changed":["seller_memo"]}'
 """The delta that the statements store when no delta was computed."""
@@ -87,7 +87,7 @@ async def run() -> Report:
                 partition = number % PARTITIONS
                 return await orders.TABLE.upsert(pool, batch, partition=partition, epoch=epochs[partition])
 
-            writes = (_barely(pool), _under_the_guard(pool, epochs), upsert, upsert)
+            writes = (_bare(pool), _under_the_guard(pool, epochs), upsert, upsert)
             for _, (way, write) in itertools.product(range(ROUNDS), zip(WAYS, writes, strict=True)):
                 await pool.execute("truncate orders")
                 for second, kind in enumerate((NEW, CHANGED)):
@@ -105,11 +105,12 @@ def _setup() -> str:
     return (
         f"{ORDERS:,} orders of the simulator in batches of {BATCH}, {PARTITIONS} batches at a time from one "
         "process, into an embedded PostgreSQL (durable) on the same cores. All but the last begin with the "
-        "same: each order's JSON and content hash, computed beforehand. *Barely* is one "
-        "`insert … on conflict do update` a batch and no guard. *Under the guard* is the statement that the "
-        "writer uses instead: under version guard and epoch, answering what it wrote. *The writer's upsert* "
-        "also reads the version before and computes what each order brings beside it, which subscribers "
-        "read. *The whole way* begins with an order as it was read: it also computes JSON and content hash. "
+        "same: each order's JSON and content hash, computed beforehand. *Bare insert* is one "
+        "`insert … on conflict do update` for each batch, without a guard. *Under the guard* is the "
+        "statement that the writer uses instead: it checks version and epoch, and returns what it wrote. "
+        "*The writer's upsert* also reads the version before and computes how each order differs from it, "
+        "which subscribers read. *With JSON and hash* begins with an order as it was read: it also computes "
+        "JSON and content hash. "
         "Changed: each order once more, published meanwhile, a second later, with another note. "
         f"{ROUNDS} rounds in turn; medians, of the ratios too."
     )
@@ -156,7 +157,7 @@ def _work_out(versions: Sequence[OrderVersion]) -> None:
         assert version.content_hash
 
 
-def _barely(pool: Pool) -> Write:
+def _bare(pool: Pool) -> Write:
     async def write(_: int, batch: Batch) -> object:
         return await pool.execute(BARE_INSERT, *_columns(batch))
 

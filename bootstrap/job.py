@@ -30,6 +30,7 @@ from topsync.coverage.pull import Puller, PullOutcome
 from topsync.coverage.pull_request import PullRequest
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.export_port import (
@@ -79,8 +80,7 @@ class BootstrapJob:
 
     account: Account
     subscriptions: Subscriptions
-    bulk_export: BulkExport | None
-    """None: the platform has none."""
+    bulk_export: BulkExport
     puller: Puller
     topics: Registry
     settings: BootstrapSettings
@@ -89,11 +89,6 @@ class BootstrapJob:
     @property
     def _seller_id(self) -> int:
         return self.account.seller.seller_id
-
-    @property
-    def _export(self) -> BulkExport:
-        assert self.bulk_export is not None, "`run` has refused to begin"
-        return self.bulk_export
 
     @property
     def _clock(self) -> ServerClock:
@@ -108,11 +103,6 @@ class BootstrapJob:
                 run again later.
             ErasedError: the seller was erased meanwhile.
         """
-        if self.bulk_export is None:
-            raise BootstrapFailedError(
-                "the platform has no bulk export, and a bulk start by its lists is not built: see "
-                "docs/how-to/add-a-platform.md"
-            )
         try:
             await self._go_through()
         except ErasedError:
@@ -174,7 +164,7 @@ class BootstrapJob:
         self.report("export", 0, None)
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
-        task = await self._export.request(
+        task = await self.bulk_export.request(
             self.account.session,
             state.first_day,
             state.day_zero - timedelta(days=1),
@@ -217,7 +207,7 @@ class BootstrapJob:
         """Fetch the file, and note that; a failed download leaves everything as it is."""
         try:
             private_files.make_folder(self._file.parent)
-            size = await self._export.download(ready, self._file)
+            size = await self.bulk_export.download(ready, self._file)
         except OSError as error:
             raise BootstrapFailedError(
                 f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
@@ -236,7 +226,7 @@ class BootstrapJob:
         try:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
-                    state = await self._export.state(export.task_id)
+                    state = await self.bulk_export.state(export.task_id)
                     if not isinstance(state, ExportUnfinished):
                         return state
                     await asyncio.sleep(self.settings.export_poll_seconds)
@@ -270,7 +260,7 @@ class BootstrapJob:
         return await self._state()
 
     async def _load_file(self, export: Export, counts: Counter[str]) -> None:
-        lines = self._export.lines(self._file)
+        lines = self.bulk_export.lines(self._file)
         while some := await asyncio.to_thread(_take, lines):
             await self._load_some(some, export, counts)
             self.report("load", counts["lines"], None)
@@ -364,8 +354,8 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
-                # The export holds no refunds: they are listed for all of its time.
-                refunds_from=platform_time.start_of(state.first_day),
+                # The export holds no parts of orders (refunds): they are listed for all of its time.
+                parts_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
@@ -398,11 +388,11 @@ class BootstrapJob:
                 }
             ),
             today=TodayPart(
-                listed=today.listed,
-                hinted=today.hinted,
+                listed=today.listed[Kind.ORDER],
+                hinted=today.hinted[Kind.ORDER],
                 calls=today.calls,
                 proven_to=today.proven_to,
-                refunds=today.refunds_listed,
+                refunds=today.listed.get(Kind.REFUND),
             ),
             certified_at=now,
         )

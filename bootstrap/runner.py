@@ -51,8 +51,8 @@ class Runner:
     sessions: Sessions
     job: MakeJob
     parallel_sellers: int
-    push_silent_for: timedelta
-    """How long push may be silent and still count as running."""
+    push_silent_for: timedelta | None
+    """How long push may be silent and still count as running. None: the platform pushes nothing."""
 
     async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
         """Start the named sellers, or all that are not live yet.
@@ -63,7 +63,8 @@ class Runner:
         accounts = _chosen(await self.sessions.usable(), names)
         failures = [] if names else await self._left_out(can_start_others=bool(accounts))
         if accounts:
-            await self._require_push(lifetime)
+            if self.push_silent_for is not None:
+                await self._require_push(lifetime, self.push_silent_for)
             lifetime.set_ready()
             failures += await self._run_all(accounts, lifetime)
         elif not failures:
@@ -136,12 +137,10 @@ class Runner:
             f"{account.seller.seller_id}`, then the bootstrap again; it goes on where it stood"
         )
 
-    async def _require_push(self, lifetime: Lifetime) -> None:
+    async def _require_push(self, lifetime: Lifetime, silent_for: timedelta) -> None:
         """Messages first: a change between export and increments would otherwise wait for the next sweep."""
         deadline = asyncio.get_running_loop().time() + PUSH_WAIT_SECONDS
-        while not lifetime.stopping and not await push_connections.up(
-            self.pool, silent_for=self.push_silent_for
-        ):
+        while not lifetime.stopping and not await push_connections.up(self.pool, silent_for=silent_for):
             if asyncio.get_running_loop().time() >= deadline:
                 raise BootstrapFailedError(
                     f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` "
@@ -167,16 +166,20 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
             f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
             "see `topsync sellers list`"
         )
-    return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
+    return [
+        usable[seller_id] for seller_id in {seller.seller_id: seller for seller in chosen.values() if seller}
+    ]
 
 
 async def _passed_over(pool: Pool) -> list[int]:
     """Sellers without a bulk start that cannot begin it now."""
     proven = await coverage.proven(pool)
     away = [
-        one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
+        seller
+        for seller in await sellers.all_of(pool)
+        if seller.state in (SellerState.PAUSED, SellerState.EXPIRED)
     ]
-    return [one.seller_id for one in away if not proven.get(one.seller_id)]
+    return [seller.seller_id for seller in away if not proven.get(seller.seller_id)]
 
 
 def _new_without_session(sessions: Sessions) -> list[str]:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Source
+from topsync.model.kind import Kind
 from topsync.model.refetch import Refetch
 from topsync.platforms.fetch_outcome import objection
 from topsync.platforms.port import DetailAnswer, Shown
@@ -83,7 +84,7 @@ def plan(
     if not (rules.from_seconds and per_task) or orders <= rules.calls_per_second * rules.from_seconds:
         return BacklogPlan(alone=frozenset(waiting))
     tasks: list[int] = []
-    for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
+    for seller, count in sorted(able.items(), key=lambda item: (-item[1], item[0])):
         full, rest = divmod(count, per_task)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
     alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
@@ -119,19 +120,19 @@ def sort_out(
     then it becomes a dead letter, where it has to.
     """
     found = Sorted()
-    for one in wanted:
-        original = _good(one, brought.get(one.tid), latest_now)
+    for refetch in wanted:
+        original = _good(refetch, brought.get(refetch.tid), latest_now)
         if original is None or len(original) > MAX_RECORD_BYTES:
-            found.alone.append(one.tid)
+            found.alone.append(refetch.tid)
         else:
-            found.good.append((one, original))
+            found.good.append((refetch, original))
     return found
 
 
 def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) -> bytes | None:
     """The version that came, where a fetch of the order would accept it."""
     if not isinstance(answer, Shown) or objection(
-        answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
+        answer, Kind.ORDER, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
     ):
         return None
     return answer.original()
@@ -139,6 +140,6 @@ def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) ->
 
 def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:
     """When each order is asked for alone, unless it is stored by then."""
-    return dict.fromkeys((one.tid for one, _ in found.good), stored_within) | dict.fromkeys(
+    return dict.fromkeys((refetch.tid for refetch, _ in found.good), stored_within) | dict.fromkeys(
         found.alone, timedelta(0)
     )

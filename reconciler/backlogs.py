@@ -215,14 +215,14 @@ class BulkDetails:
             [
                 records.snapshot(
                     self.topics.snapshots.name,
-                    tid=one.tid,
-                    seller_id=one.seller_id,
+                    tid=refetch.tid,
+                    seller_id=refetch.seller_id,
                     as_of=as_of,
                     reason=f"details {task.task_id}",
                     trade=written,
-                    found_by=Source(one.source),
+                    found_by=Source(refetch.source),
                 )
-                for one, written in found.good
+                for refetch, written in found.good
             ]
         )
         failpoints.reach("bulk.published")
@@ -246,14 +246,14 @@ class BulkDetails:
         if not chosen:
             return
         # Noted first: a writer that finds it still in the backlog would leave it there.
-        await refetches.bring(self.pool, [one.tid for one in chosen], wait=STORED_WITHIN)
+        await refetches.bring(self.pool, [refetch.tid for refetch in chosen], wait=STORED_WITHIN)
         failpoints.reach("bulk.brought")
         now = self.clock.now()
         await self.producer.publish(
             [
                 records.change(self.topics.changes.name, hint)
-                for one in chosen
-                for hint in refetching.hints(one, now=now)
+                for refetch in chosen
+                for hint in refetching.hints(refetch, now=now)
             ]
         )
         failpoints.reach("bulk.hinted")
@@ -283,7 +283,7 @@ class BulkDetails:
         """Stop using tasks for a while, and log it once."""
         if not self._is_resting():
             rest = durations.until(seconds) if math.isfinite(seconds) else "until this process ends"
-            log.warning("backlogs are drained one by one", why=why, rest=rest)
+            log.warning("backlogs are drained order by order", why=why, rest=rest)
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
 
     def _is_resting(self) -> bool:

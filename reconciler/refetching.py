@@ -22,6 +22,8 @@ from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import DeadLetter, Original
+from topsync.model import named
+from topsync.model.named import Named
 from topsync.model.refetch import NO_NEWS, Refetch
 from topsync.store import refetches
 from topsync.store.database import Pool
@@ -91,15 +93,16 @@ def hint(due: Refetch, *, now: datetime) -> Change:
 
 
 def hints(due: Refetch, *, now: datetime) -> list[Change]:
-    """The hints that ask for an order and its refunds again: each hint names one refund at most."""
+    """The hints that ask for an order and its parts again: each hint names one part at most."""
     order = hint(due, now=now)
-    return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
+    return [order, *(named.naming(order, part.kind, Named(part.id)) for part in due.parts)]
 
 
 def _subject(given_up: Refetch) -> Subject:
-    """What its dead letter is about: where refunds are wanted, the refund that the letter's hint names."""
-    refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
-    return Subject(given_up.tid, refund_id, given_up.reason)
+    """What its dead letter is about: where parts are wanted, the part that the letter's hint names."""
+    if not given_up.parts:
+        return Subject.of_order(given_up.tid, given_up.reason)
+    return Subject(given_up.tid, *given_up.parts[-1], given_up.reason)
 
 
 def _measure(waiting: Mapping[str, int]) -> None:
@@ -134,16 +137,16 @@ class Refetching:
         due += await refetches.returned(self.pool, limit=AT_ONCE)
         _measure(await refetches.waiting(self.pool))
         sorted_out: dict[Verdict, list[Refetch]] = {verdict: [] for verdict in Verdict}
-        for one in due:
-            sorted_out[judge(one, max_attempts=self.max_attempts)].append(one)
+        for refetch in due:
+            sorted_out[judge(refetch, max_attempts=self.max_attempts)].append(refetch)
         await self._ask(sorted_out[Verdict.ASK])
         await self._give_up(sorted_out[Verdict.GIVE_UP])
         done = [*sorted_out[Verdict.GIVE_UP], *sorted_out[Verdict.LET_GO]]
         if telemetry.writes_debug():
-            for one in sorted_out[Verdict.LET_GO]:
-                log.debug("let go: nothing is known to be missing", tid=one.tid, reason=one.reason)
+            for refetch in sorted_out[Verdict.LET_GO]:
+                log.debug("let go: nothing is known to be missing", tid=refetch.tid, reason=refetch.reason)
         if done:
-            await refetches.forget(self.pool, [one.tid for one in done])
+            await refetches.forget(self.pool, [refetch.tid for refetch in done])
             failpoints.reach("refetching.forgotten")
 
     async def _hint_lingering(self) -> None:
@@ -156,7 +159,7 @@ class Refetching:
             return
         now = self.clock.now()
         await self.producer.publish(
-            [records.change(self.topics.changes.name, hint(one, now=now)) for one in hinted]
+            [records.change(self.topics.changes.name, hint(refetch, now=now)) for refetch in hinted]
         )
         failpoints.reach("refetching.lingering_hinted")
         await refetches.forget_hinted(self.pool, hinted)
@@ -168,20 +171,20 @@ class Refetching:
         await self.producer.publish(
             [
                 records.change(self.topics.changes.name, asking)
-                for one in wanted
-                for asking in hints(one, now=now)
+                for refetch in wanted
+                for asking in hints(refetch, now=now)
             ]
         )
         failpoints.reach("refetching.hinted")
-        await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
+        await refetches.asked(self.pool, {refetch.tid: wait_after(refetch.attempts) for refetch in wanted})
         if telemetry.writes_debug():
-            for one in wanted:
-                again = wait_after(one.attempts).total_seconds()
+            for refetch in wanted:
+                again = wait_after(refetch.attempts).total_seconds()
                 log.debug(
                     "asked again",
-                    tid=one.tid,
-                    reason=one.reason,
-                    attempt=one.attempts + 1,
+                    tid=refetch.tid,
+                    reason=refetch.reason,
+                    attempt=refetch.attempts + 1,
                     next_in_seconds=again,
                 )
         failpoints.reach("refetching.asked_noted")
@@ -197,16 +200,16 @@ class Refetching:
         failpoints.reach("refetching.given_up")
         await box.note(self.pool, letters, kept=kept)
 
-    def _dead_letter(self, one: Refetch) -> DeadLetter:
+    def _dead_letter(self, refetch: Refetch) -> DeadLetter:
         now = self.clock.now()
-        hint_again = orjson.dumps(hints(one, now=now)[-1].model_dump(mode="json"))
+        hint_again = orjson.dumps(hints(refetch, now=now)[-1].model_dump(mode="json"))
         return box.letter(
             self.topics,
-            one.reason,
-            f"asked for again {one.attempts} times",
-            Original(one.answer or hint_again, records.key_of(one.tid)),
+            refetch.reason,
+            f"asked for again {refetch.attempts} times",
+            Original(refetch.answer or hint_again, records.key_of(refetch.tid)),
             at=now,
             origin="reconciler/refetching",
-            seller_id=one.seller_id,
-            subject=_subject(one),
+            seller_id=refetch.seller_id,
+            subject=_subject(refetch),
         )

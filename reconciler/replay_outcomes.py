@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas.notification import ReplayFinished
 from topsync.coverage import reach
 from topsync.coverage.pull import PullOutcome
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.store.replay_jobs import ReplayJob, WantedReplay
 
@@ -41,17 +42,17 @@ def plus(
     outcome: ReplayFinished, piece: Span, found: PullOutcome, *, calls_per_second: float
 ) -> ReplayFinished:
     """The outcome with another piece."""
-    orders_to_fetch = (outcome.orders_to_fetch or 0) + found.hinted
-    refunds_to_fetch = _sum(outcome.refunds_to_fetch, found.refunds_hinted)
+    orders_to_fetch = (outcome.orders_to_fetch or 0) + found.hinted[Kind.ORDER]
+    refunds_to_fetch = _sum(outcome.refunds_to_fetch, found.hinted.get(Kind.REFUND))
     list_calls = (outcome.list_calls or 0) + found.calls
     calls = list_calls + orders_to_fetch + (refunds_to_fetch or 0)
     return outcome.model_copy(
         update={
             "pulled_from": outcome.pulled_from or piece.start,
             "pulled_to": piece.end,
-            "orders_listed": (outcome.orders_listed or 0) + found.listed,
+            "orders_listed": (outcome.orders_listed or 0) + found.listed[Kind.ORDER],
             "orders_to_fetch": orders_to_fetch,
-            "refunds_listed": _sum(outcome.refunds_listed, found.refunds_listed),
+            "refunds_listed": _sum(outcome.refunds_listed, found.listed.get(Kind.REFUND)),
             "refunds_to_fetch": refunds_to_fetch,
             "list_calls": list_calls,
             "calls": calls,

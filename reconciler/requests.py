@@ -101,8 +101,8 @@ class SignalReader:
             await self.producer.publish([self._refusal(replay, str(error))])
 
     def _refusal(self, wanted: WantedReplay, reason: str) -> Record:
-        told = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
-        return records.notification(self.topics.notifications.name, told, at=self.clock.now())
+        refusal = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
+        return records.notification(self.topics.notifications.name, refusal, at=self.clock.now())
 
     def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> DeadLetter:
         return box.letter(

@@ -36,12 +36,12 @@ def unknown_hash(kind: type[PlatformObject], written: Object) -> bytes:
     return _digest(unknown) if unknown else b""
 
 
-def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> bool:
+def says_no_more(kind: type[PlatformObject], answer: Object, known: Object) -> bool:
     """Whether a state says nothing that another state of the same moment does not.
 
     It is equal, or lacks beside it nothing but fields that the platform leaves out at times.
     """
-    content = _content(kind, told)
+    content = _content(kind, answer)
     return content == _as_far_as(content, kind, _content(kind, known))
 
 
@@ -56,13 +56,15 @@ def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
         for name, value in content["platform_fields"].items()
         if name in counted
     }
-    for name in kind.opaque:
+    for name, known in kind.opaque.items():
         if name in content:
-            content[name] = _in_one_form(content[name])
+            content[name] = _in_one_form(
+                [{field: value for field, value in row.items() if field in known} for row in content[name]]
+            )
     for name, part in kind.parts.items():
         value = content.get(name)
         if isinstance(value, list):
-            content[name] = [_content(part, one) for one in value]
+            content[name] = [_content(part, element) for element in value]
         elif value is not None:
             content[name] = _content(part, value)
     return content
@@ -83,16 +85,16 @@ def _in_one_form(value: object) -> object:
     return value
 
 
-def _as_far_as(told: Object, kind: type[PlatformObject], known: Object) -> dict[str, Any]:
+def _as_far_as(answer: Object, kind: type[PlatformObject], known: Object) -> dict[str, Any]:
     """What is known, without what may be left out and is not in the other state."""
-    kept = {name: value for name, value in known.items() if name in told or name not in kind.left_out}
+    kept = {name: value for name, value in known.items() if name in answer or name not in kind.left_out}
     kept["platform_fields"] = {
         name: value
         for name, value in known["platform_fields"].items()
-        if name in told["platform_fields"] or name not in kind.left_out
+        if name in answer["platform_fields"] or name not in kind.left_out
     }
     for name, part in kind.parts.items():
-        mine, other = kept.get(name), told.get(name)
+        mine, other = kept.get(name), answer.get(name)
         if isinstance(mine, list) and isinstance(other, list) and len(mine) == len(other):
             kept[name] = [_as_far_as(there, part, here) for here, there in zip(mine, other, strict=True)]
         elif isinstance(mine, Mapping) and isinstance(other, Mapping):
@@ -104,7 +106,14 @@ def _unknown(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
     unknown = {name: value for name, value in written["platform_fields"].items() if name not in kind.known}
     for name, part in kind.parts.items():
         value = written.get(name) or []
-        rows = [_unknown(part, one) for one in (value if isinstance(value, list) else [value])]
+        rows = [_unknown(part, element) for element in (value if isinstance(value, list) else [value])]
+        if any(rows):
+            unknown[f"{name}."] = rows
+    for name, known in kind.opaque.items():
+        rows = [
+            {field: value for field, value in row.items() if field not in known}
+            for row in written.get(name) or []
+        ]
         if any(rows):
             unknown[f"{name}."] = rows
     return unknown

@@ -62,6 +62,22 @@ class Declaration:
     """The example's later state, likewise."""
 
 
+def never(_before: WireState | None, _after: WireState) -> bool:
+    """No pair of states shows it: the word is for what no other word says."""
+    return False
+
+
+def updated(about: str, *, before: WireState, after: WireState) -> Declaration:
+    """The declaration of the word for anything else. It ranks below all others."""
+    return Declaration(UPDATED, rank=0, about=about, shown=never, before=before, after=after)
+
+
+def corrected(*, rank: int, before: WireState, after: WireState) -> Declaration:
+    """The declaration of the word for what reconciliation found. It ranks above all others."""
+    about = "Found by reconciliation, not reported by push. As a type: and nothing of the above."
+    return Declaration(CORRECTED, rank=rank, about=about, shown=never, before=before, after=after)
+
+
 class TransitionWord(StrEnum):
     """Words for what may happen to a kind of thing; each member is a `Declaration`."""
 
@@ -102,11 +118,6 @@ def newly(reached: Callable[[WireState], bool]) -> Shows:
     return lambda before, after: reached(after) and not (before is not None and reached(before))
 
 
-def never(_before: WireState | None, _after: WireState) -> bool:
-    """No pair of states shows it: the word is for what no other word says."""
-    return False
-
-
 T = TypeVar("T", bound=TransitionWord)
 
 
@@ -134,7 +145,7 @@ class Delta(Generic[T]):
     @property
     def main(self) -> T:
         """The word that names the event: how far the thing has come by this step."""
-        return next((one for one in reversed(self.transitions) if one != CORRECTED), self.transitions[0])
+        return next((word for word in reversed(self.transitions) if word != CORRECTED), self.transitions[0])
 
 
 def step(

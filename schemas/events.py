@@ -122,52 +122,42 @@ SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
 
 FOUND_BY: Final = Attribute("foundby", "How it was found: `push`, `gap`, `sweep`, `operator` or `bootstrap`.")
 
-ORDER_ATTRIBUTES: Final = (
-    SELLER,
-    Attribute("revision", "Counts the order's versions; never falls. With the tid, it is the event's id."),
-    Attribute("status", "The order's `status`."),
-    Attribute("fetchedat", "The state is not older than this."),
-    Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
-    Attribute(
-        "transitions",
-        "All that has happened to the order since the version before, comma-separated; last what says how "
-        "far it has come. The type has only the last of them: filter by this.",
-    ),
-    Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
-    Attribute(
-        "changedfields",
-        "The fields that differ from the version before, comma-separated; those of lines as `orders.<name>`. "
-        "Not there where there was none before.",
-        required=False,
-    ),
-    FOUND_BY,
-    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
-)
 
-REFUND_ATTRIBUTES: Final = (
-    SELLER,
+def _attributes(thing: str, id_: str, *own: Attribute, lines: str = "") -> tuple[Attribute, ...]:
+    """The attributes of a kind's events: `own` are those of this kind alone."""
+    return (
+        SELLER,
+        *own,
+        Attribute(
+            "revision", f"Counts the {thing}'s versions; never falls. With the {id_}, it is the event's id."
+        ),
+        Attribute("status", f"The {thing}'s `status`."),
+        Attribute("fetchedat", "The state is not older than this."),
+        Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+        Attribute(
+            "transitions",
+            f"All that has happened to the {thing} since the version before, comma-separated; last what says "
+            "how far it has come. The type has only the last of them: filter by this.",
+        ),
+        Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
+        Attribute(
+            "changedfields",
+            f"The fields that differ from the version before, comma-separated{lines}. Not there where there "
+            "was none before.",
+            required=False,
+        ),
+        FOUND_BY,
+        Attribute("hintedat", "When the platform sent a message about the change.", required=False),
+    )
+
+
+ORDER_ATTRIBUTES: Final = _attributes("order", "tid", lines="; those of lines as `orders.<name>`")
+
+REFUND_ATTRIBUTES: Final = _attributes(
+    "refund",
+    "refund's id",
     Attribute("tid", "The order that it is a refund of: the key of the topic `orders`."),
     Attribute("oid", "The line of the order."),
-    Attribute(
-        "revision", "Counts the refund's versions; never falls. With the refund's id, it is the event's id."
-    ),
-    Attribute("status", "The refund's `status`."),
-    Attribute("fetchedat", "The state is not older than this."),
-    Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
-    Attribute(
-        "transitions",
-        "All that has happened to the refund since the version before, comma-separated; last what says how "
-        "far it has come. The type has only the last of them: filter by this.",
-    ),
-    Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
-    Attribute(
-        "changedfields",
-        "The fields that differ from the version before, comma-separated. Not there where there was none "
-        "before.",
-        required=False,
-    ),
-    FOUND_BY,
-    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
 
 ORDERS: Final = VersionEvents("order", "orders", ORDER_SCHEMA, Transition, ORDER_ATTRIBUTES, is_part=False)

@@ -51,10 +51,11 @@ class PlatformObject(BaseModel):
 
     Source: docs/platform/gateway.md 6.3.
     """
-    opaque: ClassVar[frozenset[str]] = frozenset()
-    """Fields below that hold values in the platform's own form."""
+    opaque: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Fields below that hold lists of objects in the platform's own form, each with the fields of such an
+    object that are known."""
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
-    """Fields below that hold objects read like this one."""
+    """Fields below that hold objects, which are read like this object."""
     typed: ClassVar[frozenset[str]]
     """The names of all fields below except the first."""
     never_empty: ClassVar[frozenset[str]]

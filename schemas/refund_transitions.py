@@ -12,7 +12,7 @@ from typing import Final
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Declaration, Delta, TransitionWord, WireState, never, newly
+from schemas.delta import Declaration, Delta, TransitionWord, WireState, newly
 
 
 def _has(status: str) -> Callable[[WireState], bool]:
@@ -37,19 +37,15 @@ _KEPT: Final = {
 }
 """The sample without what came with the return of the goods."""
 _ASKED: Final = {**_KEPT, "status": "WAIT_SELLER_AGREE"}
+_CHEAPER: Final = {**_ASKED, "refund_fee": "70.00"}
 _TO_RETURN: Final = {**_KEPT, "status": "WAIT_BUYER_RETURN_GOODS"}
 
 
 class RefundTransition(TransitionWord):
     """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
 
-    UPDATED = Declaration(
-        delta.UPDATED,
-        rank=0,
-        about="Anything else: an amount, a comment, a waybill, an exchange.",
-        shown=never,
-        before=_ASKED,
-        after={**_ASKED, "refund_fee": "70.00"},
+    UPDATED = delta.updated(
+        "Anything else: an amount, a comment, a waybill, an exchange.", before=_ASKED, after=_CHEAPER
     )
     CREATED = Declaration(
         "created",
@@ -97,14 +93,7 @@ class RefundTransition(TransitionWord):
         before=_ASKED,
         after={**_KEPT, "status": "CLOSED", "refund_remind_timeout": None},
     )
-    CORRECTED = Declaration(
-        delta.CORRECTED,
-        rank=80,
-        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
-        shown=never,
-        before=_ASKED,
-        after={**_ASKED, "refund_fee": "70.00"},
-    )
+    CORRECTED = delta.corrected(rank=80, before=_ASKED, after=_CHEAPER)
 
 
 def step(before: WireState | None, after: WireState, source: Source) -> Delta[RefundTransition]:

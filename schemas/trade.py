@@ -61,6 +61,22 @@ CARRIED_OF_A_LINE = frozenset(
 )
 """The same for order lines (5.4)."""
 
+OPAQUE = {
+    "promotion_details": frozenset(
+        {
+            *("id", "promotion_name", "promotion_desc", "promotion_id", "discount_fee", "gift_item_name"),
+            *("gift_item_id", "gift_item_num", "kd_discount_fee", "kd_child_discount_fee"),
+        }
+    ),
+    "service_orders": frozenset(
+        {
+            *("oid", "item_oid", "service_id", "title", "num", "price", "payment", "total_fee"),
+            "refund_id",
+        }
+    ),
+}
+"""What is known of the objects in these lists (5.4)."""
+
 LEFT_OUT = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
 LEFT_OUT_OF_A_LINE = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
 """Fields that the platform does not promise, on sale days and on other days (6.3)."""
@@ -138,7 +154,7 @@ class Trade(PlatformObject):
     not_content: ClassVar = MASKED_FIELDS
     # A place that does not come is no other place; where a stored order lacks it, it makes one version.
     left_out: ClassVar = LEFT_OUT | PLACE_FIELDS
-    opaque: ClassVar = frozenset({"promotion_details", "service_orders"})
+    opaque: ClassVar = OPAQUE
     parts: ClassVar = {"orders": OrderLine}
 
     tid: PlatformId

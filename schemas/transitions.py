@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Declaration, Delta, TransitionWord, never, newly
+from schemas.delta import Declaration, Delta, TransitionWord, newly
 from schemas.trade import PLACE_FIELDS
 
 Order = delta.WireState
@@ -109,14 +109,7 @@ _SENT: Final = {
 class Transition(TransitionWord):
     """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
 
-    UPDATED = Declaration(
-        delta.UPDATED,
-        rank=0,
-        about="Anything else.",
-        shown=never,
-        before={},
-        after={"seller_memo": "备注"},
-    )
+    UPDATED = delta.updated("Anything else.", before={}, after={"seller_memo": "备注"})
     ADDRESS_CHANGED = Declaration(
         "address-changed",
         rank=5,
@@ -200,14 +193,7 @@ class Transition(TransitionWord):
             "orders": [{"status": "TRADE_CLOSED_BY_TAOBAO"}] * 2,
         },
     )
-    CORRECTED = Declaration(
-        delta.CORRECTED,
-        rank=100,
-        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
-        shown=never,
-        before={},
-        after={"seller_memo": "备注"},
-    )
+    CORRECTED = delta.corrected(rank=100, before={}, after={"seller_memo": "备注"})
 
 
 def step(before: Order | None, after: Order, source: Source) -> Delta[Transition]:

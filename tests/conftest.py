@@ -1,6 +1,6 @@
-"""Real servers for the tests: one Kafka and one PostgreSQL, started when the first test asks for them.
+"""Real servers for the tests: a Kafka and a PostgreSQL, started when the first test asks for them.
 
-KAFKA_BOOTSTRAP_SERVERS and TOPSYNC_DATABASE_URL name existing ones to use instead. Tests that kill a
+KAFKA_BOOTSTRAP_SERVERS and TOPSYNC_DATABASE_URL name existing servers to use instead. Tests that kill a
 server start their own with `tests.support.servers.private_servers`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,26 @@ from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE
 
 __all__ = ["migrated_database_url"]
 
-# How long an example takes says more about what else the machine does than about the code.
+# The time of an example depends more on the load of the machine than on the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+# A shell starts what runs in the background without Ctrl-C, and children inherit that. Tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--at-length",
         action="store_true",
-        help="only what has no time in the suite, or takes minutes in place of seconds, as `make soak` does",
+        help="run only the long tests, and those that take minutes instead of seconds, as `make soak` does",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only `make soak` has the time for; or, at length, everything else."""
+    """Leave out the tests that only `make soak` has time for; or, at length, all other tests."""
     is_kept = _has_length if config.getoption("--at-length") else _is_short
     left_out = [item for item in items if not is_kept(item)]
     if left_out:
@@ -57,7 +63,7 @@ def _is_short(item: pytest.Item) -> bool:
 
 
 def _has_length(item: pytest.Item) -> bool:
-    """Whether it is run at length only, or takes longer then."""
+    """Whether the test runs only at length, or takes longer then."""
     return not _is_short(item) or (isinstance(item, pytest.Function) and "at_length" in item.fixturenames)
 
 
@@ -69,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedul
 
 @pytest.fixture(scope="session")
 def at_length(request: pytest.FixtureRequest) -> bool:
-    """Whether this is `make soak`: what takes seconds in the suite takes minutes."""
+    """Whether this is `make soak`: some tests then take minutes instead of seconds."""
     return bool(request.config.getoption("--at-length"))
 
 
@@ -83,7 +89,7 @@ def _server_group() -> Iterator[ProcessGroup]:
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
-    """Address of the Kafka of all tests; keep apart from the others by `topic_prefix`."""
+    """Address of the Kafka of all tests; `topic_prefix` separates their topics."""
     if existing := os.environ.get(KAFKA_VARIABLE):
         return existing
     group: ProcessGroup = request.getfixturevalue("_server_group")
@@ -94,7 +100,7 @@ def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def database_server_url(request: pytest.FixtureRequest) -> str:
-    """Address of a maintenance database of the PostgreSQL of all tests, as somebody who may create more."""
+    """Address of a maintenance database in the PostgreSQL of all tests; its user may create databases."""
     if existing := os.environ.get(DATABASE_VARIABLE):
         return existing
     group: ProcessGroup = request.getfixturevalue("_server_group")
@@ -107,7 +113,7 @@ def database_server_url(request: pytest.FixtureRequest) -> str:
 def server_logs(
     request: pytest.FixtureRequest, kafka_bootstrap_servers: str, database_server_url: str
 ) -> list[Path]:
-    """What the embedded servers of all tests log; empty where existing ones are used."""
+    """What the embedded servers of all tests log; empty if existing servers are used."""
     if os.environ.get(KAFKA_VARIABLE) and os.environ.get(DATABASE_VARIABLE):
         return []
     group: ProcessGroup = request.getfixturevalue("_server_group")
@@ -123,12 +129,12 @@ async def database_url(database_server_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def topic_prefix() -> str:
-    """First part of the names of this test's own topics, groups and transactional ids."""
+    """Prefix of this test's own topics, groups and transactional ids."""
     return f"test-{secrets.token_hex(8)}"
 
 
 def _complete(coroutine: Coroutine[Any, Any, object]) -> None:
-    # In a loop of its own, that no test ever sees: the servers outlive each test's loop.
+    # In a loop of its own, because the servers live longer than the loop of any test.
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(coroutine)

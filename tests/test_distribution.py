@@ -25,8 +25,8 @@ def installed_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_type_checkers_of_those_who_install_it_read_the_types(
+def test_type_checkers_read_the_types_of_the_installed_package(
     installed_files: set[str], package: str
 ) -> None:
-    """PEP 561: without this file a type checker takes everything imported from the package for `Any`."""
+    """PEP 561: without this file a type checker reads everything imported from the package as `Any`."""
     assert f"{package}/py.typed" in installed_files

@@ -1,4 +1,4 @@
-"""A wait that ends in vain says what was waited for, and what was seen last: tests/support/eventually.py."""
+"""A wait that fails names its condition and the last values: tests/support/eventually.py."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def test_it_names_the_condition_its_place_and_both_sides_of_a_comparison()
     assert "len(received) = 2" in text
 
 
-async def test_of_two_lambdas_in_a_line_it_shows_the_right_one() -> None:
+async def test_if_a_line_has_two_lambdas_it_shows_the_right_lambda() -> None:
     a, b = 1, 2
-    one, other = (lambda: a == 9), (lambda: b == 8)
-    assert "condition: a == 9" in await failure(eventually(one, within_seconds=SHORT))
+    first, other = (lambda: a == 9), (lambda: b == 8)
+    assert "condition: a == 9" in await failure(eventually(first, within_seconds=SHORT))
     assert "condition: b == 8" in await failure(eventually(other, within_seconds=SHORT))
 
 
@@ -67,7 +67,7 @@ async def test_it_says_so_when_the_condition_never_answers() -> None:
     assert "it raised TimeoutError" in text
 
 
-async def test_an_error_of_the_condition_is_not_taken_for_the_bound() -> None:
+async def test_an_error_of_the_condition_is_raised_and_not_mistaken_for_the_time_limit() -> None:
     async def raises() -> bool:
         raise TimeoutError("of its own")
 
@@ -75,7 +75,7 @@ async def test_an_error_of_the_condition_is_not_taken_for_the_bound() -> None:
         await eventually(raises, within_seconds=60)
 
 
-async def test_what_stops_being_true_is_named() -> None:
+async def test_a_condition_that_stops_being_true_is_named() -> None:
     answers = iter([True, True, False, False])
 
     async def is_quiet() -> bool:

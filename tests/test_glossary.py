@@ -1,4 +1,4 @@
-"""The glossary: each word once, and the places that it names are there."""
+"""The glossary has each word once, and the places that it names exist."""
 
 from __future__ import annotations
 

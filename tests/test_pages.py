@@ -1,4 +1,4 @@
-"""What pages tell their readers to type works as it is printed; more in tests/system/calm/test_pages.py."""
+"""Commands on pages work as they are printed; more in tests/system/calm/test_pages.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
 HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add-")]
-"""What they tell their readers to type are `make` lines."""
+"""The commands on these pages are `make` lines."""
 
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
@@ -35,7 +35,7 @@ PATH = re.compile(
 )
 
 
-def test_every_page_with_commands_has_somebody_who_runs_them() -> None:
+def test_a_test_runs_the_commands_of_every_page() -> None:
     claimed = RUN_HERE | RUN_ON_A_SYSTEM | RUN_IN_ENGLISH
     assert {page for page in pages.all_pages() if pages.commands(page)} == claimed
 
@@ -67,7 +67,7 @@ def test_every_how_to_is_in_its_index_and_in_contributing() -> None:
 
 
 @pytest.mark.parametrize("page", HOW_TO)
-def test_the_tests_that_a_how_to_names_are_there(page: str) -> None:
+def test_the_tests_that_a_how_to_names_exist(page: str) -> None:
     named = [word for command in pages.commands(page) for word in re.findall(r"tests/[\w./]+", command.text)]
     for path in [*named, *re.findall(r"`(tests/[\w./]+|schemas/[\w.]+|topsync/[\w./]+)`", pages.read(page))]:
         assert (paths.CHECKOUT / path).exists(), f"{page}: {path}"
@@ -89,14 +89,14 @@ async def test_every_make_line_names_a_target(page: str, tmp_path: Path) -> None
             assert argument.removeprefix("ARGS=") in planned or argument in pages.read("Makefile")
 
 
-async def test_the_simulators_lines_do_what_its_page_says(tmp_path: Path) -> None:
+async def test_the_commands_of_the_simulators_page_do_what_the_page_says(tmp_path: Path) -> None:
     assert shutil.which("curl"), "install curl: the page uses it"
     async with Simulator(SimulatorSettings(sellers=1, orders=50)) as platform:
         shell = Shell.at(tmp_path, tmp_path, {"ADMIN": platform.addresses.admin_url})
         lines = [command.text for command in pages.commands("docs/simulator.md")]
         create, pay, *faults = [line for line in lines if line.startswith("curl")]
         created = orjson.loads((await shell.run(f"{create} --silent --fail")).strip())
-        # The page's order is that of somebody else's simulator.
+        # The order on the page is from another simulator.
         pay = re.sub(r'"tid": \d+', f'"tid": {created["tid"]}', pay)
         paid = orjson.loads((await shell.run(f"{pay} --silent --fail")).strip())
         assert paid["tid"] == created["tid"]
@@ -106,7 +106,7 @@ async def test_the_simulators_lines_do_what_its_page_says(tmp_path: Path) -> Non
         assert "cut" in repr(switched)
 
 
-async def test_the_simulators_program_runs(tmp_path: Path) -> None:
+async def test_the_program_on_the_simulators_page_runs(tmp_path: Path) -> None:
     program = re.search(r"```python\n(import asyncio.*?)```", pages.read("docs/simulator.md"), re.DOTALL)
     assert program is not None
     (tmp_path / "program.py").write_text(program[1])

@@ -1,4 +1,4 @@
-"""The picture of the house in docs/architecture.md is the graph of imports that import-linter enforces."""
+"""The picture of the packages in docs/architecture.md is the import graph that import-linter enforces."""
 
 from __future__ import annotations
 

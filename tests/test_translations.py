@@ -1,6 +1,6 @@
-"""The Chinese pages keep step with the English pages: sections, commands, tables, links, and what they say.
+"""The Chinese pages agree with the English pages: sections, commands, tables, links, and content.
 
-What is out of step, and how to note that a section was looked at: docs/how-to/translate-a-page.md.
+How to find a difference, and to note that a section was checked: docs/how-to/translate-a-page.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHINESE = translations.TRANSLATED[ENGLISH]
 
 
 @pytest.mark.parametrize("english", translations.TRANSLATED)
-def test_a_chinese_page_keeps_step_with_the_english_one(english: str) -> None:
+def test_a_chinese_page_agrees_with_its_english_page(english: str) -> None:
     assert translations.problems(english) == []
 
 
@@ -45,7 +45,7 @@ def test_every_chinese_page_is_the_translation_of_some_page() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of nothing but the pages and their translations, to be put out of step."""
+    """A checkout of only the pages and their translations, which a test may change."""
     for page in (*translations.TRANSLATED, *translations.TRANSLATED.values()):
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / page).write_text(pages.read(page))
@@ -89,7 +89,7 @@ def moved_to_the_end(text: str, name: str) -> str:
         (lambda text: text.replace("](#等待合并的消息)", "](#分区)"), "docs/zh/operations.md#等待合并的消息"),
     ],
 )
-def test_whatever_differs_is_named_with_its_section(
+def test_each_difference_is_named_with_its_section(
     checkout: Path, how: Callable[[str], str], problem: str
 ) -> None:
     change(checkout / CHINESE, how)
@@ -105,12 +105,12 @@ def test_a_changed_english_section_must_be_looked_at_and_noted(checkout: Path) -
     assert translations.write(ENGLISH) == []
 
 
-def test_where_the_lines_of_a_section_break_does_not_matter(checkout: Path) -> None:
+def test_line_breaks_in_a_section_do_not_matter(checkout: Path) -> None:
     change(checkout / ENGLISH, lambda text: text.replace("Kafka never removes", "Kafka never\nremoves"))
     assert translations.problems(ENGLISH) == []
 
 
-def test_to_note_a_section_hides_nothing_else_that_is_wrong_with_it(checkout: Path) -> None:
+def test_noting_a_section_as_checked_hides_no_other_problem_of_it(checkout: Path) -> None:
     change(
         checkout / ENGLISH,
         lambda text: text.replace("## Partitions\n", "## Partitions\n\nRun `topsync status`.\n"),

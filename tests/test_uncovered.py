@@ -1,4 +1,4 @@
-"""What is not covered has a reason, and each reason stands for something: `make coverage`."""
+"""Each uncovered place has a reason, and each reason is needed: `make coverage`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from tests.measured import uncovered
 from tests.measured.uncovered import Reason
 
-TITLE, WHY = "Without power", "The machine would have to be unplugged."
+TITLE, WHY = "Without power", "Only a power cut would show it."
 
 
 def function(*lines: int, branches: tuple[tuple[int, int], ...] = ()) -> dict[str, Any]:
-    return {"missing_lines": list(lines), "missing_branches": [list(one) for one in branches]}
+    return {"missing_lines": list(lines), "missing_branches": [list(branch) for branch in branches]}
 
 
 MEASURED = uncovered.read_report(
@@ -30,39 +30,39 @@ MEASURED = uncovered.read_report(
 ALL = [Reason(TITLE, WHY, ("a.py::Door.open", "b.py"), only_sometimes=False)]
 
 
-def test_a_reason_for_a_function_and_another_for_a_whole_file_are_enough() -> None:
+def test_a_reason_may_be_for_a_function_or_for_a_whole_file() -> None:
     assert uncovered.problems(MEASURED, ALL) == []
 
 
-def test_what_is_not_covered_and_has_no_reason_is_a_problem_that_names_the_lines() -> None:
+def test_an_uncovered_place_without_a_reason_is_a_problem_that_names_the_lines() -> None:
     (problem,) = uncovered.problems(MEASURED, [Reason(TITLE, WHY, ("b.py",), only_sometimes=False)])
     assert problem.startswith("a.py::Door.open is not covered (3-5, 9) and has no reason")
 
 
 @pytest.mark.parametrize("place", ["a.py::Door.close", "c.py"])
-def test_a_reason_for_what_is_covered_is_a_problem(place: str) -> None:
+def test_a_reason_for_a_covered_place_is_a_problem(place: str) -> None:
     reasons = [*ALL, Reason(TITLE, WHY, (place,), only_sometimes=False)]
     assert uncovered.problems(MEASURED, reasons) == [f"{place} has a reason and is covered: remove the place"]
 
 
-def test_what_chance_decides_may_be_covered() -> None:
+def test_a_place_that_is_covered_by_chance_may_be_covered() -> None:
     reasons = [*ALL, Reason(TITLE, WHY, ("a.py::Door.close",), only_sometimes=True)]
     assert uncovered.problems(MEASURED, reasons) == []
 
 
 def test_two_reasons_for_a_place_are_a_problem() -> None:
     assert uncovered.problems(MEASURED, [*ALL, *ALL]) == [
-        "a.py::Door.open has two reasons: keep one",
-        "b.py has two reasons: keep one",
+        "a.py::Door.open has two reasons: remove one of them",
+        "b.py has two reasons: remove one of them",
     ]
 
 
 def test_a_branch_that_was_never_taken_is_named_by_both_its_ends() -> None:
-    branches = next(one for one in MEASURED.uncovered if one.function == "f")
+    branches = next(part for part in MEASURED.uncovered if part.function == "f")
     assert branches.shown == "7 to 9, 8 to the end"
 
 
-def test_the_table_marks_what_has_no_reason() -> None:
+def test_the_table_marks_a_place_without_a_reason() -> None:
     text = uncovered.table(MEASURED, [Reason(TITLE, WHY, ("b.py",), only_sometimes=False)])
     assert text.splitlines() == [
         "a.py",

@@ -30,7 +30,7 @@ def outcome_of(letter: DeadLetter) -> RecordOutcome | None:
     """What a dead letter says of us; None where it says nothing: of a seller that was never added, or of
     a part of an order, which has rights of its own.
     """
-    is_of_a_part = letter.subject is not None and letter.subject.refund_id
+    is_of_a_part = letter.subject is not None and not letter.subject.kind.leads
     if is_of_a_part or letter.reason == UNKNOWN_SELLER:
         return None
     return RecordOutcome(letter.seller_id, letter.reason)

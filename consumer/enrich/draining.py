@@ -86,9 +86,9 @@ async def move(kafka: KafkaSettings, added: Sequence[TopicPartition]) -> int:
         while await _is_before(reader, ends):
             taken = await reader.getmany(timeout_ms=int(READ_TIMEOUT_SECONDS * 1000), max_records=AT_ONCE)
             astray = [
-                Record(tp.topic, one.key, one.value, list(one.headers))
+                Record(tp.topic, record.key, record.value, list(record.headers))
                 for tp, records in taken.items()
-                for one in records
+                for record in records
             ]
             await producer.publish(astray)
             moved += len(astray)

@@ -145,18 +145,12 @@ class Enricher:
             await writer.publish_leftovers()
             failpoints.reach("takeover.leftovers_published")
             topics = self.tools.topics
+            changes, snapshots = topics.changes.name, topics.snapshots.name
+            read = partial(ownership.partition_reader, self.kafka, partition=partition)
             async with (
-                ownership.partition_reader(
-                    self.kafka,
-                    topic=topics.changes.name,
-                    partition=partition,
-                    offset=await member.committed(topics.changes.name, partition),
-                ) as changes_reader,
-                ownership.partition_reader(
-                    self.kafka,
-                    topic=topics.snapshots.name,
-                    partition=partition,
-                    offset=await member.committed(topics.snapshots.name, partition),
+                read(topic=changes, offset=await member.committed(changes, partition)) as changes_reader,
+                read(
+                    topic=snapshots, offset=await member.committed(snapshots, partition)
                 ) as snapshots_reader,
             ):
                 failpoints.reach("takeover.readers_placed")

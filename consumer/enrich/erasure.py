@@ -73,10 +73,9 @@ class ErasedSellers:
 
 def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime) -> Record:
     """The record by which subscribers learn that something was erased."""
-    kind = KINDS[tombstone.kind]
     return records.tombstone(
-        kind.topic(topics).name,
-        type_=kind.events.erased,
+        topics.versions[tombstone.kind].name,
+        type_=KINDS[tombstone.kind].events.erased,
         id_=tombstone.id,
         seller_id=tombstone.seller_id,
         revision=tombstone.revision,

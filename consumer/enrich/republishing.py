@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from topsync.base import failpoints, telemetry
-from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
 from topsync.store import republications
 from topsync.store.database import Pool
-from topsync.store.republications import Candidate, RepublicationPart
+from topsync.store.republications import RepublicationPart
+from topsync.store.versions import Candidate
 from topsync.stream import records
 
 log = telemetry.get_logger(__name__)
@@ -36,9 +37,9 @@ READ_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Ids of a partition's orders or refunds that are to be published once more."""
+    """Ids of a kind in a partition that are to be published once more."""
 
-    topic: Compacted
+    kind: Kind
     keys: frozenset[int]
 
 
@@ -51,13 +52,13 @@ def cut(
     """
     keys: set[int] = set()
     size_bytes, done = 0, found[0].key
-    for one in found:
-        if records.partition_of(one.tid, partitions) == partition:
-            if len(keys) >= at_most or (keys and size_bytes + one.size_bytes > PIECE_BYTES):
+    for row in found:
+        if records.partition_of(row.tid, partitions) == partition:
+            if len(keys) >= at_most or (keys and size_bytes + row.size_bytes > PIECE_BYTES):
                 break
-            keys.add(one.key)
-            size_bytes += one.size_bytes
-        done = one.key
+            keys.add(row.key)
+            size_bytes += row.size_bytes
+        done = row.key
     return frozenset(keys), done
 
 
@@ -85,9 +86,9 @@ class Republishing:
             keys, done_key = await self._next_piece(part)
             if done_key == part.done_key:
                 await republications.finish_part(self.pool, part)
-                log.info("part republished", id=part.id, topic=part.topic.value, partition=part.partition)
+                log.info("part republished", id=part.id, topic=part.kind.plural, partition=part.partition)
                 continue
-            count = await publish(Piece(part.topic, keys)) if keys else 0
+            count = await publish(Piece(part.kind, keys)) if keys else 0
             failpoints.reach("republishing.published")
             await republications.note(self.pool, part, done_key=done_key, published=count)
             failpoints.reach("republishing.noted")

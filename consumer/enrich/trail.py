@@ -14,7 +14,10 @@ from aiokafka import ConsumerRecord
 from consumer.enrich.read.routing import ReadHint
 from consumer.enrich.read.wanted import Wanted
 from consumer.enrich.write.published import AnyUnpublished
+from schemas.change import Change
 from topsync.base import telemetry
+from topsync.model import named
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
 from topsync.model.refetch import PLATFORM_UNAVAILABLE, Lingering, Refetch
@@ -39,7 +42,7 @@ def hints_read(found: Iterable[ReadHint]) -> None:
             log.debug(
                 "hint read",
                 tid=change.tid,
-                refund_id=change.refund_id,
+                **_named(change),
                 seller_id=change.seller_id,
                 source=change.source.value,
                 event_name=change.event,
@@ -57,14 +60,14 @@ def snapshots_read(found: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
             log.debug("snapshot read", tid=tid, partition=record.partition, offset=record.offset)
 
 
-def answered(ids: Iterable[int], needs: Mapping[int, Need], known: Mapping[int, Known]) -> None:
+def answered(kind: Kind, ids: Iterable[int], needs: Mapping[int, Need], known: Mapping[int, Known]) -> None:
     """What is stored answers these: no call is spent on them."""
     if is_followed():
         for id_ in ids:
             log.debug(
                 "answered by what is stored",
                 tid=needs[id_].tid,
-                refund_id=_part(id_, needs[id_].tid),
+                **named.ids(kind, id_),
                 modified=_text(known[id_].modified),
                 fetched_at=_text(known[id_].fetched_at),
             )
@@ -76,7 +79,7 @@ def fetch_begun(wanted: Wanted) -> None:
         log.debug(
             "fetch begun",
             tid=wanted.need.tid,
-            refund_id=_part(wanted.id, wanted.need.tid),
+            **named.ids(wanted.kind.kind, wanted.id),
             source=wanted.need.source.value,
             settled_after=_text(wanted.need.settled_after),
         )
@@ -89,7 +92,7 @@ def fetch_ended(wanted: Wanted, outcome: FetchOutcome, version: Version | None) 
         log.debug(
             "fetch ended",
             tid=wanted.need.tid,
-            refund_id=_part(wanted.id, wanted.need.tid),
+            **named.ids(wanted.kind.kind, wanted.id),
             outcome=_word_for(outcome),
             **known,
         )
@@ -110,21 +113,22 @@ def _word_for(outcome: FetchOutcome) -> str:
 def stored(versions: Iterable[Version], ahead: Iterable[AnyUnpublished]) -> None:
     """Versions were handed to the table; those ahead of the topic are new in it."""
     if is_followed():
-        revisions = {one.key: one.revision for one in ahead}
+        revisions = {row.key: row.revision for row in ahead}
         for version in versions:
-            refund_id = _part(version.key, version.tid)
+            part = named.ids(version.kind, version.key)
             if (revision := revisions.get(version.key)) is None:
-                log.debug("no newer than what is stored", tid=version.tid, refund_id=refund_id)
+                log.debug("no newer than what is stored", tid=version.tid, **part)
             else:
-                log.debug("stored", tid=version.tid, refund_id=refund_id, revision=revision)
+                log.debug("stored", tid=version.tid, **part, revision=revision)
 
 
 def waits(postponed: Iterable[Refetch], lingering: Iterable[Lingering]) -> None:
     """Orders were noted to be asked for later."""
     if is_followed():
-        for one in postponed:
-            later = _text(one.settled_after)
-            log.debug("waits", tid=one.tid, reason=one.reason, settled_after=later, refund_ids=one.refund_ids)
+        for refetch in postponed:
+            later = _text(refetch.settled_after)
+            parts = [f"{part.kind} {part.id}" for part in refetch.parts]
+            log.debug("waits", tid=refetch.tid, reason=refetch.reason, settled_after=later, parts=parts)
         for each in lingering:
             log.debug("waits", tid=each.order.tid, reason=each.order.reason, until=_text(each.until))
 
@@ -136,20 +140,19 @@ def erased(tids: Iterable[int]) -> None:
             log.debug("erased", tid=tid)
 
 
-def published(ahead: Iterable[AnyUnpublished], tombstones: Iterable[Tombstone]) -> None:
+def published(ahead: Mapping[Kind, Iterable[AnyUnpublished]], tombstones: Iterable[Tombstone]) -> None:
     """The topics hold these versions."""
     if is_followed():
-        for one in ahead:
-            refund_id = _part(one.key, one.tid)
-            words = one.step.words
-            log.debug("published", tid=one.tid, refund_id=refund_id, revision=one.revision, transitions=words)
+        for kind, version in ((kind, version) for kind, versions in ahead.items() for version in versions):
+            part, words = named.ids(kind, version.key), version.step.words
+            log.debug("published", tid=version.tid, **part, revision=version.revision, transitions=words)
         for gone in tombstones:
             log.debug("tombstone published", tid=gone.tid, kind=gone.kind.value, id=gone.id)
 
 
-def _part(id_: int, tid: int) -> int | None:
-    """The id of something that is not an order itself."""
-    return None if id_ == tid else id_
+def _named(change: Change) -> dict[str, int]:
+    """The parts that a hint names beside its order."""
+    return {kind.id_name: part.id for kind, part in named.parts(change)}
 
 
 def _text(moment: datetime) -> str:

@@ -108,7 +108,7 @@ def test_the_bounds_widen_with_age() -> None:
 
 @pytest.mark.parametrize("step_seconds", [-3600.0, 3600.0])
 def test_a_clock_that_the_platform_sets_is_followed_once_the_doubt_is_over(step_seconds: float) -> None:
-    """Nobody knows at first which of the two is wrong, so nothing is claimed that only one supports."""
+    """Nobody knows at first which of the two clocks is wrong, so a claim needs the support of both."""
     world = World(local=0.0, server=T0)
     clock = ServerClock(lambda: world.local, doubt_seconds=60)
     clock.observe(world.server_second(), sent=0.0, received=0.0)

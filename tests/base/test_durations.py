@@ -1,4 +1,4 @@
-"""Durations are for people: two units at most, and never shorter than they are."""
+"""A duration is written for people: in two units at most, and never shorter than it is."""
 
 from __future__ import annotations
 

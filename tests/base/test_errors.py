@@ -1,4 +1,4 @@
-"""An error is one flat line, whatever it comes in."""
+"""An error is a single line, however deep it is nested."""
 
 from __future__ import annotations
 

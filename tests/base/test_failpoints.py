@@ -52,6 +52,8 @@ def test_an_armed_point_kills_the_process_there_and_says_so(tmp_path: Path, aske
         pytest.param({POINT_VARIABLE: f"{POINTS[0]}:often", REACHED_VARIABLE: "x"}, id="no number"),
     ],
 )
-def test_what_is_asked_for_by_halves_stops_the_process_at_its_start(environment: dict[str, str]) -> None:
+def test_a_fail_point_with_half_of_its_settings_stops_the_process(
+    environment: dict[str, str],
+) -> None:
     with pytest.raises(FailPointError, match="TOPSYNC_FAIL_POINT"):
         failpoints.arm(environment)

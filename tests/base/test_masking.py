@@ -44,7 +44,7 @@ def test_it_is_found_in_texts_by_its_name(name: str, form: str) -> None:
 
 
 @given(st.text(string.printable + "密钥", max_size=30))
-def test_it_is_found_in_json_whatever_it_is_quoted_as(value: str) -> None:
+def test_it_is_found_in_json_however_it_is_quoted(value: str) -> None:
     marked = f"{VALUE}{value}{VALUE}"
     once = orjson.dumps({"session": marked, "v": 2}).decode()
     twice = orjson.dumps({"content": once}).decode()
@@ -60,7 +60,7 @@ def test_it_is_found_at_every_level(name: str) -> None:
     assert "'tid': 5" in repr(shown)
 
 
-def test_what_is_nested_without_end_is_cut_off() -> None:
+def test_values_that_are_nested_too_deep_are_cut_off() -> None:
     endless: dict[str, object] = {}
     endless["again"] = endless
     assert masking.MASK in repr(masking.mask(endless))
@@ -82,7 +82,7 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert shown == "cannot reach postgresql://topsync:***@db:5432/orders"
 
 
-def test_what_a_model_was_given_is_not_shown() -> None:
+def test_the_input_of_a_model_is_not_shown() -> None:
     shown = masking.mask_text("v\n  wrong [type=int_type, input_value={'a': 'x, y'}, input_type=dict]")
     assert shown == "v\n  wrong [type=int_type, input_value=***, input_type=dict]"
 
@@ -96,7 +96,7 @@ def test_what_a_model_was_given_is_not_shown() -> None:
         "partition changes-3 at offset 17: epoch 4 after 3",
     ],
 )
-def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
+def test_a_text_that_only_looks_like_a_secret_is_left_alone(text: str) -> None:
     assert masking.mask_text(text) == text
 
 

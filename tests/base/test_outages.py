@@ -1,4 +1,4 @@
-"""Waiting for a server that is away: every failure is a line, waits grow, and defects are not waited for."""
+"""Waiting for a server: each failure is logged in a line, waits grow, and a defect is raised at once."""
 
 from __future__ import annotations
 

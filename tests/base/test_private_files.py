@@ -1,4 +1,4 @@
-"""What nobody else may read."""
+"""Files and folders that no other user may read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A library that says the same all the time neither fills the disk nor hides what matters."""
+"""A library that logs the same message all the time neither fills the disk nor hides other messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def said(message: str, *values: object, logger: str = "aiokafka") -> logging.Log
     return logging.LogRecord(logger, logging.ERROR, "a file", 1, message, values, None)
 
 
-def test_what_is_said_again_and_again_is_said_once_in_a_while_and_counted() -> None:
+def test_a_repeated_message_is_logged_once_in_a_while_with_its_count() -> None:
     clock = Clock()
     filtering = Repeats(clock)
     assert [filtering.filter(said("no node %s", number)) for number in range(5)] == [True, *[False] * 4]
@@ -44,7 +44,7 @@ def test_other_messages_other_loggers_and_tracebacks_get_through() -> None:
         assert filtering.filter(record)
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_remembered_messages_is_bounded() -> None:
     filtering = Repeats(Clock())
     for number in range(3 * repeats.MOST_MESSAGES):
         assert filtering.filter(said(f"message {number}"))

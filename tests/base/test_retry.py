@@ -1,4 +1,4 @@
-"""Retrying: bounded, cancellable, and ruled by a value."""
+"""Retries are bounded and can be cancelled; a value says how."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_the_last_exception_itself_is_raised_when_attempts_run_out() -> No
     assert flaky.calls == 4
 
 
-async def test_what_the_rule_gives_up_is_called_once() -> None:
+async def test_a_call_that_the_rule_gives_up_is_made_once() -> None:
     flaky = Flaky(99, ValueError("defect"))
     with pytest.raises(ValueError, match="defect"):
         await retry.run(flaky, decide=never, policy=FAST)
@@ -92,7 +92,7 @@ async def test_no_wait_is_begun_that_would_end_after_the_elapsed_bound() -> None
     assert flaky.calls == 3
 
 
-async def test_the_first_call_counts_into_the_elapsed_bound() -> None:
+async def test_the_first_call_counts_towards_the_elapsed_bound() -> None:
     flaky = Flaky(99)
 
     async def slow() -> str:
@@ -105,7 +105,7 @@ async def test_the_first_call_counts_into_the_elapsed_bound() -> None:
     assert flaky.calls == 1
 
 
-async def test_cancellation_of_the_call_passes_through_and_is_never_shown_to_the_rule() -> None:
+async def test_cancellation_of_the_call_is_raised_and_the_rule_never_sees_it() -> None:
     entered = asyncio.Event()
     shown: list[Exception] = []
 

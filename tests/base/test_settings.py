@@ -16,15 +16,15 @@ from topsync.base.settings import (
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
     PushSettings,
     SettingsError,
+    TaobaoSettings,
     TelemetrySettings,
     VaultSettings,
 )
 from topsync.model import linger
 from topsync.platforms.taobao.linger import WORDS
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 PAGE = DOCS / "reference" / "settings.md"
 SECRET = "very-secret-value-0001"
@@ -32,7 +32,7 @@ SECRET = "very-secret-value-0001"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has set must not decide a test."""
+    """The settings of this machine must not decide a test."""
     for cls in settings.ALL:
         for name in cls.model_fields:
             monkeypatch.delenv(settings.variable(cls, name), raising=False)
@@ -40,7 +40,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(
-    cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
+    cls: type[TaobaoSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
 ) -> str:
     with pytest.raises(SettingsError) as refused:
         settings.load(cls)
@@ -64,7 +64,7 @@ def test_every_setting_is_on_the_page_with_its_meaning() -> None:
             assert "|" not in field.description
 
 
-def test_no_variable_means_two_things() -> None:
+def test_no_two_settings_share_a_variable() -> None:
     variables = [settings.variable(cls, name) for cls in settings.ALL for name in cls.model_fields]
     assert len(variables) == len(set(variables))
 
@@ -123,12 +123,12 @@ def test_a_wrong_value_is_one_line_with_the_setting_its_problem_and_the_way_out(
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"mysql://user:{SECRET}@host/db"}),
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"postgresql://user:{SECRET}@"}),
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": SECRET}),
-        (PlatformSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
+        (TaobaoSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
     ],
 )
 def test_no_refusal_shows_a_secret(
     monkeypatch: pytest.MonkeyPatch,
-    cls: type[DatabaseSettings | PlatformSettings],
+    cls: type[DatabaseSettings | TaobaoSettings],
     environment: dict[str, str],
 ) -> None:
     for name, value in environment.items():
@@ -144,7 +144,7 @@ def test_secrets_are_not_shown_by_the_settings_themselves(monkeypatch: pytest.Mo
     monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
     monkeypatch.setenv("TOPSYNC_APP_SECRET", SECRET)
     monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", SECRET)
-    for loaded in (settings.load(PlatformSettings), settings.load(VaultSettings)):
+    for loaded in (settings.load(TaobaoSettings), settings.load(VaultSettings)):
         assert SECRET not in repr(loaded)
         assert SECRET not in str(loaded)
 
@@ -155,9 +155,9 @@ def test_a_secret_may_be_a_file_in_the_folder_of_secrets_and_the_environment_win
     (tmp_path / "TOPSYNC_APP_SECRET").write_text(SECRET)
     monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
-    assert settings.load(PlatformSettings).app_secret.get_secret_value() == SECRET
+    assert settings.load(TaobaoSettings).app_secret.get_secret_value() == SECRET
     monkeypatch.setenv("TOPSYNC_APP_SECRET", "other")
-    assert settings.load(PlatformSettings).app_secret.get_secret_value() == "other"
+    assert settings.load(TaobaoSettings).app_secret.get_secret_value() == "other"
 
 
 def test_everything_that_has_a_default_loads_with_it() -> None:
@@ -184,20 +184,31 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
 
 
-def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not parts.linger_times()
+def test_an_unknown_platform_is_refused_with_the_known_platforms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOPSYNC_PLATFORM", "taoabo")
+    with pytest.raises(SettingsError) as refused:
+        platforms.chosen()
+    line = str(refused.value)
+    assert line.startswith("TOPSYNC_PLATFORM: Value error, no platform is called 'taoabo'; known: taobao.")
+    assert "Unset it for the default, taobao, or set: " in line
+
+
+def test_the_waits_of_messages_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not parts.linger_times(platforms.chosen())
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
-    assert parts.linger_times() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    assert parts.linger_times(platforms.chosen()) == {"taobao_trade_TradeRated": timedelta(seconds=5)}
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
     with pytest.raises(SettingsError) as refused:
-        parts.linger_times()
+        parts.linger_times(platforms.chosen())
     line = str(refused.value)
     assert line.startswith("TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'; ")
     assert "Unset it for the default, " in line
     assert "\n" not in line
 
 
-def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
+def test_the_page_says_which_waits_the_word_unhurried_stands_for() -> None:
     waits = ",".join(f"{name}={seconds:g}" for name, seconds in WORDS.unhurried_seconds.items())
     assert f"`{linger.UNHURRIED}` is short for `{waits}`" in settings.reference_page()
 
@@ -216,7 +227,7 @@ def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
         ("sslmode=always", "sslmode must be one of disable, "),
     ],
 )
-def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
+def test_a_missing_certificate_is_a_wrong_setting_and_no_outage(
     monkeypatch: pytest.MonkeyPatch, query: str, expected: str
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://user:secret-word@host/x?{query}")
@@ -225,7 +236,7 @@ def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
     assert "secret-word" not in line
 
 
-def test_a_certificate_that_the_environment_names_is_looked_at_too(
+def test_a_certificate_that_the_environment_names_is_checked_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://user@host/x?sslmode=verify-full")
@@ -268,6 +279,6 @@ def test_brokers_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "servers", ["kafka:9092", "kafka", "a.b-c_d:1, [2001:db8::1]:9092", "127.0.0.1:65535"]
 )
-def test_brokers_are_taken_in_every_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+def test_brokers_may_be_written_in_every_usual_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
     assert settings.load(KafkaSettings).kafka_bootstrap_servers == servers

@@ -1,16 +1,16 @@
-"""Work is given up when it stands still, and never while it goes on, however long it takes."""
+"""Work is given up when it makes no progress, and never while it makes some, however long it takes."""
 
 from __future__ import annotations
 
 from topsync.base.stall_timer import StallTimer
 
 
-def test_work_that_goes_on_is_never_given_up_however_long_it_takes() -> None:
+def test_work_that_makes_progress_is_never_given_up_however_long_it_takes() -> None:
     timer = StallTimer(within_seconds=10)
     assert not any(timer.is_stalled(1000 - step, at_seconds=9.0 * step) for step in range(1000))
 
 
-def test_work_is_given_up_when_nothing_was_done_for_as_long_as_it_may_take() -> None:
+def test_work_is_given_up_when_it_made_no_progress_for_the_allowed_time() -> None:
     timer = StallTimer(within_seconds=10)
     assert not timer.is_stalled(7, at_seconds=100)
     assert not timer.is_stalled(7, at_seconds=109.9)

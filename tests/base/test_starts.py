@@ -1,4 +1,4 @@
-"""A server that is away is waited for, one line each time; at a start with a bound, afterwards for ever."""
+"""A process waits for a server that is away, and logs each wait: at its start with a bound, later without."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Away:
             self.closed += 1
 
 
-async def test_a_server_that_comes_is_waited_for_with_a_line_for_each_wait() -> None:
+async def test_a_process_waits_until_the_server_answers_and_logs_each_wait() -> None:
     with structlog.testing.capture_logs() as lines:
         assert await starts.reach(SERVER, Away(AWAY).ask, outages=OUTAGES) == "answer"
     assert [(line["event"], line["server"], line["error"]) for line in lines] == [
@@ -54,12 +54,12 @@ async def test_a_server_that_comes_is_waited_for_with_a_line_for_each_wait() -> 
     ] * AWAY
 
 
-async def test_a_server_that_stays_away_is_said_in_one_line() -> None:
+async def test_a_server_that_stays_away_is_reported_in_one_line() -> None:
     with pytest.raises(UnreachableError, match=r"^the server does not answer, or refuses: nobody listens$"):
         await starts.reach(SERVER, Away(AWAY + 1).ask, outages=OUTAGES)
 
 
-async def test_what_is_opened_late_is_closed_once_and_its_own_failures_stay_as_they_are() -> None:
+async def test_a_connection_that_opens_late_is_closed_once_and_its_own_failures_are_raised() -> None:
     away = Away(AWAY)
 
     async def use() -> None:
@@ -71,7 +71,7 @@ async def test_what_is_opened_late_is_closed_once_and_its_own_failures_stay_as_t
     assert away.closed == 1
 
 
-async def test_an_outage_later_on_is_lived_through_until_the_process_is_asked_to_end() -> None:
+async def test_a_later_outage_is_waited_out_until_the_process_is_asked_to_end() -> None:
     lifetime, away = Lifetime(), Away(AWAY)
 
     async def work() -> None:
@@ -83,7 +83,7 @@ async def test_an_outage_later_on_is_lived_through_until_the_process_is_asked_to
     assert [line["event"] for line in lines] == ["nothing is done"] * AWAY
 
 
-async def test_whoever_waits_for_a_server_can_be_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_waits_for_a_server_can_be_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "WAITS", retry.Policy(first_wait_seconds=3600, max_wait_seconds=3600))
     lifetime = Lifetime()
 

@@ -1,4 +1,4 @@
-"""Logs are one object a line and show nobody's data; probes and metrics answer truly (I9)."""
+"""Each log line is a JSON object and shows no personal data; probes and metrics tell the truth (I9)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = telemetry.get_logger("here")
 
 
 def logged(body: str, *, level: str = "info", form: str = "json") -> list[str]:
-    """The lines that a process writes: in one of its own, because logging is set up once for a process."""
+    """The lines that a new process logs. Logging is set up once in a process, so each test needs its own."""
     script = LOGGING.format(level=level, format=form, body=body)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
     assert ended.stdout == b""
@@ -107,7 +107,7 @@ def test_no_form_of_logging_shows_sessions_receivers_or_rows(form: str) -> None:
     assert output.count("value too long") >= 4, "the error itself is shown"
 
 
-def test_what_nobody_catches_is_printed_without_what_must_not_be_shown() -> None:
+def test_an_uncaught_error_is_printed_without_secrets() -> None:
     body = f"{ROW}\nraise ExceptionGroup('several', [RowError(), ValueError('session={SECRET}')])"
     script = LOGGING.format(level="info", format="json", body=body)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
@@ -145,18 +145,18 @@ def test_chatter_of_libraries_is_left_out_and_their_errors_are_objects_too() -> 
     assert orjson.loads(line)["event"] == "broken"
 
 
-def test_the_level_is_the_least_that_is_logged() -> None:
+def test_lines_below_the_level_are_not_logged() -> None:
     assert logged('log.info("x"); log.warning("y")', level="error") == [""]
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_who_would_log_of_each_order_can_ask_whether_it_is_written(level: str) -> None:
+def test_code_that_logs_each_order_can_ask_whether_debug_lines_are_written(level: str) -> None:
     body = 'log.debug("x"); log.warning(str(telemetry.writes_debug()))'
     *debug, asked = logged(body, level=level)
     assert orjson.loads(asked)["event"] == str(bool(debug))
 
 
-async def test_probes_and_metrics_answer_as_things_are() -> None:
+async def test_probes_and_metrics_show_the_real_state() -> None:
     own = TelemetrySettings(telemetry_port=free_port())
     ready = False
     async with telemetry.endpoint(own, is_ready=lambda: ready) as port, aiohttp.ClientSession() as http:

@@ -1,4 +1,4 @@
-"""What is foreign is shown as text; a table fits its screen, and ids and dates never break."""
+"""Text from outside is shown as text; a table fits the screen, and never breaks ids and dates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMAND = "run `topsync sellers authorise 2200000000001`, and then whatever come
 
 
 @given(st.text())
-def test_nothing_that_a_terminal_obeys_is_left_of_any_text(text: str) -> None:
+def test_no_text_contains_anything_that_a_terminal_obeys(text: str) -> None:
     assert shown(text).isprintable()
     assert shown_lines(text).count("\n") == text.count("\n")
     assert shown_lines(text).replace("\n", "").isprintable()
@@ -41,11 +41,11 @@ def test_a_plain_text_is_shown_as_it_is(text: str) -> None:
         ("[tmall]店 shop [/b] x", "[tmall]店 shop [/b] x"),
     ],
 )
-def test_what_is_no_plain_character_is_written_out(foreign: str, seen: str) -> None:
+def test_special_characters_are_written_out(foreign: str, seen: str) -> None:
     assert shown(foreign) == seen
 
 
-def test_a_text_without_end_is_cut_and_says_so() -> None:
+def test_a_very_long_text_is_cut_and_says_so() -> None:
     assert shown("x" * 50, limit=10) == "xxxxxxx..."
     assert shown("x" * 10, limit=10) == "x" * 10
 
@@ -115,7 +115,7 @@ def test_the_least_important_columns_go_first_and_are_named(
     assert "no room" not in printed(capsys, of_sellers("demo"))
 
 
-def test_a_sentence_is_one_line_however_narrow_the_screen_and_whatever_is_in_it(
+def test_a_sentence_is_one_line_however_narrow_the_screen_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")

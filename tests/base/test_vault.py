@@ -1,4 +1,4 @@
-"""Sessions at rest: unreadable without a key, and keys can be changed without losing one."""
+"""Stored sessions cannot be read without a key, and a change of keys loses no session."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_in_a_rolling_change_of_keys_every_process_reads_what_any_other_stores()
             if after is steps[-1]:  # `rekey --check` has said that nothing is stored under the old key
                 assert writes.is_current(writes.encrypt(SESSION))
             assert reads.decrypt(writes.encrypt(SESSION)) == SESSION
-    # Put in front at once, the new key would shut out whoever does not know it yet.
+    # If the new key came first at once, processes that do not know it yet could not read.
     assert steps[0].decrypt(steps[2].encrypt(SESSION)) is None
 
 
-def test_a_key_is_named_alike_by_every_process_and_its_name_gives_nothing_away() -> None:
+def test_every_process_gives_a_key_the_same_name_and_the_name_reveals_nothing() -> None:
     old, new = new_key(), new_key()
     first, second = vault(old, new), vault(new, old)
     assert first.key_ids == list(reversed(second.key_ids))
@@ -67,7 +67,7 @@ def test_a_key_is_named_alike_by_every_process_and_its_name_gives_nothing_away()
     [b"", b"not a token", vault(new_key()).encrypt(SESSION)],
     ids=["nothing", "no token", "under another key"],
 )
-def test_what_no_key_fits_is_nothing_and_stays_as_it_is(stored: bytes) -> None:
+def test_a_session_that_no_key_opens_reads_as_nothing_and_stays_as_it_is(stored: bytes) -> None:
     assert vault(KEY).decrypt(stored) is None
     assert vault(KEY).key_of(stored) is None
     assert vault(KEY).reencrypt(stored) is None
@@ -79,12 +79,12 @@ def test_what_no_key_fits_is_nothing_and_stays_as_it_is(stored: bytes) -> None:
     ["", "secret-but-no-key", f"{KEY},", f"{KEY},short"],
     ids=["nothing", "no key", "a comma at the end", "a short second"],
 )
-def test_what_is_no_list_of_keys_stops_the_process_without_showing_it(keys: str) -> None:
+def test_a_wrong_list_of_keys_stops_the_process_and_is_not_shown(keys: str) -> None:
     with pytest.raises(SettingsError, match=r"TOPSYNC_TOKEN_KEYS.*topsync new-key") as refused:
         vault(keys)
     assert "secret-but-no-key" not in str(refused.value)
     assert KEY not in str(refused.value)
 
 
-def test_every_new_key_is_another() -> None:
+def test_no_two_new_keys_are_equal() -> None:
     assert new_key() != new_key()

@@ -1,4 +1,4 @@
-"""Who finds a server away says what is waited for: a service each time, a command once."""
+"""A process that finds a server away says what it waits for: a service each time, a command once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTEMPTS = 4
 @pytest.mark.parametrize(
     ("level", "lines"), [(logging.WARNING, 1), (logging.INFO, ATTEMPTS - 1)], ids=["command", "service"]
 )
-async def test_a_command_says_once_what_it_waits_for_and_a_service_each_time(
+async def test_a_command_says_once_what_it_waits_for_and_a_service_says_it_each_time(
     level: int, lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged = CapturingLogger()

@@ -1,4 +1,4 @@
-"""An export that the platform vouched for and that is of no use: it is said, and another is asked for."""
+"""The platform says that an export is good, but it is useless: topsync reports it and requests another."""
 
 from __future__ import annotations
 
@@ -14,25 +14,19 @@ from pydantic import SecretStr
 from bootstrap import job
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from schemas import platform_time
-from tests.budget.gates import local_gate
-from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
+from tests.coverage.pulling import pulling
+from tests.platforms.taobao.gateway import SESSION, Gateway, answers, ok
 from tests.platforms.taobao.test_export_file import line, packed
-from tests.store.databases import SELLER, emptied
-from tests.stream.clusters import create_topics, settings_for
+from tests.store.databases import SELLER
+from tests.stream.clusters import settings_for
 from tests.support.places import CASES
-from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings
-from topsync.coverage.pull import Puller
-from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.export import TaobaoExport
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.download import DownloadConfig
-from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps, sellers
 from topsync.store.bootstraps import BootstrapStep
-from topsync.stream import producer as producers
 
 
 @dataclass
@@ -51,56 +45,33 @@ class Start:
 async def start(
     migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str, tmp_path: Path
 ) -> AsyncIterator[Start]:
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    gateway, clock = Gateway(), ServerClock()
-    registry = await create_topics(kafka)
+    kafka, gateway = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2), Gateway()
     own = BootstrapSettings(work_dir=tmp_path)
-    async with (
-        serving(gateway.handle, "/router/rest") as address,
-        emptied(migrated_database_url) as pool,
-        producers.idempotent(kafka) as producer,
-    ):
-        config = GatewayConfig(
-            url=f"{address}/router/rest", app_key=APP_KEY, app_secret=SecretStr(APP_SECRET)
+    async with pulling(gateway, migrated_database_url, kafka, CoverageSettings()) as (puller, client, topics):
+        pool = puller.pool
+        gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": True})))
+        seller = await sellers.get(pool, SELLER)
+        assert seller is not None
+        now = puller.clock.now()
+        today = platform_time.day_of(now)
+        await bootstraps.begin(pool, SELLER, first_day=today - timedelta(days=9), day_zero=today, at=now)
+        await bootstraps.requested(pool, SELLER, task_id=1, created_at=now, created_on=today, adopted=False)
+        await bootstraps.downloaded(pool, SELLER, check_code="0" * 32, file_bytes=217)
+        file = own.export_file(SELLER)
+        file.parent.mkdir()
+        account = Account(seller, SecretStr(SESSION))
+        yield Start(
+            BootstrapJob(
+                account=account,
+                subscriptions=TaobaoSubscriptions(client),
+                bulk_export=TaobaoExport(client, DownloadConfig(), own.export_max_ratio),
+                puller=puller,
+                topics=topics,
+                settings=own,
+                report=lambda *_: None,
+            ),
+            file,
         )
-        async with TopClient(config, clock, local_gate()) as client:
-            await client.sync_clock()
-            gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": True})))
-            seller = await sellers.get(pool, SELLER)
-            assert seller is not None
-            puller = Puller(
-                pool=pool,
-                lists=TaobaoLists(client),
-                details=TaobaoDetails(client),
-                clock=clock,
-                producer=producer,
-                changes_topic=registry.changes.name,
-                settings=CoverageSettings(),
-                detail_lag=timedelta(0),
-                with_refunds=False,
-            )
-            now = clock.now()
-            today = platform_time.day_of(now)
-            await bootstraps.begin(pool, SELLER, first_day=today - timedelta(days=9), day_zero=today, at=now)
-            await bootstraps.requested(
-                pool, SELLER, task_id=1, created_at=now, created_on=today, adopted=False
-            )
-            await bootstraps.downloaded(pool, SELLER, check_code="0" * 32, file_bytes=217)
-            file = own.export_file(SELLER)
-            file.parent.mkdir()
-            account = Account(seller, SecretStr(SESSION))
-            yield Start(
-                BootstrapJob(
-                    account=account,
-                    subscriptions=TaobaoSubscriptions(client),
-                    bulk_export=TaobaoExport(client, DownloadConfig(), own.export_max_ratio),
-                    puller=puller,
-                    topics=registry,
-                    settings=own,
-                    report=lambda *_: None,
-                ),
-                file,
-            )
 
 
 async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: Start) -> None:
@@ -111,7 +82,7 @@ async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: 
     assert not start.file.exists()
 
 
-async def test_an_export_that_breaks_in_the_middle_does_too(
+async def test_an_export_that_breaks_in_the_middle_leads_back_to_a_new_request_too(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "LINES_AT_ONCE", 1)

@@ -1,4 +1,4 @@
-"""The bulk start's own decisions."""
+"""What the bulk start decides by itself."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tests.store.databases import at
 from topsync.platforms.export_port import ExportedOrder, RefusedLine, ToRepair
 
 
-def test_a_line_that_lies_ahead_of_time_is_asked_for_by_its_id() -> None:
-    """In `snapshots` it might be read when that time has come, and hide what changed before."""
+def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:
+    """From `snapshots` it might be read after that time, and hide earlier changes."""
     line, refused = ExportedOrder(7, at(9), b"{}"), RefusedLine(b"x", "no tid")
     assert job.believed(line, latest_now=at(8)) == ToRepair(7)
     assert job.believed(line, latest_now=at(9)) is line
     assert job.believed(refused, latest_now=at(8)) is refused
 
 
-def test_what_is_loaded_at_once_is_bounded_in_lines_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of a hostile file are long: by their number alone they would take gigabytes."""
+def test_a_load_has_a_bound_in_lines_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile file has long lines: a bound on their number alone would allow gigabytes."""
     monkeypatch.setattr(job, "BYTES_AT_ONCE", 1000)
     monkeypatch.setattr(job, "LINES_AT_ONCE", 5)
     lines = iter([RefusedLine(b"x" * size, "why") for size in (600, 600, 600, 1, 1, 1, 1, 1, 1)])

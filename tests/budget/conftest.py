@@ -1,4 +1,4 @@
-"""Gates, over both kinds of book."""
+"""Gates, with both kinds of book."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topsync.store.shared_budget import SharedBook
 
 @pytest.fixture(params=["local", "shared"])
 async def make_gate(request: pytest.FixtureRequest, migrated_database_url: str) -> AsyncIterator[MakeGate]:
-    """Gates over the one kind of book and over the other."""
+    """Gates with each kind of book in turn."""
     if request.param == "local":
         yield local_gate
         return

@@ -1,4 +1,4 @@
-"""Gates for tests: with a book of their own, and with a shared one."""
+"""Gates for tests: with their own book, or with a shared book."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def gate_on(
     max_waiting: int = 200,
     clock: Callable[[], float] = time.monotonic,
 ) -> BudgetGate:
-    """A gate over a book for these limits."""
+    """A gate with a book for these limits."""
     limits = CallLimits(calls_per_second=calls_per_second, api_calls_per_second=api_limits or {})
     return BudgetGate(
         make_book(limits),

@@ -1,4 +1,4 @@
-"""Bans: whom they hold back, until when, and what the book still has to hear."""
+"""Bans: which calls they hold back, until when, and which of them the book does not know yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from topsync.model.call_limits import APP
 API, OTHER = "an.api", "another.api"
 
 
-def test_a_ban_of_an_api_holds_back_that_api_and_one_of_the_app_everybody() -> None:
+def test_a_ban_of_an_api_holds_back_that_api_and_a_ban_of_the_app_holds_back_every_call() -> None:
     bans = Bans(jitter_seconds=0.0)
     bans.close(API, 10.0)
     assert (bans.closed_seconds(API, 4.0), bans.closed_seconds(OTHER, 4.0)) == (6.0, 0.0)
@@ -19,7 +19,7 @@ def test_a_ban_of_an_api_holds_back_that_api_and_one_of_the_app_everybody() -> N
     assert bans.scope_of(API, 4.0) is Scope.APP
 
 
-def test_a_ban_only_grows_and_ends_later_by_the_jitter() -> None:
+def test_a_ban_only_becomes_longer_and_ends_later_by_the_jitter() -> None:
     bans = Bans(jitter_seconds=0.5)
     assert bans.close(API, 10.0)
     assert not bans.close(API, 5.0)
@@ -27,7 +27,7 @@ def test_a_ban_only_grows_and_ends_later_by_the_jitter() -> None:
     assert bans.closed_seconds(API, 10.5) == 0.0
 
 
-def test_what_the_book_has_not_heard_stays_until_it_has_and_a_ban_that_grew_meanwhile_too() -> None:
+def test_a_ban_is_kept_until_the_book_knows_it_and_so_is_a_ban_that_became_longer_meanwhile() -> None:
     bans = Bans(jitter_seconds=0.0)
     bans.must_report(API, 10.0)
     bans.must_report(API, 5.0)

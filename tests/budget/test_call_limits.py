@@ -27,7 +27,7 @@ def test_the_limits_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert limits.quota(Priority.GAP) == 800_000
 
 
-def test_without_settings_there_is_one_limit_and_no_quota() -> None:
+def test_by_default_there_is_a_single_limit_and_no_quota() -> None:
     limits = settings.load(BudgetSettings).limits
     assert limits.api_calls_per_second == {}
     assert limits.quota(Priority.LIVE) is limits.quota(Priority.SWEEP) is None

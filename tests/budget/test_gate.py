@@ -1,6 +1,6 @@
 """The gate: never above the rate, never during a ban, the live priority first, every wait bounded.
 
-Each promise holds with a book of this process's own and with the one that all processes share.
+Each promise holds with a book of this process alone and with a book that all processes share.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def test_a_ban_of_the_app_holds_everything_back(make_gate: MakeGate) -> No
 
 
 async def _with_places_at_hand(subject: BudgetGate) -> None:
-    """Call until two places are left over: the next callers need not wait for one."""
+    """Call until two places are left over, so that the next callers need not wait for a place."""
     async with asyncio.timeout(pace.AT_ONCE_SECONDS):
         while not any(len(queue.places) >= 2 for queue in subject._room.queues):
             await _admitted(subject, API)
@@ -118,7 +118,7 @@ async def test_a_place_at_hand_is_not_used_during_a_ban(make_gate: MakeGate) -> 
     assert time.monotonic() - begun >= 0.2
 
 
-async def test_a_place_at_hand_is_not_used_while_all_slots_in_flight_are(make_gate: MakeGate) -> None:
+async def test_a_place_at_hand_is_not_used_while_all_slots_are_in_use(make_gate: MakeGate) -> None:
     subject = make_gate(calls_per_second=100_000, max_in_flight=1, max_wait_seconds=0.1)
     await _with_places_at_hand(subject)
     async with subject.admit(API, Priority.LIVE):
@@ -126,7 +126,9 @@ async def test_a_place_at_hand_is_not_used_while_all_slots_in_flight_are(make_ga
             await _admitted(subject, API)
 
 
-async def test_who_comes_when_a_place_is_due_does_not_overtake_who_waits_for_it(make_gate: MakeGate) -> None:
+async def test_a_new_caller_does_not_overtake_a_waiting_caller(
+    make_gate: MakeGate,
+) -> None:
     skipped_seconds = 0.0
     subject = make_gate(
         calls_per_second=20, max_in_flight=1, clock=lambda: time.monotonic() + skipped_seconds
@@ -147,7 +149,7 @@ async def test_who_comes_when_a_place_is_due_does_not_overtake_who_waits_for_it(
     assert order == ["before", "first", "second"]
 
 
-async def test_a_sellers_limit_closes_nothing(make_gate: MakeGate) -> None:
+async def test_a_limit_of_one_seller_closes_nothing(make_gate: MakeGate) -> None:
     subject = make_gate()
     await subject.ban(Scope.SELLER, API, 60)
     await asyncio.wait_for(_admitted(subject, API), pace.AT_ONCE_SECONDS)
@@ -176,7 +178,7 @@ async def test_a_ban_between_grant_and_turn_stops_the_call(make_gate: MakeGate) 
     async with subject.admit(API, Priority.LIVE):
         waiting = asyncio.create_task(_admitted(subject, API))
         await asyncio.sleep(0)
-    # Leaving the block granted the slot to the task, which has not had its turn yet.
+    # Leaving the block gave the slot to the task, which has not run yet.
     banned_at = time.monotonic()
     await subject.ban(Scope.API, API, 0.2)
     await waiting
@@ -253,14 +255,16 @@ async def test_a_caller_cancelled_after_its_grant_gives_the_slot_back(make_gate:
     async with subject.admit(API, Priority.LIVE):
         waiting = asyncio.create_task(_admitted(subject, API))
         await asyncio.sleep(0)
-    # Leaving the block granted the slot to the task, which is cancelled before its turn.
+    # Leaving the block gave the slot to the task, which is cancelled before it runs.
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await asyncio.wait_for(_admitted(subject, API), pace.AT_ONCE_SECONDS)
 
 
-async def test_callers_that_a_ban_met_in_the_queue_use_up_no_places_of_others(make_gate: MakeGate) -> None:
+async def test_callers_that_queue_during_a_ban_use_up_no_places_of_others(
+    make_gate: MakeGate,
+) -> None:
     subject = make_gate(calls_per_second=10, max_wait_seconds=1200)
     banned = [asyncio.create_task(_admitted(subject, API)) for _ in range(20)]
     await asyncio.sleep(0)
@@ -272,7 +276,7 @@ async def test_callers_that_a_ban_met_in_the_queue_use_up_no_places_of_others(ma
     await asyncio.gather(*banned, return_exceptions=True)
 
 
-async def test_slots_in_flight_are_shared_too_a_busy_live_priority_starves_nobody(
+async def test_slots_in_flight_are_shared_and_a_busy_live_priority_starves_nobody(
     make_gate: MakeGate,
 ) -> None:
     subject = make_gate(max_in_flight=1, calls_per_second=100_000)
@@ -304,7 +308,7 @@ async def test_an_api_with_a_limit_of_its_own_does_not_hold_the_others_up(make_g
     assert all(isinstance(outcome, CallLimitedError) for outcome in outcomes if outcome is not None)
 
 
-async def test_a_book_that_fails_for_good_fails_those_who_wait() -> None:
+async def test_a_permanent_failure_of_the_book_is_raised_to_all_waiting_callers() -> None:
     class BrokenBook(LocalBook):
         async def lease(self, ask: Ask) -> LeaseGrant:
             raise LookupError("no row for the app")
@@ -327,7 +331,7 @@ async def test_calls_in_a_row_do_not_cost_a_lease_each() -> None:
     for _ in range(2000):
         await _admitted(subject, API)
     assert len(asks) < 200
-    # What was leased in vain lapses, and is given back with the next ask.
+    # Unused leases lapse, and are given back with the next request.
     begun = time.monotonic()
     await eventually(lambda: time.monotonic() > begun + LEASE_SECONDS)
     await _admitted(subject, API)
@@ -335,7 +339,7 @@ async def test_calls_in_a_row_do_not_cost_a_lease_each() -> None:
     assert 2001 <= leased - returned <= 2001 + asks[-1].wanted
 
 
-async def test_places_are_leased_before_the_last_is_gone_so_that_callers_need_not_wait() -> None:
+async def test_places_are_leased_before_the_last_is_used_so_that_callers_need_not_wait() -> None:
     left: list[int] = []
 
     class WatchingBook(LocalBook):
@@ -350,7 +354,7 @@ async def test_places_are_leased_before_the_last_is_gone_so_that_callers_need_no
     assert sum(places > 0 for places in left) > len(left) / 2
 
 
-async def test_the_days_last_calls_are_made_though_the_next_lease_was_refused_before() -> None:
+async def test_the_last_calls_of_the_day_are_made_although_the_next_lease_was_refused_before() -> None:
     class DayBook(LocalBook):
         async def lease(self, ask: Ask) -> LeaseGrant:
             return replace(await super().lease(ask), day_ends_in_seconds=3600.0)
@@ -358,7 +362,7 @@ async def test_the_days_last_calls_are_made_though_the_next_lease_was_refused_be
     subject = BudgetGate(DayBook(CallLimits(calls_per_second=100_000, calls_per_day=200)))
     for _ in range(200):
         await _admitted(subject, API)
-        # Slower than the pause between two asks: the last are made while places are left.
+        # Slower than the pause between two requests: the last calls are made while places are left.
         await asyncio.sleep(0.002)
     with pytest.raises(CallLimitedError, match="used up"):
         await _admitted(subject, API)

@@ -1,4 +1,4 @@
-"""The rule of the call budget: its bound in any window, its priorities, its shares, its days."""
+"""The rule of the call budget: the bound in any window, the priorities, their shares, the days."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ asks = st.tuples(
     st.floats(0.5, 200),
     st.floats(0.5, 200),
 )
-def test_no_window_holds_more_calls_than_the_bound_whoever_asks_and_however_late_places_are_used(
+def test_no_window_has_more_calls_than_the_bound_whoever_asks_and_however_late_places_are_used(
     history: list[tuple[float, Priority, bool, int, random.Random]], app_limit: float, api_limit: float
 ) -> None:
     limits = CallLimits(calls_per_second=app_limit, api_calls_per_second={API: api_limit})
@@ -72,9 +72,7 @@ def test_no_window_holds_more_calls_than_the_bound_whoever_asks_and_however_late
 def contended(
     demand: set[Priority], *, calls_per_second: float, seconds: float
 ) -> dict[Priority, list[float]]:
-    """When each priority got its calls, where all of `demand` want more than there is; asking in any
-    order.
-    """
+    """When each priority got its calls while all of `demand` want more than there is, in any order."""
     limits = CallLimits(calls_per_second=calls_per_second)
     state: dict[str, TimeLine] = {}
     dice = random.Random(1)
@@ -96,14 +94,14 @@ def test_under_contention_each_priority_has_its_share_and_the_live_priority_the_
     total = sum(len(moments) for moments in got.values())
     assert total == pytest.approx(calls_per_second * seconds, rel=0.03)
     for priority, share in leases.GUARANTEED_SHARES.items():
-        # A share is looked at when the priority asks, here every 10 ms, and not in between.
+        # A share is checked only when the priority asks, here every 10 ms.
         due = seconds / (1 / (share * calls_per_second) + TICK_SECONDS / 2)
         assert len(got[priority]) == pytest.approx(due, rel=0.25, abs=2)
     assert len(got[Priority.LIVE]) >= 0.7 * total
 
 
 @pytest.mark.parametrize("priority", list(leases.GUARANTEED_SHARES))
-def test_no_priority_starves_the_longest_wait_is_its_guarantee(priority: Priority) -> None:
+def test_no_priority_starves_because_its_longest_wait_is_guaranteed(priority: Priority) -> None:
     calls_per_second = 20.0
     moments = contended(set(Priority), calls_per_second=calls_per_second, seconds=120)[priority]
     longest = max(later - earlier for earlier, later in itertools.pairwise(moments))
@@ -114,7 +112,7 @@ def test_no_priority_starves_the_longest_wait_is_its_guarantee(priority: Priorit
 @pytest.mark.parametrize(
     ("first", "second"), [(Priority.GAP, Priority.OPERATOR), (Priority.BOOTSTRAP, Priority.SWEEP)]
 )
-def test_the_more_urgent_priority_gets_what_is_over(first: Priority, second: Priority) -> None:
+def test_the_more_urgent_priority_gets_the_rest(first: Priority, second: Priority) -> None:
     got = contended({first, second}, calls_per_second=50, seconds=60)
     assert len(got[first]) >= 0.9 * sum(len(moments) for moments in got.values())
 
@@ -126,7 +124,7 @@ def test_a_priority_alone_has_everything(priority: Priority) -> None:
     )
 
 
-def test_what_a_priority_had_when_there_was_plenty_is_not_held_against_it() -> None:
+def test_a_priority_loses_nothing_later_for_calls_that_it_made_when_there_was_plenty() -> None:
     limits, state, now = CallLimits(calls_per_second=20), dict[str, TimeLine](), 10.0
     for tick in range(1000):
         leases.lease(state, limits, Ask(Priority.SWEEP, APP, 100), now + tick * TICK_SECONDS)
@@ -160,7 +158,7 @@ def test_an_api_with_a_limit_of_its_own_is_held_to_it_and_leaves_the_rest_to_oth
     assert made[API] + made[APP] == pytest.approx(1000, rel=0.03)
 
 
-def test_told_when_to_ask_again_a_priority_gets_a_place_then() -> None:
+def test_a_priority_gets_a_place_at_the_time_at_which_it_is_to_ask_again() -> None:
     limits, state, now = CallLimits(calls_per_second=10), dict[str, TimeLine](), 5.0
     for priority in (Priority.LIVE, Priority.SWEEP):
         while (grant := leases.lease(state, limits, Ask(priority, APP, 1), now)).calls:
@@ -190,7 +188,7 @@ def test_calls_that_were_never_made_do_not_count_against_the_day() -> None:
     assert leases.lease(state, limits, Ask(Priority.LIVE, APP, 10, returned=4), 2.0).calls == 4
 
 
-def test_a_clock_that_was_set_back_holds_no_one_up() -> None:
+def test_a_clock_that_was_set_back_delays_nobody() -> None:
     limits, state = CallLimits(calls_per_second=20), dict[str, TimeLine]()
     leases.lease(state, limits, Ask(Priority.LIVE, APP, 5), 10_000.0)
     grant = leases.lease(state, limits, Ask(Priority.LIVE, APP, 5), 10.0)

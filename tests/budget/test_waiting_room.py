@@ -1,4 +1,4 @@
-"""Who goes when, and what is leased for whom: bookkeeping at moments that the tests choose."""
+"""Which caller goes when, and which places are leased for whom, at moments that the tests choose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lease(queue: Queue, calls: int, *, at: float = 0.0, spacing_seconds: float =
     queue.add_places(LeaseGrant(at, calls, spacing_seconds=spacing_seconds), asked_at=at, now=at)
 
 
-async def test_the_more_urgent_goes_first_and_among_equals_who_came_first() -> None:
+async def test_the_more_urgent_caller_goes_first_and_among_equals_the_caller_that_came_first() -> None:
     room = WaitingRoom(max_in_flight=10)
     sweep, live = room.queue(Priority.SWEEP, APP), room.queue(Priority.LIVE, APP)
     swept, first, second = wait(sweep), wait(live), wait(live)
@@ -31,7 +31,7 @@ async def test_the_more_urgent_goes_first_and_among_equals_who_came_first() -> N
     assert list(room.admit(0.0)) == [first, second, swept]
 
 
-async def test_nobody_goes_before_its_place_is_due_nor_after_it_has_lapsed() -> None:
+async def test_no_caller_goes_before_its_place_is_due_or_after_it_has_lapsed() -> None:
     room = WaitingRoom(max_in_flight=10)
     queue = room.queue(Priority.LIVE, APP)
     callers = [wait(queue) for _ in range(3)]
@@ -43,7 +43,7 @@ async def test_nobody_goes_before_its_place_is_due_nor_after_it_has_lapsed() -> 
     assert room.take_returned() == 0, "once"
 
 
-async def test_every_nth_call_is_that_of_who_waits_longest() -> None:
+async def test_every_nth_call_goes_to_the_caller_that_waits_longest() -> None:
     room = WaitingRoom(max_in_flight=1)
     sweep, live = room.queue(Priority.SWEEP, APP), room.queue(Priority.LIVE, APP)
     swept = wait(sweep, since=0.0)
@@ -57,7 +57,7 @@ async def test_every_nth_call_is_that_of_who_waits_longest() -> None:
     assert order == [*urgent[: OLDEST_EVERY - 1], swept]
 
 
-async def test_who_was_cancelled_takes_no_slot_and_its_place_goes_back() -> None:
+async def test_a_cancelled_caller_takes_no_slot_and_its_place_goes_back() -> None:
     room = WaitingRoom(max_in_flight=1)
     queue = room.queue(Priority.LIVE, APP)
     gone, next_one = wait(queue), wait(queue)
@@ -67,7 +67,7 @@ async def test_who_was_cancelled_takes_no_slot_and_its_place_goes_back() -> None
     assert room.take_returned() == 1
 
 
-async def test_no_more_than_the_slots_are_in_flight_and_a_call_that_ends_makes_room() -> None:
+async def test_no_more_calls_than_slots_are_in_flight_and_a_call_that_ends_frees_its_slot() -> None:
     room = WaitingRoom(max_in_flight=1)
     queue = room.queue(Priority.LIVE, APP)
     lease(queue, 2)
@@ -78,7 +78,7 @@ async def test_no_more_than_the_slots_are_in_flight_and_a_call_that_ends_makes_r
     assert room.admit_at_once(queue, 0.0)
 
 
-async def test_as_much_is_leased_as_can_go_and_as_lately_went() -> None:
+async def test_as_many_places_are_leased_as_calls_can_go_and_as_lately_went() -> None:
     room = WaitingRoom(max_in_flight=2)
     queue = room.queue(Priority.LIVE, APP)
     assert room.short(0.0) == [], "nobody waits, and nobody called"
@@ -86,11 +86,11 @@ async def test_as_much_is_leased_as_can_go_and_as_lately_went() -> None:
     assert room.to_lease(queue, 0.0) == 2, "no more than can be in flight"
     lease(queue, 2)
     assert list(room.admit(0.0)) == callers[:2]
-    assert room.to_lease(queue, 0.0) == 1 + 2, "one as soon as a slot is free, and as many as went just now"
+    assert room.to_lease(queue, 0.0) == 1 + 2, "one place for a free slot, and as many as calls went just now"
     assert room.to_lease(queue, 3 * SLICE_SECONDS) == 1, "nobody has called for a while"
 
 
-async def test_whom_it_concerns_is_turned_away_and_nobody_else() -> None:
+async def test_an_error_reaches_the_callers_that_it_concerns_and_nobody_else() -> None:
     room = WaitingRoom(max_in_flight=1)
     live, sweep = room.queue(Priority.LIVE, APP), room.queue(Priority.SWEEP, APP)
     stays, goes = wait(live), wait(sweep)

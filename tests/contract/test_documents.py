@@ -1,4 +1,4 @@
-"""The contract's documents: they are what the code does, true of every record, and break for nobody."""
+"""The contract's documents agree with the code and with every record, and no change breaks a reader."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ORDER = documents.schema_path(events.ORDER_SCHEMA)
 
 @pytest.fixture
 def released() -> dict[str, Any]:
-    """The released documents, to be changed at will."""
+    """A copy of the released documents that a test may change."""
     return copy.deepcopy(dict(documents.read(documents.FOLDER)))
 
 
@@ -50,7 +50,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def test_the_committed_documents_are_those_of_the_code() -> None:
-    """Where they differ on purpose, and compatibly: `python -m topsync schema export`."""
+    """If they differ on purpose and compatibly, run `python -m topsync schema export`."""
     found = documents.compare(documents.read(documents.FOLDER), documents.documents())
     assert not found, "\n".join(map(str, found))
 
@@ -63,7 +63,7 @@ def test_the_environment_does_not_decide_what_the_documents_say(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", events.SCHEMAS)
-def test_every_schema_is_one_and_describes_every_field(name: str) -> None:
+def test_every_schema_is_valid_and_describes_every_field(name: str) -> None:
     schema = documents.documents()[documents.schema_path(name)]
     Draft7Validator.check_schema(schema)
     if name == events.ORDER_SCHEMA:
@@ -83,7 +83,7 @@ VERSIONS = [event for event in events.EVENTS if event.transition is not None]
 
 
 def states_of(word: TransitionWord) -> tuple[PlatformObject | None, PlatformObject]:
-    """The two states that are declared as a word's example."""
+    """The two states that a word declares as its example."""
     if isinstance(word, Transition):
         return examples.order_states(word)
     assert isinstance(word, RefundTransition)
@@ -101,7 +101,7 @@ def test_the_example_that_a_word_declares_shows_it_and_names_the_event_by_it(eve
 def test_what_a_word_says_makes_a_version_within_the_second_of_the_one_before(
     event: events.EventType,
 ) -> None:
-    """Or nobody would hear of it: is a field that shows it no content (`not_content` of the model)?"""
+    """Otherwise no event reports it: perhaps its field is not content (`not_content` of the model)."""
     assert event.transition is not None
     before, after = states_of(event.transition)
     assert before is None or not content.says_no_more(type(after), after.to_json(), before.to_json())
@@ -142,10 +142,10 @@ OTHERS = {
         "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", trade=b"{}"
     ),
     DEAD_LETTER_TYPE: records.dead_letter(
-        "deadletter", reason="refused", detail="told", original=b"", at=NOON, origin="enricher", seller_id=7
+        "deadletter", reason="refused", detail="a text", original=b"", at=NOON, origin="enricher", seller_id=7
     ),
 }
-"""Records whose value is none, or not ours: they have no example."""
+"""Records without a value, or with a value of others: they have no example."""
 
 
 @pytest.mark.parametrize("event", OTHERS)
@@ -186,7 +186,7 @@ def test_every_order_is_what_its_schema_says() -> None:
         ("orders", {"order": []}),
     ],
 )
-def test_the_order_schema_describes_the_wire_and_nothing_laxer(field: str, value: object) -> None:
+def test_the_order_schema_describes_the_wire_and_accepts_nothing_else(field: str, value: object) -> None:
     wired = {**orjson.loads(Trade.from_platform(samples.complete(samples.FULL)).to_wire()), field: value}
     with pytest.raises(ValidationError):
         validator(events.ORDER_SCHEMA).validate(wired)
@@ -203,7 +203,7 @@ def references(value: object) -> Iterator[str]:
             yield from references(inner)
 
 
-def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
+def test_every_reference_in_the_asyncapi_document_has_a_target() -> None:
     document = asyncapi()
     found = list(references(document))
     assert found
@@ -236,13 +236,17 @@ def breaks(released: Any, made: Any = None) -> list[str]:
     return [str(finding) for finding in found if finding.is_breaking]
 
 
-def test_a_released_field_that_is_gone_is_named_with_whom_it_breaks(released: dict[str, Any]) -> None:
+def test_a_released_field_that_is_gone_is_named_with_the_readers_that_it_breaks(
+    released: dict[str, Any],
+) -> None:
     released[ORDER]["properties"]["gone"] = {"type": "string"}
     (text,) = breaks(released)
     assert text == f"BREAKS  {ORDER}: gone: removed -- readers of the field no longer find it"
 
 
-def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(released: dict[str, Any]) -> None:
+def test_an_event_type_that_is_gone_or_moved_breaks_subscribers_that_wait_for_it(
+    released: dict[str, Any],
+) -> None:
     messages = released[documents.ASYNCAPI]["components"]["messages"]
     messages["taobao.trade.lost.v1"] = messages[events.ORDERS.types()[0].type]
     (text,) = breaks(released)
@@ -253,14 +257,14 @@ def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(releas
     assert "is not in {prefix}.trade.orders.v1 any more" in text
 
 
-def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str, Any]) -> None:
+def test_a_header_that_is_gone_breaks_subscribers_that_filter_by_it(released: dict[str, Any]) -> None:
     order = released[documents.ASYNCAPI]["components"]["messages"][events.ORDERS.types()[0].type]
     order["headers"]["properties"]["ce_gone"] = {"type": "string"}
     (text,) = breaks(released)
     assert "ce_gone: removed" in text
 
 
-def test_another_key_breaks_those_who_rely_on_the_order_of_its_records() -> None:
+def test_another_key_breaks_subscribers_that_rely_on_the_order_of_its_records() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
     paid = events.ORDERS.type_of(Transition.PAID)
     made[documents.ASYNCAPI]["components"]["messages"][paid]["bindings"]["kafka"]["key"]["title"] = "buyer"
@@ -268,7 +272,7 @@ def test_another_key_breaks_those_who_rely_on_the_order_of_its_records() -> None
     assert f"{paid}: keyed by `buyer` and no longer by `tid`" in text
 
 
-def test_a_topic_that_is_not_compacted_any_more_breaks_those_who_read_it_from_the_start() -> None:
+def test_a_topic_that_is_no_longer_compacted_breaks_subscribers_that_read_it_from_the_start() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
     del made[documents.ASYNCAPI]["channels"]["orders"]["bindings"]["kafka"]["topicConfiguration"][
         "cleanup.policy"
@@ -286,7 +290,7 @@ def test_another_form_of_the_value_in_the_same_version_breaks_its_readers(what: 
     assert f"{paid}: another {what}" in text
 
 
-def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_those_who_read_it() -> None:
+def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_subscribers_that_read_it() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
     paid = events.ORDERS.type_of(Transition.PAID)
     headers = made[documents.ASYNCAPI]["components"]["messages"][paid]["headers"]
@@ -301,17 +305,17 @@ def test_what_is_new_breaks_nobody(released: dict[str, Any]) -> None:
     del released[ORDER]["properties"]["cod_fee"]
     del released[documents.schema_path("taobao.trade.change.v1")]
     assert breaks(released) == []
-    text = [str(one) for one in documents.compare(released, documents.documents())]
+    text = [str(finding) for finding in documents.compare(released, documents.documents())]
     assert f"compatible  {ORDER}: cod_fee: added" in text
 
 
-def test_export_writes_what_check_finds_nothing_in(tmp_path: Path) -> None:
+def test_check_finds_no_difference_after_export(tmp_path: Path) -> None:
     documents.export(tmp_path)
     assert documents.read(tmp_path) == documents.documents() == documents.read(documents.FOLDER)
     documents.export(tmp_path)
 
 
-def test_export_refuses_to_break_what_is_released_and_leaves_it_alone(
+def test_export_refuses_a_breaking_change_and_writes_nothing(
     tmp_path: Path, released: dict[str, Any]
 ) -> None:
     released[ORDER]["properties"]["gone"] = {"type": "string"}

@@ -32,7 +32,7 @@ def limits(page_size: int, *, shortest: float = 4, longest: float = 1800) -> Lis
 
 @dataclass(frozen=True)
 class Change:
-    """One change of one order, and when the lists begin to show it."""
+    """A change of an order, and when the lists begin to show it."""
 
     tid: int
     made_at: float
@@ -60,7 +60,7 @@ class MovingList:
         self.changes.append(Change(tid, self.now, self.now + delay))
 
     def appear(self, tid: int | None, made_at: float) -> None:
-        """An older change comes to light now."""
+        """An older change becomes visible now."""
         if tid is None:
             tid = self.next_tid
         self.next_tid = max(self.next_tid, tid + 1)
@@ -95,12 +95,12 @@ class MovingList:
 
 
 Moment = Callable[[MovingList], None]
-"""What happens at one moment between two steps of the reader."""
+"""What happens at a moment between two steps of the reader."""
 
 
 @dataclass
 class Reading:
-    """A finished listing, and what it took."""
+    """A finished listing, and how many calls it took."""
 
     parts: list[SpanPart]
     asked: list[PageRequest]
@@ -115,7 +115,7 @@ class Reading:
 
 
 def read(platform: MovingList, asked: Span, how: ListingLimits, moments: Sequence[Moment] = ()) -> Reading:
-    """List a span while the moments happen, one before and one after each answer is made."""
+    """List a span; a moment happens before and after each answer is made."""
     steps: Listing = list_span(asked, how, now=at(math.floor(platform.now)))
     happening: Iterator[Moment] = iter(moments)
     requests = []

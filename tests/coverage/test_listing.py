@@ -1,4 +1,4 @@
-"""Listing a span while its orders move: what is claimed was seen, in every order of events (I4)."""
+"""Listing a span while its orders change: in each order of events, a claim covers only what was seen (I4)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from topsync.coverage.listing import ListingFailedError, Page, PageRequest, list
 
 NOW = 100.0
 REACH = 60
-"""A listing "to now" asks so many seconds beyond it."""
+"""A listing "to now" asks for so many seconds beyond now."""
 
 
 def unseen(platform: MovingList, reading: Reading, *, allowance: float) -> list[Change]:
-    """Changes in what the parts prove whose orders were listed in no state as new as that."""
+    """Changes in the proven time whose orders were listed in no state as new as the change."""
     listed = reading.listed()
     proofs = [
         proof
@@ -79,7 +79,7 @@ def quiet(_: MovingList) -> None:
 
 @st.composite
 def platforms(draw: st.DrawFn, *, allowance: float) -> MovingList:
-    """A list with a crowd in a few seconds, some of it not visible yet."""
+    """A list with many changes in a few seconds, some of them not visible yet."""
     crowded = draw(st.integers(80, 96))
     moment = st.one_of(st.floats(crowded, crowded + 3), st.floats(70, NOW))
     delays = st.one_of(st.just(0.0), st.floats(0, allowance))
@@ -101,7 +101,7 @@ def moments(*, allowance: float) -> st.SearchStrategy[list[Moment]]:
 
 
 @given(data=st.data())
-def test_what_a_listing_to_now_claims_was_seen_whatever_happens_meanwhile(data: st.DataObject) -> None:
+def test_a_listing_to_now_claims_only_what_it_saw_whatever_happens_meanwhile(data: st.DataObject) -> None:
     allowance = data.draw(st.sampled_from([0.0, 3.0, 12.0]), "allowance")
     platform = data.draw(platforms(allowance=allowance), "platform")
     how = limits(
@@ -116,12 +116,12 @@ def test_what_a_listing_to_now_claims_was_seen_whatever_happens_meanwhile(data: 
     except ListingFailedError:
         return  # nothing is claimed
     if platform.now >= second_of(asked.end):
-        return  # the reach was too short: pull lists again, and claims nothing of this
+        return  # the reach was too short: the pull lists again, and claims nothing from this listing
     assert unseen(platform, reading, allowance=allowance) == []
 
 
 @given(data=st.data())
-def test_a_closed_window_lists_every_order_that_stays_in_it(data: st.DataObject) -> None:
+def test_the_listing_of_a_closed_window_has_every_order_that_stays_in_it(data: st.DataObject) -> None:
     platform = data.draw(platforms(allowance=10.0), "platform")
     asked = span(70, data.draw(st.integers(85, 99)))
     before = dict.fromkeys(tid for _, tid in platform.window(asked))
@@ -135,8 +135,8 @@ def test_a_closed_window_lists_every_order_that_stays_in_it(data: st.DataObject)
     assert stayed <= reading.listed().keys()
 
 
-def test_an_order_pushed_over_a_page_border_by_one_that_comes_and_goes_is_not_lost() -> None:
-    """The counterexample to reading until a pass brings nothing new: no pass ever shows the cause."""
+def test_an_order_is_not_lost_if_another_order_that_comes_and_goes_moves_it_to_another_page() -> None:
+    """The counterexample to reading until a pass finds nothing new: no pass ever shows the cause."""
     platform = MovingList(NOW, [Change(tid, 95.99 - tid / 10, NOW) for tid in range(1, 36)], next_tid=36)
     asked = span(92, 96)
     _, victim = platform.window(asked)[19]
@@ -149,7 +149,7 @@ def test_an_order_pushed_over_a_page_border_by_one_that_comes_and_goes_is_not_lo
             order = [tid for _, tid in platform.window(asked)]
             top = (request.page_no - 1) * request.page_size
             if intruder is None and order.index(victim) == top - 1:
-                # The victim is the next to be read: one that appears late pushes it down, to what was read.
+                # The victim is to be read next: a late order pushes it down, to the pages that were read.
                 intruder = platform.next_tid
                 platform.appear(None, 95.99)
             elif intruder is not None and intruder not in page.orders:
@@ -167,7 +167,7 @@ def test_an_order_pushed_over_a_page_border_by_one_that_comes_and_goes_is_not_lo
 def test_a_burst_of_late_orders_between_any_two_calls_hides_none_that_was_there(
     moment: int, made_at: float
 ) -> None:
-    """More of them than two pages share: the reading must notice that it lost its place, and begin anew."""
+    """More orders than two pages share: the listing must notice that it lost its place, and begin anew."""
     platform = MovingList(NOW)
     platform.changes = [Change(tid, 92 + tid % 40 / 10, 92 + tid % 40 / 10) for tid in range(1, 301)]
     platform.next_tid = 301
@@ -224,7 +224,7 @@ def test_an_order_on_a_shared_boundary_second_is_listed_whether_or_not_ends_are_
     assert reading.parts[-1].span.end == at(NOW + REACH)
 
 
-def test_what_fits_one_page_costs_one_call_and_an_empty_span_too() -> None:
+def test_a_span_that_fits_a_page_costs_one_call_and_an_empty_span_too() -> None:
     platform = MovingList(NOW)
     asked = span(0, NOW + REACH)
     assert len(read(platform, asked, limits(10)).asked) == 1
@@ -275,13 +275,13 @@ def test_a_window_that_the_platform_finds_too_wide_is_halved() -> None:
     assert answered == [span(0, 8), span(8, 16), span(16, 24), span(24, 32)]
 
 
-def test_a_platform_that_refuses_even_the_shortest_window_fails_the_listing() -> None:
+def test_a_listing_fails_if_the_platform_refuses_even_the_shortest_window() -> None:
     with pytest.raises(ListingFailedError, match="refuses"):
         feed(0, 32, lambda request, _: REFUSED)
 
 
 @pytest.mark.parametrize("refused_from_call", [2, 3, 4])
-def test_a_page_that_is_refused_while_paging_is_never_taken_for_an_empty_one(refused_from_call: int) -> None:
+def test_a_page_that_is_refused_while_paging_never_counts_as_empty(refused_from_call: int) -> None:
     rows = {tid: at(1) for tid in range(1, 36)}
     platform = MovingList(NOW, [Change(tid, 1, 1) for tid in rows])
 
@@ -292,7 +292,7 @@ def test_a_page_that_is_refused_while_paging_is_never_taken_for_an_empty_one(ref
         feed(0, 3, answer)
 
 
-def test_a_part_that_never_holds_still_fails_after_a_bounded_number_of_calls() -> None:
+def test_a_part_that_changes_all_the_time_fails_after_a_bounded_number_of_calls() -> None:
     made = 0
 
     def answer(request: PageRequest, call: int) -> Page:
@@ -307,8 +307,8 @@ def test_a_part_that_never_holds_still_fails_after_a_bounded_number_of_calls() -
     assert made <= listing.MAX_CLIMBS * 5
 
 
-def test_a_total_that_the_page_does_not_bear_out_is_not_taken_for_the_whole_window() -> None:
-    """The count and the rows may come from two queries: a row that was counted but not sent is not lost."""
+def test_a_total_that_disagrees_with_its_page_does_not_prove_the_whole_window() -> None:
+    """The count and the rows may come from two queries. A row that was counted but not sent is not lost."""
     platform = MovingList(NOW, [Change(tid, 1, 1) for tid in range(1, 6)])
 
     def answer(request: PageRequest, call: int) -> Page:
@@ -334,7 +334,7 @@ def test_pages_too_small_to_overlap_fail_instead_of_going_on_for_ever() -> None:
         read(platform, span(90, 92), limits(3))
 
 
-def test_a_span_of_a_year_takes_no_more_memory_than_what_was_listed_of_it() -> None:
+def test_a_span_of_a_year_takes_no_more_memory_than_its_listed_orders() -> None:
     whole = span(0, 365 * 86400)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Pulling over real servers: nothing is claimed before it is stored, or beyond what was seen (I4, I6)."""
+"""Pulls with real servers: no claim before all orders are stored, or beyond the listed time (I4, I6)."""
 
 from __future__ import annotations
 
@@ -8,106 +8,34 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
-from aiohttp import web
 from pydantic import SecretStr
 
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.refund import Refund
 from schemas.trade import Trade
-from tests.budget.gates import local_gate
+from tests.coverage.pulling import REFUNDS_API, TID, ListGateway, pulling
 from tests.platforms.taobao.gateway import (
-    APP_KEY,
-    APP_SECRET,
     SESSION,
-    Gateway,
     answers_error,
-    error,
-    ok,
-    serving,
 )
-from tests.store.databases import SELLER, emptied, platform_refund, platform_trade
-from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
+from tests.store.databases import SELLER, platform_refund, platform_trade
+from tests.stream.clusters import BOUND_SECONDS, read_all, settings_for
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.span import Span
-from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
-from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.store import coverage, orders, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.stream import producer as producers
 
 ALLOWANCE = 600.0
-TID = 4000000000000000101
-
-
 REFUND = 180000000000000101
-NO_RIGHT = "isv.permission-api-package-limit"
-ORDERS_API, REFUNDS_API = "taobao.trades.sold.increment.get", "taobao.refunds.receive.get"
-
-
-class ListGateway(Gateway):
-    """Answers windows from `listed` and `refunds`; `hold_seconds` is how slow the next answer is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.listed: dict[int, datetime] = {}
-        self.refunds: dict[int, datetime] = {}
-        """Each is one of the order `TID`."""
-        self.refuses_refunds = False
-        self.refuses_to_fetch_refunds = False
-        self.hold_seconds = 0.0
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        if not self.script:
-            self.script.append(self.answer)
-        return await super().handle(request)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The step that is taken where the script has none."""
-        form = await request.post()
-        if form["method"] == "taobao.refund.get":
-            refused = self.refuses_refunds or self.refuses_to_fetch_refunds
-            return error(11, NO_RIGHT) if refused else error(15, "isv.refund-not-exist")
-        start, end = (platform_time.parse(str(form[name])) for name in ("start_modified", "end_modified"))
-        await asyncio.sleep(self.hold_seconds)
-        self.hold_seconds = 0.0
-        of_refunds = form["method"] == REFUNDS_API
-        if of_refunds and self.refuses_refunds:
-            return error(11, NO_RIGHT)
-        inside = sorted(
-            (
-                (modified, id_)
-                for id_, modified in (self.refunds if of_refunds else self.listed).items()
-                if start <= modified <= end
-            ),
-            reverse=True,
-        )
-        size, page = int(str(form["page_size"])), int(str(form["page_no"]))
-        counted = {"total_results": len(inside)} if form["use_has_next"] == "false" else {"has_next": False}
-        on_page = inside[(page - 1) * size : page * size]
-        if of_refunds:
-            rows = [
-                {"refund_id": str(id_), "tid": TID, "modified": platform_time.format(modified)}
-                for modified, id_ in on_page
-            ]
-            return ok("refunds_receive_get", {"refunds": {"refund": rows}, **counted})
-        rows = [{"tid": tid, "modified": platform_time.format(modified)} for modified, tid in on_page]
-        return ok("trades_sold_increment_get", {"trades": {"trade": rows}, **counted})
-
-    @property
-    def windows(self) -> list[tuple[str, str]]:
-        return self.windows_of(ORDERS_API)
-
-    def windows_of(self, api: str) -> list[tuple[str, str]]:
-        return [(seen.form["start_modified"], seen.form["end_modified"]) for seen in self.calls(api)]
 
 
 @dataclass
@@ -138,7 +66,7 @@ class Shop:
 
     async def hints(self) -> list[Change]:
         found = await read_all(self.kafka, self.puller.changes_topic, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
     async def until_hinted(self, number: int) -> None:
         async with asyncio.timeout(BOUND_SECONDS):
@@ -170,10 +98,14 @@ class Shop:
         await refunds.TABLE.mark_published(self.pool, await refunds.TABLE.unpublished(self.pool, [refund_id]))
 
     async def with_refunds(self) -> bool:
-        return SELLER in await coverage.sellers_with_refunds(self.pool)
+        return Kind.REFUND in (await coverage.parts_of_sellers(self.pool))[SELLER]
 
     async def proven(self) -> list[Span]:
         return (await coverage.proven(self.pool))[SELLER]
+
+
+def orders_alone(count: int) -> dict[Kind, int]:
+    return {Kind.ORDER: count}
 
 
 @pytest.fixture
@@ -184,33 +116,11 @@ async def shop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
     monkeypatch.setattr(pull, "POLL_SECONDS", 0.02)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    gateway, clock = ListGateway(), ServerClock()
-    registry = await create_topics(kafka)
-    async with (
-        serving(gateway.handle, "/router/rest") as address,
-        emptied(migrated_database_url) as pool,
-        producers.idempotent(kafka) as producer,
-    ):
-        config = GatewayConfig(
-            url=f"{address}/router/rest",
-            app_key=APP_KEY,
-            app_secret=SecretStr(APP_SECRET),
-        )
-        async with TopClient(config, clock, local_gate()) as client:
-            await client.sync_clock()
-            puller = Puller(
-                pool=pool,
-                lists=TaobaoLists(client),
-                details=TaobaoDetails(client),
-                clock=clock,
-                producer=producer,
-                changes_topic=registry.changes.name,
-                settings=CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1),
-                detail_lag=timedelta(0),
-                with_refunds=False,
-            )
-            yield Shop(gateway, pool, kafka, puller, clock, await orders.take_over(pool, 0, "test"))
+    kafka, gateway = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2), ListGateway()
+    own = CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1)
+    async with pulling(gateway, migrated_database_url, kafka, own) as (puller, _, _):
+        pool = puller.pool
+        yield Shop(gateway, pool, kafka, puller, puller.clock, await orders.take_over(pool, 0, "test"))
 
 
 async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_published(shop: Shop) -> None:
@@ -225,7 +135,7 @@ async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_publi
     before = shop.clock.now()
     await shop.publish(TID + 1)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted) == (2, 2)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(2), orders_alone(2))
     (proven,) = await shop.proven()
     assert proven.end == outcome.proven_to
     assert outcome.proven_to is not None
@@ -236,19 +146,21 @@ async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_publi
     assert hint.settled_after == shop.gateway.listed[TID] + platform_time.RESOLUTION
 
 
-async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_nothing(shop: Shop) -> None:
+async def test_an_order_that_is_stored_as_listed_is_not_hinted_and_another_pull_changes_nothing(
+    shop: Shop,
+) -> None:
     shop.list_order(TID, 2000)
     await shop.store(TID)
     first = await shop.puller.pull(shop.request())
     again = await shop.puller.pull(shop.request())
-    assert (first.listed, first.hinted, again.hinted) == (1, 0, 0)
+    assert (first.listed, first.hinted, again.hinted) == tuple(map(orders_alone, (1, 0, 0)))
     assert await shop.hints() == []
     assert len(await shop.proven()) == 1
     windows = await shop.pool.fetch("select listed, hinted from windows where listed > 0")
     assert {tuple(window) for window in windows} == {(1, 0)}
 
 
-async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> None:
+async def test_nothing_is_claimed_if_an_order_is_not_stored_in_time(shop: Shop) -> None:
     shop.list_order(TID, 2000)
     with pytest.raises(NotStoredError, match=r"1 of 1 listed orders and refunds .* enrichers running"):
         await shop.puller.pull(shop.request())
@@ -256,10 +168,10 @@ async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> No
     assert await shop.pool.fetchval("select count(*) from windows") == 0
 
 
-async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_later_fetch_does(
+async def test_a_listed_time_in_the_future_delays_no_pull_and_the_claim_rests_on_a_later_fetch(
     shop: Shop,
 ) -> None:
-    """Nothing will ever be as new as that; but the order may have changed up to the moment of the list."""
+    """No state will ever be as new as that, but the order may have changed up to the moment of the list."""
     shop.list_order(TID, 2000)
     await shop.store(TID)
     shop.list_order(TID, -30)
@@ -268,37 +180,41 @@ async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_
     shop.list_order(TID, 2000)
     await shop.store(TID)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted) == (1, 1)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(1), orders_alone(1))
     assert outcome.proven_to is not None
-    (hint,) = {one.tid: one for one in await shop.hints()}.values()
+    (hint,) = {change.tid: change for change in await shop.hints()}.values()
     assert hint.modified is None
 
 
-async def test_a_stored_time_that_lies_ahead_is_asked_for_when_a_list_tells_of_the_order(shop: Shop) -> None:
+async def test_an_order_with_a_stored_time_in_the_future_is_asked_for_when_a_list_has_it(shop: Shop) -> None:
     shop.list_order(TID, -13 * 3600)
     await shop.store(TID)
     shop.list_order(TID, 0)
     with pytest.raises(NotStoredError):
         await shop.puller.pull(shop.request())
-    assert {one.tid for one in await shop.hints()} == {TID}
+    assert {hint.tid for hint in await shop.hints()} == {TID}
     assert await shop.proven() == []
 
 
 async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) -> None:
-    """An order that is modified behind its end while it is listed is in none of its parts."""
+    """An order that is modified after the end of the span, while it is listed, is in no part of it."""
     shop.list_order(TID, 2000)
     await shop.store(TID)
     outcome = await shop.puller.pull(shop.request(end=shop.clock.now() - timedelta(seconds=1000)))
-    assert (outcome.listed, outcome.proven_to) == (1, None)
+    assert (outcome.listed, outcome.proven_to) == (orders_alone(1), None)
     assert await shop.proven() == []
 
 
-async def test_a_preview_tells_what_is_missing_and_does_nothing(shop: Shop) -> None:
+async def test_a_preview_says_what_is_missing_and_does_nothing(shop: Shop) -> None:
     shop.list_order(TID, 2000)
     shop.list_order(TID + 1, 2000)
     await shop.store(TID)
     outcome = await shop.puller.preview(shop.request())
-    assert (outcome.listed, outcome.hinted, outcome.proven_to) == (2, 1, None)
+    assert (outcome.listed, outcome.hinted, outcome.proven_to) == (
+        orders_alone(2),
+        orders_alone(1),
+        None,
+    )
     assert outcome.calls == len(shop.gateway.windows)
     assert await shop.hints() == []
     assert await shop.pool.fetchval("select count(*) from windows") == 0
@@ -315,10 +231,10 @@ async def test_a_listing_to_now_reaches_beyond_it_in_whole_seconds_and_shares_it
     assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=lists.REACH_SECONDS - 1)
 
 
-async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one(
+async def test_a_listing_that_takes_longer_than_its_reach_is_repeated_with_a_longer_reach(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer comes after the window's end: what was modified in between is in no part of it."""
+    """The answer comes after the window's end: orders modified in between are in no part of it."""
     monkeypatch.setattr(lists, "REACH_SECONDS", 1.0)
     shop.gateway.hold_seconds = 2.5
     outcome = await shop.puller.pull(shop.request(ago=1000))
@@ -329,7 +245,7 @@ async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one
     assert outcome.calls == len(shop.gateway.windows)
 
 
-async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_attempts(
+async def test_a_listing_that_is_always_too_slow_fails_after_a_bounded_number_of_attempts(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lists, "REACH_SECONDS", -2.0)
@@ -340,7 +256,7 @@ async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_a
     assert await shop.proven() == []
 
 
-async def test_a_window_that_is_too_wide_is_asked_for_in_halves_after_the_wait(
+async def test_a_window_that_is_too_wide_is_listed_in_halves_after_the_wait(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -376,14 +292,14 @@ async def test_a_busy_part_is_paged_over_the_wire_without_losing_an_order(shop: 
 
 @pytest.fixture
 async def refunding(shop: Shop) -> Shop:
-    shop.puller.with_refunds = True
+    shop.puller.kinds = tuple(Kind)
     return shop
 
 
 async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_as_well(
     refunding: Shop,
 ) -> None:
-    """P1 for refunds: all orders are there, and the ledger says nothing until the refund is."""
+    """P1 for refunds: all orders are there, but the ledger claims nothing before the refund is there."""
     refunding.list_order(TID, 2000)
     await refunding.store(TID)
     refunding.list_refund(REFUND, 1000)
@@ -393,7 +309,10 @@ async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_
     assert await refunding.proven() == []
     await refunding.store_refund(REFUND)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted, outcome.refunds_listed, outcome.refunds_hinted) == (1, 0, 1, 1)
+    assert (outcome.listed, outcome.hinted) == (
+        {Kind.ORDER: 1, Kind.REFUND: 1},
+        {Kind.ORDER: 0, Kind.REFUND: 1},
+    )
     assert len(await refunding.proven()) == 1
     assert await refunding.with_refunds()
     (hint, *_) = await refunding.hints()
@@ -407,7 +326,7 @@ async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_
     assert {tuple(window) for window in windows} == {("orders", 1, 0), ("refunds", 1, 1)}
 
 
-async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refunding: Shop) -> None:
+async def test_nothing_is_claimed_if_a_refund_is_not_stored_in_time(refunding: Shop) -> None:
     refunding.list_refund(REFUND, 1000)
     with pytest.raises(NotStoredError):
         await refunding.puller.pull(refunding.request())
@@ -415,7 +334,7 @@ async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refundi
 
 
 @pytest.mark.parametrize("refused", ["refuses_refunds", "refuses_to_fetch_refunds"])
-async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledger_says_so(
+async def test_refunds_that_a_seller_may_not_show_delay_no_order_and_the_ledger_says_so(
     refunding: Shop, refused: str
 ) -> None:
     refunding.list_order(TID, 2000)
@@ -423,25 +342,25 @@ async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledge
     refunding.list_refund(REFUND, 1000)
     setattr(refunding.gateway, refused, True)
     outcome = await refunding.puller.pull(refunding.request())
-    assert (outcome.listed, outcome.refunds_listed, outcome.refunds_hinted) == (1, None, None)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(1), orders_alone(0))
     assert len(await refunding.proven()) == 1
     assert not await refunding.with_refunds()
 
 
-async def test_what_was_claimed_without_refunds_is_made_good_by_the_first_pull_that_may_list_them(
+async def test_the_first_pull_that_may_list_refunds_repairs_the_time_that_was_claimed_without_them(
     refunding: Shop,
 ) -> None:
-    """As after an update, or when a seller grants the right: else old refunds would stay out for ever."""
-    refunding.puller.with_refunds = False
+    """As after an update, or when a seller grants the right: otherwise old refunds would stay missing."""
+    refunding.puller.kinds = (Kind.ORDER,)
     await refunding.puller.pull(refunding.request(ago=7200))
     (claimed,) = await refunding.proven()
-    refunding.puller.with_refunds = True
+    refunding.puller.kinds = tuple(Kind)
     refunding.list_refund(REFUND, 7000)
     await refunding.store_refund(REFUND)
 
     outcome = await refunding.puller.pull(refunding.request(ago=1000))
 
-    assert outcome.refunds_listed == 1
+    assert outcome.listed[Kind.REFUND] == 1
     assert await refunding.with_refunds()
     first, *_ = refunding.gateway.windows_of(REFUNDS_API)
     assert platform_time.parse(first[0]) <= claimed.start
@@ -457,12 +376,12 @@ async def test_refunds_of_a_past_span_are_repaired_by_a_replay_too(refunding: Sh
     outcome = await refunding.puller.pull(
         refunding.request(end=refunding.clock.now() - timedelta(seconds=1000))
     )
-    assert (outcome.refunds_listed, outcome.refunds_hinted, outcome.proven_to) == (1, 0, None)
+    assert (outcome.listed[Kind.REFUND], outcome.hinted[Kind.REFUND], outcome.proven_to) == (1, 0, None)
     assert await refunding.proven() == []
 
 
-async def test_where_a_bulk_start_begins_its_refunds_are_listed_by_the_day(refunding: Shop) -> None:
-    request = replace(refunding.request(), refunds_from=refunding.clock.now() - timedelta(days=10))
+async def test_a_pull_that_begins_a_bulk_start_lists_refunds_by_the_day(refunding: Shop) -> None:
+    request = replace(refunding.request(), parts_from=refunding.clock.now() - timedelta(days=10))
     await refunding.puller.pull(request)
     windows = refunding.gateway.windows_of(REFUNDS_API)
     assert 10 <= len(windows) <= 12

@@ -1,4 +1,4 @@
-"""What of a span can be pulled again (P5): for the command line, for signals and for what is noted."""
+"""Which part of a span can be pulled again (P5): for commands, for signals and for stored requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from topsync.platforms.port import ListRules
 NOW = datetime(2025, 11, 20, 2, 0, 0, 500_000, tzinfo=UTC)
 """10:00 of the platform's day."""
 OLDEST = datetime(2025, 8, 21, 16, tzinfo=UTC)
-"""00:00 of the platform's day ninety days before."""
+"""00:00 of the platform's day, ninety days ago."""
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -48,13 +48,13 @@ FOR_EVER = datetime.max.replace(tzinfo=UTC)
         ),
     ],
 )
-def test_what_cannot_be_pulled_is_refused_with_the_nearest_that_can(
+def test_a_span_that_cannot_be_pulled_is_refused_with_the_nearest_possible_span(
     span: Span, objection: str | None
 ) -> None:
     assert reach.objection(span, RULES, now=NOW) == objection
 
 
-def test_what_is_pulled_ends_now_and_begins_where_the_platform_begins_to_list() -> None:
+def test_the_pulled_span_ends_now_at_the_latest_and_begins_where_the_platform_begins_to_list() -> None:
     now = platform_time.floor_to_second(NOW)
     whole = Span(datetime.min.replace(tzinfo=UTC), FOR_EVER)
     assert reach.pullable(whole, RULES, now=NOW) == Span(OLDEST, now + SECOND)
@@ -64,7 +64,7 @@ def test_what_is_pulled_ends_now_and_begins_where_the_platform_begins_to_list() 
     assert reach.pullable(Span(OLDEST - DAY, OLDEST), RULES, now=NOW) is None
 
 
-def test_nothing_is_said_to_be_still_to_come_or_long_gone() -> None:
+def test_a_span_is_not_refused_because_of_a_fraction_of_a_second() -> None:
     assert "which is still to come" in reach.nothing(Span(NOW + SECOND, FOR_EVER), RULES, now=NOW)
     assert "before 2025-08-22 00:00:00" in reach.nothing(Span(OLDEST - DAY, OLDEST), RULES, now=NOW)
 
@@ -78,7 +78,7 @@ def test_a_shortfall_names_both_ends() -> None:
     )
 
 
-def test_the_least_number_of_list_calls_is_a_window_each() -> None:
+def test_the_least_number_of_list_calls_is_a_call_for_each_window() -> None:
     half_hours = timedelta(minutes=30)
     assert reach.fewest_list_calls(Span(NOW - 2 * DAY, NOW), window=half_hours) == 96
     assert reach.fewest_list_calls(Span(NOW - SECOND, NOW), window=half_hours) == 1

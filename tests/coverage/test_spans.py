@@ -1,4 +1,4 @@
-"""The ledger's arithmetic against a brute force over seconds."""
+"""The ledger's arithmetic, compared with a simple count of seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def span(start: float, end: float) -> Span:
 
 def seconds_of(ranges: list[Span]) -> set[int]:
     """The whole seconds that half-open ranges hold."""
-    return {second for second in SECONDS if any(one.start <= at(second) < one.end for one in ranges)}
+    return {second for second in SECONDS if any(part.start <= at(second) < part.end for part in ranges)}
 
 
 @st.composite
@@ -42,7 +42,7 @@ def ledgers(draw: st.DrawFn) -> list[Span]:
     asked=st.floats(0, 60),
     allowance=st.floats(0, 20),
 )
-def test_a_proof_holds_exactly_what_was_asked_and_is_older_than_the_allowance(
+def test_a_proof_covers_exactly_the_asked_time_that_is_older_than_the_allowance(
     start: int, length: int, asked: float, allowance: float
 ) -> None:
     asked_for = span(start, start + length)
@@ -62,7 +62,9 @@ def test_time_younger_than_the_allowance_proves_nothing(asked: int) -> None:
 
 
 @given(ledger=ledgers())
-def test_holes_are_the_seconds_between_the_first_and_the_last_proven_one(ledger: list[Span]) -> None:
+def test_holes_are_the_seconds_without_proof_between_the_first_and_the_last_proven_second(
+    ledger: list[Span],
+) -> None:
     proven = seconds_of(ledger)
     between = set(range(min(proven), max(proven) + 1)) if proven else set()
     assert seconds_of(spans.holes(ledger)) == between - proven
@@ -102,14 +104,14 @@ def test_pieces_cover_the_span_share_their_boundaries_and_are_short_enough(
         assert pieces == []
 
 
-def test_pieces_are_made_as_they_are_asked_for_up_to_the_end_of_all_time() -> None:
+def test_pieces_are_made_one_at_a_time_up_to_the_end_of_all_time() -> None:
     last = datetime.max.replace(tzinfo=UTC)
     pieces = spans.cut(Span(last - timedelta(days=1_000_000), last), timedelta(days=600_000))
     assert [piece.end - piece.start for piece in pieces] == [timedelta(days=600_000), timedelta(days=400_000)]
 
 
 @given(cuts=st.lists(st.integers(1, 38), unique=True, max_size=5), reached=st.integers(0, 40))
-def test_parts_prove_everything_up_to_the_first_moment_that_one_of_them_does_not(
+def test_parts_prove_everything_up_to_the_first_moment_that_a_part_does_not_prove(
     cuts: list[int], reached: int
 ) -> None:
     ends = [0, *sorted(cuts), 39]

@@ -1,4 +1,4 @@
-"""Dead letters as the product writes them, and as a reader gets them."""
+"""Dead letters as the product writes them, and as a consumer reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one box for dead letters: whole, counted and logged once, and none about what has an open one."""
+"""The box for dead letters: each is whole, is counted and logged once, and repeats no open dead letter."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from tests.store.databases import SELLER, at, emptied
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
 from topsync.deadletters.box import DeadLetter, Original
+from topsync.model.kind import Kind
 from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
 from topsync.stream import topics
 
 TOPICS = topics.registry(KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t"))
 KEPT = TOPICS.letters_kept
-ORDER, REFUND = Subject(7, 0, "refused"), Subject(7, 8, "refused")
+ORDER, REFUND = Subject.of_order(7, "refused"), Subject(7, Kind.REFUND, 8, "refused")
 
 
 @pytest.fixture
@@ -41,25 +42,29 @@ def counted() -> float:
 def test_a_letter_keeps_its_original_and_is_counted_and_logged_only_when_it_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before, one = counted(), letter(REFUND)
-    assert (one.record.topic, one.record.key, one.record.value) == ("t.trade.deadletter.v1", b"7", b"secret")
-    assert ("original_ce_id", b"1") in one.record.headers
-    headers = cloud_events.attributes(one.record.headers)
+    before, dead = counted(), letter(REFUND)
+    assert (dead.record.topic, dead.record.key, dead.record.value) == (
+        "t.trade.deadletter.v1",
+        b"7",
+        b"secret",
+    )
+    assert ("original_ce_id", b"1") in dead.record.headers
+    headers = cloud_events.attributes(dead.record.headers)
     assert (headers["reason"], headers["detail"]) == ("refused", "code 15")
     assert (headers["source"], headers["sellerid"]) == ("/topsync/a/test", str(SELLER))
     assert counted() == before
-    one.report()
+    dead.report()
     assert counted() == before + 1
     assert "secret" not in caplog.text
 
 
-def test_of_several_letters_about_one_thing_the_first_stays_and_records_are_never_repeats() -> None:
+def test_of_several_dead_letters_about_an_order_the_first_stays_but_those_about_records_all_stay() -> None:
     order, again, refund, record, other = map(letter, (ORDER, ORDER, REFUND, None, None))
     assert box.first_ones([order, again, refund, record, other], set()) == [order, refund, record, other]
     assert box.first_ones([order, refund, record], {ORDER}) == [refund, record]
 
 
-async def test_what_is_noted_gets_no_second_letter(pool: Pool) -> None:
+async def test_an_order_with_an_open_dead_letter_gets_no_second(pool: Pool) -> None:
     letters = [letter(ORDER), letter(None)]
     assert await box.without_repeats(pool, letters, kept=KEPT) == letters
     await box.note(pool, letters, kept=KEPT)

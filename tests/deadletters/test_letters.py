@@ -1,4 +1,4 @@
-"""A dead letter says whose order it is about, wherever that is written; its `repr` shows nothing else."""
+"""A dead letter says which order and seller it is about, wherever that is written; `repr` shows no more."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_letter_about_a_hint_has_the_hint() -> None:
     assert ("ce_subject", str(TID).encode()) in letter.original_headers
 
 
-def test_a_letter_about_a_snapshot_knows_its_seller_by_the_headers_and_its_order_by_the_key() -> None:
+def test_a_letter_about_a_snapshot_has_its_seller_from_the_headers_and_its_order_from_the_key() -> None:
     letter = letters.read(received(unreadable_snapshot()))
     assert (letter.seller_id, letter.tid, letter.hint) == (SELLER, TID, None)
 
@@ -53,7 +53,7 @@ def test_a_letter_about_an_order_that_cannot_be_stored_or_was_given_up_knows_its
     assert (letter.seller_id, letter.tid) == (SELLER, TID)
 
 
-def test_under_a_wrong_key_the_order_is_that_in_the_value() -> None:
+def test_with_a_wrong_key_the_order_comes_from_the_value() -> None:
     for record in (refused(), unreadable_snapshot()):
         misplaced = record._replace(key=records.key_of(TID + 1))
         assert letters.read(received(misplaced)).tid == TID
@@ -63,14 +63,14 @@ TOO_MUCH = b'{"tid":101,"x":[' + b"[]," * json_bounds.MAX_VALUES + b"0]}"
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[]", b'{"tid":0}', b'{"tid":"x"}', TOO_MUCH])
-def test_what_somebody_else_wrote_into_the_topic_is_a_letter_too(value: bytes | None) -> None:
+def test_a_record_that_another_program_wrote_into_the_topic_is_a_letter_too(value: bytes | None) -> None:
     letter = letters.read(received(Record(TOPIC, b"\xff", value, [("ce_time", b"once")])))
     assert (letter.reason, letter.origin, letter.seller_id, letter.tid) == ("unknown", "unknown", None, None)
     assert letter.at == datetime.fromtimestamp(1, UTC)
     assert letter.event_id == f"{TOPIC}/0/17"
 
 
-def test_a_letter_shows_nothing_of_what_is_in_it_by_itself() -> None:
+def test_the_repr_of_a_letter_does_not_show_its_content() -> None:
     shown = repr(letters.read(received(unreadable_snapshot())))
     assert RECEIVER not in shown
     assert "secret" not in shown
@@ -83,7 +83,7 @@ def test_an_id_is_partition_and_offset(text: str) -> None:
         DeadLetterId.parse(text)
 
 
-def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_operators_priority() -> None:
+def test_the_order_of_a_letter_is_asked_for_like_the_hint_but_with_the_operators_priority() -> None:
     letter = letters.read(received(refused()))
     asked = retrying.retry(letter, now=at(99))
     assert asked == hint().model_copy(
@@ -91,14 +91,14 @@ def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_oper
     )
 
 
-def test_without_a_hint_only_a_fetch_after_the_letter_answers() -> None:
+def test_without_a_hint_only_a_fetch_after_the_dead_letter_is_an_answer() -> None:
     asked = retrying.retry(letters.read(received(unreadable_snapshot())), now=at(99))
     assert not isinstance(asked, retrying.NothingToRetry)
     assert (asked.seller_id, asked.tid, asked.settled_after, asked.modified) == (SELLER, TID, at(60), None)
 
 
 @pytest.mark.parametrize("seller_id", [SELLER, None])
-def test_what_names_no_order_cannot_be_tried_again_and_says_what_helps(seller_id: int | None) -> None:
+def test_a_letter_that_names_no_order_cannot_be_retried_and_says_what_helps(seller_id: int | None) -> None:
     letter = letters.read(received(unreadable_message(seller_id=seller_id)))
     answer = retrying.retry(letter, now=at(99))
     assert isinstance(answer, retrying.NothingToRetry)
@@ -110,7 +110,7 @@ def test_what_names_no_order_cannot_be_tried_again_and_says_what_helps(seller_id
     assert command in answer.advice
 
 
-def test_a_line_of_an_export_without_an_order_is_for_people() -> None:
+def test_a_letter_about_an_export_line_without_an_order_must_be_handled_by_people() -> None:
     line = records.dead_letter(
         TOPIC,
         reason="unreadable_export_line",

@@ -34,7 +34,7 @@ def build(folder: Path) -> list[dict[str, Any]]:
 
 def _kubectl(arguments: Sequence[str], *, given: str) -> str:
     if (kubectl := shutil.which("kubectl")) is None:
-        # On a fresh machine the rest of the suite is still useful; continuous integration skips nothing.
+        # Without kubectl the other tests are still useful; continuous integration skips nothing.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_KUBECTL)
     done = subprocess.run(
         [kubectl, *arguments],

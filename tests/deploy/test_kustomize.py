@@ -20,8 +20,8 @@ from topsync.base.settings import (
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
     SettingsError,
+    TaobaoSettings,
     TelemetrySettings,
 )
 from topsync.base.vault import new_key
@@ -66,7 +66,7 @@ def example() -> dict[str, Workload]:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload], None]:
-    """Give this process a workload's environment, with its secrets mounted as Kubernetes mounts them."""
+    """Set a workload's environment in this process, with secrets mounted as Kubernetes mounts them."""
 
     def enter(workload: Workload) -> None:
         for name in [name for name in os.environ if name in FIELDS or name == SECRETS_DIR]:
@@ -82,7 +82,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload
 
 
 def mount(folder: Path, files: Mapping[str, str]) -> None:
-    """Make a folder as the kubelet does: links to a link to a folder, which is replaced as a whole."""
+    """Make a folder like the kubelet: links to a link to a folder, which is replaced as a whole."""
     content = folder / "..2026_11_21_06_00_00.000000001"
     content.mkdir(parents=True)
     (folder / "..data").symlink_to(content.name)
@@ -101,7 +101,7 @@ def test_every_process_has_a_manifest_and_every_manifest_a_command(processes: di
             command = getattr(command, "commands", {})[word]
 
 
-def test_the_settings_that_a_process_loads_are_found_in_the_code() -> None:
+def test_the_code_shows_which_settings_a_process_loads() -> None:
     loaded = settings_of("enrich")
 
     assert {DatabaseSettings, EnricherSettings, KafkaSettings, TelemetrySettings} <= set(loaded)
@@ -128,7 +128,7 @@ def test_a_mounted_secret_is_read_without_the_line_end_of_its_file(
 ) -> None:
     start(example["push"])
 
-    secret = settings.load(PlatformSettings).app_secret
+    secret = settings.load(TaobaoSettings).app_secret
 
     assert secret.get_secret_value() == SECRET_VALUES["TOPSYNC_APP_SECRET"]
 
@@ -191,7 +191,7 @@ def test_a_process_has_time_for_an_orderly_end(processes: dict[str, Workload]) -
         assert workload.pod["terminationGracePeriodSeconds"] > longest, workload.name
 
 
-def test_probes_and_metrics_are_asked_for_where_they_are_served(processes: dict[str, Workload]) -> None:
+def test_probes_and_metrics_are_read_where_they_are_served(processes: dict[str, Workload]) -> None:
     for workload in (processes[command] for command in SERVICES):
         served = workload.environment["TOPSYNC_TELEMETRY_PORT"]
         (port,) = workload.container["ports"]
@@ -229,7 +229,7 @@ def test_push_never_has_two_connections(processes: dict[str, Workload]) -> None:
     )
 
 
-def test_an_enricher_comes_back_under_its_own_name(
+def test_an_enricher_restarts_under_its_own_name(
     objects: list[dict[str, Any]], processes: dict[str, Workload]
 ) -> None:
     enrich = processes["enrich"]
@@ -248,7 +248,7 @@ def test_jobs_start_only_when_an_operator_starts_them(processes: dict[str, Workl
         assert workload.spec["suspend"], workload.name
 
 
-def test_what_is_applied_first_is_enough_for_the_first_jobs(
+def test_the_objects_that_are_applied_first_are_enough_for_the_first_jobs(
     objects: list[dict[str, Any]], processes: dict[str, Workload]
 ) -> None:
     first = {

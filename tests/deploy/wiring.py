@@ -1,4 +1,4 @@
-"""Which settings a command reads, found in the code itself: a table here would soon be wrong."""
+"""Which settings a command reads, found in the code: a table here would soon be wrong."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import Any
 from topsync.base import service, settings
 from topsync.operate import installation_commands
 from topsync.operate.cli import installation, services
-from topsync.wiring import bootstrap, enrich, parts, push, reconcile, witness
+from topsync.wiring import bootstrap, enrich, opening, parts, platforms, push, reconcile, taobao, witness
 
 COMMANDS: tuple[ModuleType, ...] = (services, installation)
 """The groups whose commands a cluster runs."""
 
 
 PROCESSES: tuple[ModuleType, ...] = (push, enrich, reconcile, bootstrap, witness)
+SHARED: tuple[ModuleType, ...] = (parts, opening, platforms, taobao, service)
+
+OF_THE_PLATFORM = ("platform", "opened")
+"""What holds the chosen platform is called so everywhere: its methods are those of Taobao's module."""
 
 
 def _name(module: ModuleType) -> str:
@@ -26,8 +30,8 @@ def _name(module: ModuleType) -> str:
 
 
 MODULES: dict[str, ModuleType] = {
-    _name(module): module for module in (*COMMANDS, installation_commands, *PROCESSES, parts, service)
-}
+    _name(module): module for module in (*COMMANDS, installation_commands, *PROCESSES, *SHARED)
+} | dict.fromkeys(OF_THE_PLATFORM, taobao)
 
 
 def settings_of(command: str) -> list[type[Any]]:

@@ -112,7 +112,7 @@ async def publish(kafka: KafkaSettings, written: Sequence[Record]) -> None:
     async with producers.partition_publisher(
         kafka, group="writer", partition=0, spacing_seconds=0.01
     ) as publisher:
-        for record in written:  # each in its own transaction, like versions that come one by one
+        for record in written:  # each in its own transaction, like versions that come separately
             await publisher.publish([record], {})
 
 
@@ -146,7 +146,7 @@ async def test_a_subscriber_that_comes_before_the_topic_says_so_and_creates_none
     )
 
 
-async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_they_stopped(
+async def test_both_subscribers_act_once_on_each_awaited_event_and_go_on_where_they_stopped(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     created = trade(TID, 0, status="WAIT_BUYER_PAY")
@@ -214,7 +214,7 @@ def is_printed(tid: int, printed: Sequence[str]) -> bool:
 
 
 async def take_out(kafka: KafkaSettings, group: str) -> bool:
-    """Remove the only member from its group, as the broker does after silence; whether it was there."""
+    """Remove the only member from its group, as the broker does after silence; False if it was not there."""
     async with clients.admin_client(kafka) as admin:
         try:
             (answer,) = await admin.describe_consumer_groups([group])
@@ -250,7 +250,7 @@ async def test_a_subscriber_survives_a_rebalance_of_its_group_before_its_commit(
 @pytest.mark.parametrize(
     ("typed", "hour"), [("2026-11-20 10:00", 2), ("2026-11-20T10:00Z", 10), ("2026-11-20T10:00+09:00", 1)]
 )
-def test_a_time_is_chinas_unless_it_has_an_offset(typed: str, hour: int) -> None:
+def test_a_time_is_in_gmt8_unless_it_has_an_offset(typed: str, hour: int) -> None:
     assert moment(typed) == datetime(2026, 11, 20, hour, tzinfo=UTC)
 
 
@@ -286,7 +286,7 @@ SALES = [
 ]
 
 
-def test_sales_are_what_was_paid_and_kept_within_seven_days() -> None:
+def test_sales_are_the_pieces_paid_and_kept_within_seven_days() -> None:
     found = {item.item: item for item in summarise(map(wired, SALES), at(0))}
     assert found == {
         "7": Item("7", "示例商品7", sold=7, sold_lately=5, revenue=Decimal("71.00"), to_ship=5),
@@ -304,7 +304,7 @@ def test_sales_are_what_was_paid_and_kept_within_seven_days() -> None:
         (Item("1", "", to_ship=4, deposits=3), 7),
     ],
 )
-def test_the_stock_to_have_ready_is_promised_pieces_and_sales_at_the_higher_rate(
+def test_the_stock_to_keep_is_the_promised_pieces_plus_sales_at_the_higher_rate(
     item: Item, ready: int
 ) -> None:
     assert item.have_ready(14) == ready

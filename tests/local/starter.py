@@ -1,6 +1,6 @@
 """A program that starts both servers and a child that ignores SIGTERM, then waits to be ended.
 
-`test_ends.py` runs it and ends it in ways that a test process would not survive. It prints `ready` when all
+`test_ends.py` runs it and ends it in ways that would end a test process too. It prints `ready` when all
 of them run.
 """
 
@@ -19,7 +19,7 @@ IGNORES_SIGTERM = ["sh", "-c", "trap '' TERM; echo deaf; exec sleep 600"]
 
 
 async def main() -> None:
-    """Start everything, say so, and wait for ever."""
+    """Start everything, print `ready`, and wait for ever."""
     async with (
         ProcessGroup(Path(sys.argv[1]), grace_seconds=3) as group,
         local_servers(group, environment=embedded_only()),

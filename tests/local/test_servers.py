@@ -1,4 +1,4 @@
-"""The embedded servers are real: what they have acknowledged is still there after they were killed."""
+"""The embedded servers are real: after a kill they still have everything that they acknowledged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def closed_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_postgres_runs_where_folders_are_closed_to_others_and_opens_none(closed_folder: Path) -> None:
+async def test_postgres_runs_where_folders_are_closed_to_other_users_and_opens_no_folder(
+    closed_folder: Path,
+) -> None:
     folder = run_folders.create(closed_folder)
     async with ProcessGroup(folder) as group:
         postgres = EmbeddedPostgres(group, folder / "postgres", durable=False)

@@ -48,7 +48,7 @@ PIP_FAILS_WHILE_MAVEN_RUNS = PIP + "until [ -s mvn.pid ]; do sleep 0.02; done; e
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the files that the set-up reads, without anything installed."""
+    """A copy of the files that the set-up reads; nothing is installed."""
     for name in SETUP_INPUTS:
         source, target = paths.CHECKOUT / name, tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def test_with_another_kafka_no_jars_are_fetched(prepared: Path, variable: str) -
     assert "mvn" not in calls(prepared)
 
 
-def test_a_second_set_up_has_nothing_to_do_and_says_nothing(prepared: Path) -> None:
+def test_a_second_set_up_does_nothing_and_prints_nothing(prepared: Path) -> None:
     first = set_up(prepared)
     assert first.returncode == 0, first.stderr
     assert jars(prepared).is_dir()
@@ -150,7 +150,7 @@ def test_every_version_is_pinned_with_hashes_and_no_address(name: str) -> None:
     assert "--find-links" not in text
 
 
-def test_what_is_pinned_is_what_the_project_asks_for() -> None:
+def test_the_pinned_packages_are_those_that_the_project_asks_for() -> None:
     project = tomllib.loads((paths.CHECKOUT / "pyproject.toml").read_text())["project"]
     asked = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
     pinned = {

@@ -64,7 +64,7 @@ def test_a_step_that_fails_stops_drawing_and_claims_no_time() -> None:
     assert drawn.split(steps.LINE_AGAIN)[-1] == "setup: fetching ... "
 
 
-def test_elsewhere_it_is_one_line() -> None:
+def test_without_a_terminal_a_step_is_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-c", STEP.format(body="pass")],
         capture_output=True,

@@ -1,1 +1,1 @@
-"""`make coverage`: what of the product the suite does not run, and why that is so."""
+"""`make coverage`: which parts of the product the suite does not run, and why."""

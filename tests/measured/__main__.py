@@ -1,4 +1,4 @@
-"""`python -m tests.measured`: the suite under coverage.py, and whether what it left out has a reason.
+"""`python -m tests.measured`: the suite under coverage.py, and whether each uncovered part has a reason.
 
 Services and commands that the tests start are measured as well (`patch = subprocess` in pyproject.toml). A
 process that is killed writes no data: what only such a process runs counts as not covered.
@@ -29,14 +29,14 @@ COVERAGE: Final = (sys.executable, "-m", "coverage")
 SUITE: Final = ("-m", "pytest", "--numprocesses=2", "--no-loadscope-reorder", "-o", "timeout=600")
 
 SLOWNESS: Final = {"TOPSYNC_TEST_SLOWNESS": "9"}
-"""Measured code takes up to three times as long: what the tests allow is three times the usual, as well."""
+"""Measured code takes up to three times as long, so the tests allow three times as much, too."""
 
 
 def main() -> int:
     """Measure and report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make coverage", description=__doc__)
     parser.add_argument(
-        "--again", action="store_true", help="do not run the suite: report what the last run measured"
+        "--again", action="store_true", help="do not run the suite, but report the last run again"
     )
     arguments = parser.parse_args()
     status = 0 if arguments.again else _measure()

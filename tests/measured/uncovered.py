@@ -1,4 +1,4 @@
-"""What a run of the suite left out, function by function, held against the reasons that are written down.
+"""What a run of the suite did not cover, function by function, compared with the written reasons.
 
 A *place* is a function, `consumer/push.py::PushService.run`, or a whole file, `topsync/local/guardian.py`.
 The code of a module or a class outside of every function is `topsync/cli.py::`.
@@ -17,13 +17,13 @@ EXIT: Final = "the end"
 
 @dataclass(frozen=True, slots=True)
 class Uncovered:
-    """What of one function never ran."""
+    """The part of a function that never ran."""
 
     file: str
     function: str
     lines: tuple[int, ...]
     branches: tuple[tuple[int, int], ...]
-    """Line of the condition, line to which it never led; below 0 for out of the function."""
+    """Line of the condition, and line to which it never led; below 0: out of the function."""
 
     @property
     def place(self) -> str:
@@ -38,7 +38,7 @@ class Uncovered:
     @property
     def shown(self) -> str:
         """Lines and branches, for a reader who has the file before them."""
-        # A branch to a line that never ran says nothing that the line does not.
+        # If a line never ran, its branch adds nothing.
         arcs = [(start, end) for start, end in self.branches if end not in self.lines]
         branches = [f"{start} to {EXIT if end < 0 else end}" for start, end in arcs]
         return ", ".join([*_ranges(self.lines), *branches])
@@ -67,7 +67,7 @@ class Reason:
     why: str
     places: tuple[str, ...]
     only_sometimes: bool
-    """Whether chance decides, in a run, if these places are covered."""
+    """Whether it is chance, in each run, if these places are covered."""
 
 
 def read_report(report: Mapping[str, Any]) -> Report:
@@ -101,38 +101,38 @@ def read_reasons(text: Mapping[str, Any]) -> list[Reason]:
         KeyError: a reason without `title`, `why` or `places`.
     """
     return [
-        Reason(one["title"], one["why"], tuple(one["places"]), bool(one.get("only_sometimes")))
-        for one in text["reason"]
+        Reason(entry["title"], entry["why"], tuple(entry["places"]), bool(entry.get("only_sometimes")))
+        for entry in text["reason"]
     ]
 
 
 def problems(report: Report, reasons: Sequence[Reason]) -> list[str]:
-    """What is wrong with the reasons, a line each: missing, without need, or twice."""
-    found, known = [one.place for one in report.uncovered], _by_place(reasons)
+    """The problems of the reasons, a line each: missing, not needed, or double."""
+    found, known = [part.place for part in report.uncovered], _by_place(reasons)
     return [
         *(
-            f"{one.place} is not covered ({one.shown}) and has no reason: write a test, or say why not"
-            for one in report.uncovered
-            if _reason_of(one, known) is None
+            f"{part.place} is not covered ({part.shown}) and has no reason: write a test, or say why not"
+            for part in report.uncovered
+            if _reason_of(part, known) is None
         ),
         *(
             f"{place} has a reason and is covered: remove the place"
             for place, reason in known.items()
-            if not reason.only_sometimes and not any(_stands_for(place, one) for one in found)
+            if not reason.only_sometimes and not any(_stands_for(place, place_) for place_ in found)
         ),
-        *(f"{place} has two reasons: keep one" for place in dict.fromkeys(_twice(reasons))),
+        *(f"{place} has two reasons: remove one of them" for place in dict.fromkeys(_twice(reasons))),
     ]
 
 
 def table(report: Report, reasons: Sequence[Reason]) -> str:
-    """What is not covered, by file, each place with its lines; what has no reason is marked."""
+    """The uncovered places by file, each with its lines; places without a reason are marked."""
     known = _by_place(reasons)
     lines: list[str] = []
-    for file, places in groupby(report.uncovered, key=lambda one: one.file):
+    for file, places in groupby(report.uncovered, key=lambda part: part.file):
         lines.append(file)
-        for one in places:
-            mark = " " if _reason_of(one, known) else "?"
-            lines.append(f"  {mark} {one.named.strip('`')}: {one.shown}")
+        for part in places:
+            mark = " " if _reason_of(part, known) else "?"
+            lines.append(f"  {mark} {part.named.strip('`')}: {part.shown}")
     return "\n".join([*lines, ""])
 
 
@@ -141,10 +141,10 @@ def page(report: Report, reasons: Sequence[Reason]) -> str:
     known = _by_place(reasons)
     parts = [HEAD.format(summary=report.summary)]
     for reason in dict.fromkeys(known.values()):
-        places = [one for one in report.uncovered if _reason_of(one, known) is reason]
+        places = [part for part in report.uncovered if _reason_of(part, known) is reason]
         listed = [
-            f"- `{file}`: {', '.join(one.named for one in inside)}"
-            for file, inside in groupby(places, key=lambda one: one.file)
+            f"- `{file}`: {', '.join(part.named for part in inside)}"
+            for file, inside in groupby(places, key=lambda part: part.file)
         ]
         sometimes = [SOMETIMES] if reason.only_sometimes else []
         lines = [f"## {reason.title}", "", reason.why, *sometimes, "", *(listed or [NOTHING]), ""]
@@ -173,8 +173,8 @@ def _by_place(reasons: Sequence[Reason]) -> dict[str, Reason]:
     return {place: reason for reason in reasons for place in reason.places}
 
 
-def _reason_of(one: Uncovered, known: Mapping[str, Reason]) -> Reason | None:
-    return known.get(one.place) or known.get(one.file)
+def _reason_of(part: Uncovered, known: Mapping[str, Reason]) -> Reason | None:
+    return known.get(part.place) or known.get(part.file)
 
 
 def _stands_for(place: str, uncovered: str) -> bool:
@@ -191,7 +191,7 @@ def _twice(reasons: Sequence[Reason]) -> Iterator[str]:
 
 
 def _ranges(lines: Iterable[int]) -> list[str]:
-    """Numbers of lines, with a dash for those that follow each other."""
+    """Numbers of lines; a dash joins lines that follow each other."""
     runs: list[list[int]] = []
     for line in lines:
         if runs and line == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""What a look at a compacted topic proves: no false alarm, and no loss that can be seen is missed."""
+"""What a look at a compacted topic proves: no false alarm, and no visible loss is missed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.model import compacted_topic
-from topsync.model.compacted_topic import Compacted, Finder, Look, Reason, TopicLoss
+from topsync.model.compacted_topic import Finder, Look, Reason, TopicLoss
+from topsync.model.kind import Kind
 
-BEFORE = Look("one", (0, 0), (10, 20))
+BEFORE = Look("first", (0, 0), (10, 20))
 
 
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
         pytest.param(BEFORE, None, id="as it was"),
-        pytest.param(Look("one", (0, 0), (15, 20)), None, id="it has grown"),
-        pytest.param(Look("one", (0, 0, 0), (15, 20, 3)), None, id="partitions were added"),
+        pytest.param(Look("first", (0, 0), (15, 20)), None, id="it has grown"),
+        pytest.param(Look("first", (0, 0, 0), (15, 20, 3)), None, id="partitions were added"),
         pytest.param(Look(None, (0, 0), (10, 20)), None, id="an old broker answered"),
-        pytest.param(Look("two", (0, 0), (10, 20)), Reason.MADE_ANEW, id="another topic of the same size"),
-        pytest.param(Look("two", (0, 0), (99, 99)), Reason.MADE_ANEW, id="another one, larger"),
+        pytest.param(Look("second", (0, 0), (10, 20)), Reason.MADE_ANEW, id="another topic of the same size"),
+        pytest.param(Look("second", (0, 0), (99, 99)), Reason.MADE_ANEW, id="another topic, larger"),
         pytest.param(Look(None, (0,), (99,)), Reason.MADE_ANEW, id="fewer partitions"),
         pytest.param(Look(None, (0, 0), (99, 19)), Reason.FALLEN_BACK, id="one partition is shorter"),
-        pytest.param(Look("one", (0, 1), (10, 20)), Reason.CUT_OFF, id="its beginning is gone"),
+        pytest.param(Look("first", (0, 1), (10, 20)), Reason.CUT_OFF, id="its beginning is gone"),
     ],
 )
 def test_what_a_later_look_says(now: Look, reason: Reason | None) -> None:
@@ -42,7 +43,7 @@ def test_a_topic_that_only_grows_is_never_suspected(grown: list[list[int]]) -> N
         ends = later
 
 
-def test_a_topic_that_was_never_looked_at_is_short_when_it_has_fewer_offsets_than_there_are_keys() -> None:
+def test_at_the_first_look_a_topic_is_short_when_it_has_fewer_offsets_than_there_are_keys() -> None:
     look = Look(None, (5, 0), (10, 20))
     assert compacted_topic.judge_first(look, 25) is None
     assert compacted_topic.judge_first(look, 26) is Reason.TOO_SHORT
@@ -50,8 +51,8 @@ def test_a_topic_that_was_never_looked_at_is_short_when_it_has_fewer_offsets_tha
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_loss_says_in_a_line_what_to_do(reason: Reason) -> None:
-    text = str(TopicLoss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
+    text = str(TopicLoss(Kind.ORDER, Finder.WITNESS, reason, 3, datetime.now(UTC)))
     assert text.startswith("the topic orders ")
     assert text.endswith("`topsync republish`")
     assert "\n" not in text
-    assert ("`topsync topics apply`" in text) == (reason is Reason.GONE), "first there must be one"
+    assert ("`topsync topics apply`" in text) == (reason is Reason.GONE), "first the topic must exist"

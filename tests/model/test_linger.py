@@ -1,4 +1,4 @@
-"""How long messages may wait, as people write it down."""
+"""How long messages may wait, as people write it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def seconds(text: str) -> dict[str, float]:
     return {topic: wait.total_seconds() for topic, wait in linger.parse(text, WORDS).items()}
 
 
-def test_nothing_is_written_and_nothing_waits() -> None:
+def test_an_empty_text_means_that_nothing_waits() -> None:
     assert seconds("") == {}
 
 
-def test_topics_are_written_short_and_waits_in_seconds() -> None:
+def test_topics_have_short_names_and_waits_are_in_seconds() -> None:
     assert seconds(" TradeRated=5, TradeMemoModified = 0.5,") == {
         "taobao_trade_TradeRated": 5,
         "taobao_trade_TradeMemoModified": 0.5,
     }
 
 
-def test_one_word_is_short_for_what_is_recommended() -> None:
+def test_a_single_word_stands_for_the_recommended_waits() -> None:
     assert seconds("unhurried") == seconds(
         "TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5"
     )

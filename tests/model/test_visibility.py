@@ -1,4 +1,4 @@
-"""Around a sale's opening lists lag: what is read then claims less, and pulls reach back further."""
+"""Around the opening of a sale lists are late: a pull then claims less, and begins earlier."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SALE = ListAllowances(both(USUAL), both(LATE), (Peak(at(0), at(PEAK_SECONDS)),))
     [
         pytest.param(-1, USUAL, id="before the sale"),
         pytest.param(0, LATE, id="as soon as it opens"),
-        pytest.param(PEAK_SECONDS, LATE, id="just after it: its last orders may be on their way"),
-        pytest.param(PEAK_SECONDS + LATE - 1, LATE, id="until the last of them has had its time"),
-        pytest.param(PEAK_SECONDS + LATE, USUAL, id="and then as ever"),
+        pytest.param(PEAK_SECONDS, LATE, id="just after it: its last orders may not be visible yet"),
+        pytest.param(PEAK_SECONDS + LATE - 1, LATE, id="until its own allowance has passed"),
+        pytest.param(PEAK_SECONDS + LATE, USUAL, id="and then as usual"),
     ],
 )
-def test_what_is_read_at_a_peak_proves_less(asked: float, allowance: float) -> None:
+def test_a_list_that_is_read_at_a_peak_proves_less(asked: float, allowance: float) -> None:
     assert SALE.visibility_allowance(at(asked)) == timedelta(seconds=allowance)
 
 
@@ -52,10 +52,8 @@ def test_nothing_of_a_peak_is_proven_before_its_own_allowance_has_passed(changed
     [
         pytest.param(-900, -1, USUAL, id="before the sale"),
         pytest.param(-900, 0, LATE, id="a pull that ends in it"),
-        pytest.param(
-            PEAK_SECONDS + LATE - 1, PEAK_SECONDS + 3 * LATE, LATE, id="one that reaches back into it"
-        ),
-        pytest.param(PEAK_SECONDS + LATE, PEAK_SECONDS + 3 * LATE, USUAL, id="and one that does not"),
+        pytest.param(PEAK_SECONDS + LATE - 1, PEAK_SECONDS + 3 * LATE, LATE, id="a pull that begins in it"),
+        pytest.param(PEAK_SECONDS + LATE, PEAK_SECONDS + 3 * LATE, USUAL, id="a pull that begins later"),
     ],
 )
 def test_a_pull_that_touches_a_peak_begins_earlier(start: float, now: float, overlap: float) -> None:
@@ -73,6 +71,6 @@ def test_peaks_are_written_in_the_platforms_own_time() -> None:
 @pytest.mark.parametrize(
     "text", ["2025-11-11", "2025-11-11 19:30:00", "a/b", "2025-11-11 19:30:00/2025-11-11 19:30:00"]
 )
-def test_a_calendar_that_makes_no_sense_is_refused(text: str) -> None:
+def test_an_impossible_calendar_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"peak|entry"):
         visibility.parse_peaks(text)

@@ -1,4 +1,4 @@
-"""What an audit prints: a row for each seller whatever its nick, one line for machines, or one document."""
+"""What an audit prints: a row for each seller whatever its nick, and a line or a document for machines."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 from topsync.base import terminal
+from topsync.model.kind import Kind
 from topsync.operate import installation_commands
 from topsync.store.sellers import UNKNOWN, Seller, SellerState
 from topsync.store.versions import StoredState
 from topsync.verify.agreement import ShownObject
 from topsync.verify.audit import Comparison, Result, SellerResult
-from topsync.verify.views import ORDERS, REFUNDS
+from topsync.verify.views import AuditedKind
 
 NOW = datetime(2025, 11, 20, 2, tzinfo=UTC)
 NICK = "shop [/b] x\n\x1b[2J"
@@ -26,13 +27,13 @@ def result() -> Result:
         2200000000001, NICK, b"", SellerState.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
     expected = {TID: ShownObject(TID, StoredState(NOW, b"x"), b"", "{}")}
-    orders = Comparison(ORDERS, count=7, expected=expected, lacking={TID: "table"})
-    compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
+    orders = Comparison(AuditedKind(Kind.ORDER), count=7, expected=expected, lacking={TID: "table"})
+    compared = {Kind.ORDER: orders, Kind.REFUND: Comparison(AuditedKind(Kind.REFUND), count=2)}
     sellers = [SellerResult(seller, compared, complete_until=NOW)]
     return Result(sellers, backwards=0, witnessed=True, moved=3, losses=[])
 
 
-def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
+def test_a_nick_with_markup_fits_a_row_of_an_audit_on_a_screen_of_80_columns(
     result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -48,7 +49,9 @@ def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
     ]
 
 
-def test_for_machines_an_audit_is_one_document(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+def test_for_machines_an_audit_is_a_single_document(
+    result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
     terminal.write_json(installation_commands.audit_document(result))
     found = orjson.loads(capsys.readouterr().out)
     (seller,) = found.pop("sellers")

@@ -1,4 +1,4 @@
-"""The command line: every command explains itself, and a mistake is one line and a status."""
+"""The command line: every command has a help, and a mistake gives one line and a status."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(
 ) -> tuple[int, str, str]:
     """What the entry point does: status, output, errors."""
     monkeypatch.setattr(sys, "argv", ["topsync", *arguments])
-    # It would bind the loggers of this process for good to what pytest has put in place of standard error.
+    # It would bind the loggers of this process for ever to what pytest uses as standard error.
     monkeypatch.setattr(telemetry, "configure_logging", lambda *_, **__: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -80,7 +80,7 @@ def test_every_command_says_what_it_does_and_what_each_option_means(path: tuple[
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_no_help_is_broken_in_mid_line_on_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
+def test_no_line_of_help_is_broken_on_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
     """The first paragraph is filled; lines of the others stay as they are in the docstring."""
     _, _, others = (COMMANDS[path].help or "").partition("\n\n")
     assert all(len(line) <= 78 for line in others.splitlines())
@@ -147,7 +147,7 @@ def test_a_server_that_is_away_is_named_in_one_line_and_no_trace_is_shown(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_terminal_of_any_encoding_gets_all_of_it(
+def test_a_terminal_of_any_encoding_gets_the_whole_output(
     installed: str, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     add_seller(monkeypatch, f"{SESSION}\n", nick="示例店")
@@ -169,7 +169,7 @@ def test_a_terminal_of_any_encoding_gets_all_of_it(
     [("sellers", "show", b"\xff"), ("deadletter", "list", "--reason", b"a\x80"), (b"\xfe",)],
     ids=["nick", "reason", "command"],
 )
-def test_an_argument_that_is_no_text_is_refused_in_one_line(arguments: tuple[str | bytes, ...]) -> None:
+def test_an_argument_that_is_not_text_is_refused_in_one_line(arguments: tuple[str | bytes, ...]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "topsync", *arguments],
         capture_output=True,
@@ -223,7 +223,7 @@ def test_a_database_that_refuses_is_named_in_one_line(
     assert errors.count("\n") == 1
 
 
-def test_what_a_command_prints_has_no_logs_in_it(database_url: str) -> None:
+def test_the_output_of_a_command_contains_no_logs(database_url: str) -> None:
     """It is for people, and with `--json` for the next command in a pipe."""
     status, output, errors = by_itself("migrate", TOPSYNC_DATABASE_URL=database_url)
     assert (status, errors) == (0, "")
@@ -240,19 +240,19 @@ def test_what_a_command_prints_has_no_logs_in_it(database_url: str) -> None:
         ("2026-11-20T11:00+09:00", datetime(2026, 11, 20, 10)),  # noqa: DTZ001
     ],
 )
-def test_a_time_is_the_platforms_unless_it_names_another_zone(typed: str, read: datetime) -> None:
+def test_a_time_is_in_the_platforms_zone_unless_it_names_another(typed: str, read: datetime) -> None:
     assert arguments.platform_moment(typed) == read
 
 
 @pytest.mark.parametrize("typed", ["2026", "1763600000", "soon", "", "0001-01-01", "1969-12-31"])
-def test_what_is_no_time_of_the_platform_is_refused(typed: str) -> None:
-    """A year alone is a count of seconds to some, and would be a time long ago."""
+def test_a_text_that_is_no_time_of_the_platform_is_refused(typed: str) -> None:
+    """Some parsers read a year as a count of seconds, which would be a time long ago."""
     with pytest.raises(typer.BadParameter, match="is no time"):
         arguments.platform_moment(typed)
 
 
 @pytest.mark.parametrize("typed", ["-5", "0", str(2**63), "demo_one"])
-def test_a_seller_without_an_id_of_the_platforms_is_not_added(
+def test_a_seller_without_a_valid_id_is_not_added(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
 ) -> None:
     status, _, errors = run(monkeypatch, capsys, "sellers", "add", "--nick", "x", f"--user-id={typed}")
@@ -260,7 +260,7 @@ def test_a_seller_without_an_id_of_the_platforms_is_not_added(
     assert "--user-id" in errors
 
 
-def test_what_cannot_be_typed_is_refused_with_the_usage(
+def test_an_argument_that_cannot_be_right_is_refused_with_the_usage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "x", "--from", "soon", "--to", "later")
@@ -269,7 +269,7 @@ def test_what_cannot_be_typed_is_refused_with_the_usage(
 
 
 @pytest.mark.parametrize("typed", ["12a", "", "1.5", "-1", "４"])
-def test_what_is_no_number_of_an_order_is_refused_in_words(
+def test_a_wrong_number_of_an_order_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -297,7 +297,7 @@ def add_seller(monkeypatch: pytest.MonkeyPatch, session: str, *, nick: str = "de
     return ended.exit_code, str(ended.exception or "")
 
 
-def test_the_list_of_sellers_never_cuts_who_it_is_on_a_terminal_of_80_columns(
+def test_the_list_of_sellers_never_cuts_ids_and_nicks_on_a_terminal_of_80_columns(
     installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -347,7 +347,7 @@ def test_a_seller_without_a_session_is_refused(
     assert "no session token on standard input" in complaints
 
 
-def test_a_new_key_is_one_that_the_vault_takes() -> None:
+def test_the_vault_accepts_a_new_key() -> None:
     made = CliRunner().invoke(cli.app, ["new-key"])
     Fernet(made.output.strip())
 

@@ -1,4 +1,4 @@
-"""Operators and dead letters: found, shown without what nobody should see, tried again once, and closed."""
+"""Operators and dead letters: they are found, shown without personal data, retried once, and closed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.change import Change, Source
 from tests.deadletters import letterbox
 from tests.deadletters.letterbox import RECEIVER, TID
 from tests.store.databases import SELLER, at, emptied
-from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.stream.clusters import create_topics, read_all
 from tests.support.places import DOCS
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading, reasons
@@ -34,7 +34,7 @@ EVERYTHING = Filter(dealt_with=True)
 
 
 async def nobody(_: str) -> str:
-    raise AssertionError("nothing was to be asked")
+    raise AssertionError("no question was expected")
 
 
 def request(
@@ -114,35 +114,25 @@ class Desk:
 
     async def hints(self) -> Sequence[Change]:
         found = await read_all(self.kafka, self.registry.changes.name, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
 async def desk(
+    kafka_of_commands: KafkaSettings,
     migrated_database_url: str,
-    kafka_bootstrap_servers: str,
-    topic_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Desk]:
-    for name, value in {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
-        "TOPSYNC_TOPIC_PREFIX": topic_prefix,
-        "TOPSYNC_PARTITIONS": "2",
-        "TOPSYNC_REPLICATION_FACTOR": "1",
-        "TOPSYNC_DATABASE_URL": migrated_database_url,
-        "COLUMNS": "250",
-    }.items():
-        monkeypatch.setenv(name, value)
-    # Small, so that every test reads across the seams.
+    monkeypatch.setenv("COLUMNS", "250")
+    # Small, so that every test reads several pieces.
     monkeypatch.setattr(reading, "CHUNK", 3)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    registry = await create_topics(kafka)
+    registry = await create_topics(kafka_of_commands)
     async with emptied(migrated_database_url) as pool:
-        yield Desk(pool, kafka, registry, capsys)
+        yield Desk(pool, kafka_of_commands, registry, capsys)
 
 
-async def test_the_newest_are_listed_last_and_only_so_many(desk: Desk) -> None:
+async def test_the_newest_letters_are_listed_last_up_to_the_limit(desk: Desk) -> None:
     assert await desk.listed() == []
     await desk.put(*(letterbox.refused(TID + n, second=n, topic=desk.topic) for n in range(7)))
     everything = [str(TID + n) for n in range(7)]
@@ -156,7 +146,7 @@ async def test_the_newest_are_listed_last_and_only_so_many(desk: Desk) -> None:
     )
 
 
-async def test_letters_are_found_by_reason_seller_order_and_time(desk: Desk) -> None:
+async def test_dead_letters_are_found_by_reason_seller_order_and_time(desk: Desk) -> None:
     await desk.put(
         letterbox.refused(TID, second=0, topic=desk.topic),
         letterbox.unreadable_snapshot(TID + 1, second=60, topic=desk.topic),
@@ -173,7 +163,7 @@ async def test_letters_are_found_by_reason_seller_order_and_time(desk: Desk) -> 
         await desk.listed(Filter(seller="nobody"))
 
 
-async def test_a_slip_in_a_reason_is_no_good_news(desk: Desk) -> None:
+async def test_a_typing_error_in_a_reason_does_not_look_like_an_empty_list(desk: Desk) -> None:
     slip = Filter(reason="refusd")
     meant = "has the reason refusd: did you mean refused"
     with pytest.raises(DeadLettersError, match=meant) as refused:
@@ -186,7 +176,7 @@ async def test_a_slip_in_a_reason_is_no_good_news(desk: Desk) -> None:
     assert await desk.listed(Filter(reason="unstorable")) == []
 
 
-async def test_reasons_of_another_release_are_taken_where_there_are_any(desk: Desk) -> None:
+async def test_reasons_of_another_release_are_accepted_if_a_letter_has_them(desk: Desk) -> None:
     await desk.put(letterbox.refused(TID, topic=desk.topic, reason="of_another_release"))
     assert await desk.tids(Filter(reason="of_another_release")) == [str(TID)]
 
@@ -198,8 +188,8 @@ def test_the_page_explains_every_reason_that_commands_know_and_no_other() -> Non
     assert named == reasons.KNOWN
 
 
-async def test_nothing_of_a_letter_is_shown_but_on_the_wish_to_see_it(desk: Desk) -> None:
-    """I9; and no terminal obeys what came from outside."""
+async def test_the_content_of_a_letter_is_shown_only_on_request(desk: Desk) -> None:
+    """I9. No terminal obeys a text from outside."""
     await desk.put(
         letterbox.unreadable_snapshot(topic=desk.topic), letterbox.unreadable_message(topic=desk.topic)
     )
@@ -227,14 +217,14 @@ async def test_nothing_of_a_letter_is_shown_but_on_the_wish_to_see_it(desk: Desk
 
 
 @pytest.mark.parametrize("name", ["0/99", "7/0", "17", "0/1"])
-async def test_a_letter_that_is_not_there_is_one_line_with_the_next_step(desk: Desk, name: str) -> None:
+async def test_a_missing_letter_gives_one_line_with_the_next_step(desk: Desk, name: str) -> None:
     """0/1 is the marker of a transaction."""
     await desk.put(letterbox.refused(topic=desk.topic))
     with pytest.raises(DeadLettersError, match="topsync deadletter list"):
         await dead_letter_commands.show(name, original=False, as_json=False)
 
 
-async def test_what_is_tried_again_is_asked_for_once_and_no_longer_open(desk: Desk) -> None:
+async def test_a_retried_letter_is_asked_for_once_and_no_longer_open(desk: Desk) -> None:
     await desk.put(
         letterbox.refused(TID, topic=desk.topic), letterbox.unreadable_snapshot(TID + 1, topic=desk.topic)
     )
@@ -260,7 +250,7 @@ async def test_what_is_tried_again_is_asked_for_once_and_no_longer_open(desk: De
     assert len(await desk.hints()) == 2
 
 
-async def test_what_cannot_be_tried_again_stays_open_and_says_why(desk: Desk) -> None:
+async def test_a_letter_that_cannot_be_retried_stays_open_and_says_why(desk: Desk) -> None:
     await desk.put(
         letterbox.unreadable_message(topic=desk.topic),
         letterbox.refused(TID, UNKNOWN_SELLER, topic=desk.topic),
@@ -274,7 +264,7 @@ async def test_what_cannot_be_tried_again_stays_open_and_says_why(desk: Desk) ->
     assert await desk.tids() == [None, str(TID)]
 
 
-async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> None:
+async def test_many_letters_are_retried_only_after_a_confirmation(desk: Desk) -> None:
     count = dead_letter_commands.CONFIRM_ABOVE + 1
     await desk.put(*(letterbox.refused(TID + n, topic=desk.topic) for n in range(count)))
     for which in (Filter(reason="refused"), Filter(seller=str(SELLER))):
@@ -284,7 +274,7 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
     await desk.retry(which=Filter(reason="refused"), answer="yes\n")
     assert len(await desk.hints()) == count
     none = (await desk.retry(which=Filter(reason="refused")))[1]
-    assert "no open dead letters with --reason refused" in none, "the slip may be in what was asked for"
+    assert "no open dead letters with --reason refused" in none, "the mistake may be in the filters"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +285,7 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
         pytest.param(("x",), Filter(), "partition/offset", id="no id"),
     ],
 )
-async def test_what_to_deal_with_has_to_be_said_in_one_way(
+async def test_letters_are_chosen_either_by_id_or_by_filter(
     names: tuple[str, ...], which: Filter, output: str
 ) -> None:
     with pytest.raises(DeadLettersError, match=output):
@@ -304,22 +294,22 @@ async def test_what_to_deal_with_has_to_be_said_in_one_way(
         await dead_letter_commands.close(request(names, which, yes=True), "dealt with")
 
 
-async def test_marks_do_not_outlive_their_letters(desk: Desk) -> None:
-    """Which are younger than the newer of their marks."""
+async def test_marks_do_not_live_longer_than_their_letters(desk: Desk) -> None:
+    """Their letters are younger than the newer of their marks."""
     await desk.pool.execute(
         """
         insert into dead_letter_retries (event_id, retried_at, closed_at, closed_because) values
             ('retried', now() - interval '1 year', null, null),
             ('closed', null, now() - interval '1 year', 'x'),
             ('both', now() - interval '1 year', now() - interval '1 year', 'x'),
-            ('retried of late', now(), now() - interval '1 year', 'x'),
-            ('closed of late', now() - interval '1 year', now(), 'x')
+            ('retried recently', now(), now() - interval '1 year', 'x'),
+            ('closed recently', now() - interval '1 year', now(), 'x')
         """
     )
     await desk.put(*(letterbox.refused(TID + n, second=n, topic=desk.topic) for n in range(2)))
     retried, closed = await desk.ids()
     await desk.retry(retried)
-    of_late = {"retried of late", "closed of late"}
+    of_late = {"retried recently", "closed recently"}
     assert len(await desk.marked() - of_late) == 1
     await desk.pool.execute(
         "update dead_letter_retries set retried_at = now() - interval '1 year' where closed_at is null"
@@ -355,18 +345,18 @@ async def test_a_closed_letter_is_no_longer_open_and_says_when_and_why(desk: Des
     assert line in desk.capsys.readouterr().out
 
     assert await desk.hints() == []
-    assert [(one.offset, one.headers, one.value) for one in await read_all(desk.kafka, desk.topic, 1)] == [
-        (one.offset, one.headers, one.value) for one in before
-    ]
+    assert [
+        (record.offset, record.headers, record.value) for record in await read_all(desk.kafka, desk.topic, 1)
+    ] == [(record.offset, record.headers, record.value) for record in before]
 
 
-async def test_a_letter_closed_twice_keeps_the_later_words(desk: Desk) -> None:
+async def test_a_letter_that_is_closed_twice_keeps_the_later_words(desk: Desk) -> None:
     await desk.put(letterbox.unreadable_message(topic=desk.topic))
     (name,) = await desk.ids()
     await desk.close(name, because="first")
     (once,) = await desk.listed(EVERYTHING)
     assert ": first" in await desk.close(name, name, because="second", dry_run=True), (
-        "what is replaced is shown"
+        "the replaced words are shown"
     )
     await desk.close(name, name, because="second")
     (twice,) = await desk.listed(EVERYTHING)
@@ -374,7 +364,7 @@ async def test_a_letter_closed_twice_keeps_the_later_words(desk: Desk) -> None:
     assert str(twice["closed_at"]) > str(once["closed_at"])
 
 
-async def test_a_closed_letter_can_be_retried_and_a_retried_one_closed(desk: Desk) -> None:
+async def test_a_closed_letter_can_be_retried_and_a_retried_letter_closed(desk: Desk) -> None:
     await desk.put(*(letterbox.refused(TID + n, second=n, topic=desk.topic) for n in range(2)))
     closed_first, retried_first = await desk.ids()
     await desk.close(closed_first, because="let it be")
@@ -389,7 +379,7 @@ async def test_a_closed_letter_can_be_retried_and_a_retried_one_closed(desk: Des
         assert letter["closed_because"] == "let it be"
 
 
-async def test_letters_are_closed_by_filter_where_they_are_open(desk: Desk) -> None:
+async def test_only_open_letters_are_closed_by_a_filter(desk: Desk) -> None:
     await desk.put(
         letterbox.unreadable_message(second=0, topic=desk.topic),
         letterbox.refused(TID, second=1, topic=desk.topic),
@@ -409,7 +399,7 @@ async def test_letters_are_closed_by_filter_where_they_are_open(desk: Desk) -> N
     assert await desk.tids() == []
 
 
-async def test_many_are_closed_only_when_somebody_is_sure(desk: Desk) -> None:
+async def test_many_letters_are_closed_only_after_a_confirmation(desk: Desk) -> None:
     count = dead_letter_commands.CONFIRM_ABOVE + 1
     await desk.put(*(letterbox.unreadable_message(second=n, topic=desk.topic) for n in range(count)))
     which = Filter(reason="unreadable_message")
@@ -422,7 +412,7 @@ async def test_many_are_closed_only_when_somebody_is_sure(desk: Desk) -> None:
     assert {letter["closed_because"] for letter in await desk.listed(EVERYTHING)} == {"all of them"}
 
 
-async def test_why_a_letter_is_closed_is_one_line_of_plain_characters(desk: Desk) -> None:
+async def test_the_reason_for_closing_is_one_line_of_plain_characters(desk: Desk) -> None:
     await desk.put(letterbox.unreadable_message(topic=desk.topic))
     (name,) = await desk.ids()
     await desk.close(name, because=" 已处理\u3000见\n工单\t7 \x1b[2J\x00\udcff[red]")
@@ -445,13 +435,13 @@ async def test_why_a_letter_is_closed_is_one_line_of_plain_characters(desk: Desk
         pytest.param("x" * (dead_letter_commands.BECAUSE_CHARACTERS + 1), id="too long"),
     ],
 )
-async def test_why_a_letter_is_closed_has_to_be_said_in_a_sentence(because: str) -> None:
+async def test_the_reason_for_closing_must_have_a_certain_length(because: str) -> None:
     with pytest.raises(DeadLettersError, match=f"1 to {dead_letter_commands.BECAUSE_CHARACTERS}"):
         await dead_letter_commands.close(request(["0/1"], None, yes=True), because)
 
 
-async def test_a_record_that_is_in_the_topic_twice_is_dealt_with_at_once(desk: Desk) -> None:
-    """A mark is of what the letter says, not of its place: a copied topic may hold it twice."""
+async def test_a_letter_that_is_in_the_topic_twice_is_handled_in_one_step(desk: Desk) -> None:
+    """A mark belongs to the content of a letter, not to its place: a copied topic may have it twice."""
     letter = letterbox.refused(TID, topic=desk.topic)
     await desk.put(letter, letter)
     await desk.retry(*await desk.ids())

@@ -1,7 +1,8 @@
-"""The story of one order, in each state that it knows: on the real PostgreSQL and the real Kafka."""
+"""The story of an order in each standing, with a real PostgreSQL and a real Kafka."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,10 @@ from schemas.erasure import Erasure
 from schemas.events import ORDERS
 from schemas.trade import Trade
 from tests.store.databases import SELLER, emptied, platform_trade
-from tests.stream.clusters import create_topics, settings_for
+from tests.stream.clusters import create_topics
 from topsync.base.settings import KafkaSettings
-from topsync.model.compacted_topic import Compacted, Finder, Reason
+from topsync.model.compacted_topic import Finder, Reason
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, LINGERING, NO_SESSION, Lingering, Refetch
 from topsync.model.span import Span
 from topsync.operate import explain
@@ -52,7 +54,7 @@ MESSAGE = "taobao_trade_TradeBuyerPay"
 
 @dataclass
 class Installation:
-    """The servers beside the command, which takes everything from the environment."""
+    """The servers for the command, which takes everything from the environment."""
 
     pool: Pool
     kafka: KafkaSettings
@@ -83,7 +85,7 @@ class Installation:
         return change
 
     async def read_all(self) -> None:
-        """The enrichers are done with everything that is in `changes`."""
+        """The enrichers have done everything that is in `changes`."""
         name = self.registry.changes.name
         tps = [TopicPartition(name, number) for number in range(self.kafka.partitions)]
         async with clients.reader(self.kafka, group_id=GROUP) as consumer:
@@ -93,7 +95,7 @@ class Installation:
     async def store(
         self, *, modified: float = 60, fetched: float = 50, source: str = "push", **fields: object
     ) -> list[UnpublishedOrder]:
-        """A version in the table; what the topic is to have of it."""
+        """Write a version into the table; returns what the topic must get."""
         raw = platform_trade(TID, receiver_name=RECEIVER) | fields
         raw["created"] = platform_time.format(self.ago(3600))
         raw["modified"] = platform_time.format(self.ago(modified))
@@ -109,18 +111,18 @@ class Installation:
                 records.version(
                     self.registry.orders.name,
                     ORDERS,
-                    one,
-                    published_at=one.fetched_at + timedelta(seconds=1),
-                    hinted_at=one.fetched_at - timedelta(seconds=2),
+                    version,
+                    published_at=version.fetched_at + timedelta(seconds=1),
+                    hinted_at=version.fetched_at - timedelta(seconds=2),
                 )
-                for one in ahead
+                for version in ahead
             )
         )
         await orders.TABLE.mark_published(self.pool, ahead)
 
     async def waits(self, reason: str, *, wait_seconds: float = 600, **wish: Any) -> Refetch:
-        """It is to be asked for again."""
-        one = Refetch(
+        """Note that the order is to be asked for again."""
+        refetch = Refetch(
             tid=TID,
             seller_id=SELLER,
             event=MESSAGE,
@@ -131,8 +133,8 @@ class Installation:
             reason=reason,
             **wish,
         )
-        await refetches.postpone(self.pool, [one], wait=timedelta(seconds=wait_seconds))
-        return one
+        await refetches.postpone(self.pool, [refetch], wait=timedelta(seconds=wait_seconds))
+        return refetch
 
     async def is_live(self) -> None:
         """The seller's bulk start is done, and everything until a minute ago is proven."""
@@ -156,7 +158,7 @@ class Installation:
         await self.publish(letter)
         event_id = dict(letter.headers)["ce_id"].decode()
         if noted:
-            note = OpenDeadLetter(Subject(TID, 0, reason), event_id, SELLER)
+            note = OpenDeadLetter(Subject.of_order(TID, reason), event_id, SELLER)
             await open_letters.note(self.pool, [note], kept=timedelta(days=90))
         return event_id
 
@@ -172,34 +174,24 @@ class Installation:
         return self.capsys.readouterr().out
 
     async def standings(self) -> list[str]:
-        return [one["standing"] for one in (await self.story())["standings"]]
+        return [verdict["standing"] for verdict in (await self.story())["standings"]]
 
 
 @pytest.fixture
 async def here(
+    kafka_of_commands: KafkaSettings,
     migrated_database_url: str,
-    kafka_bootstrap_servers: str,
-    topic_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Installation]:
-    for name, value in {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
-        "TOPSYNC_TOPIC_PREFIX": topic_prefix,
-        "TOPSYNC_PARTITIONS": "2",
-        "TOPSYNC_REPLICATION_FACTOR": "1",
-        "TOPSYNC_DATABASE_URL": migrated_database_url,
-        "TOPSYNC_ENRICHER_GROUP": GROUP,
-        "COLUMNS": "120",
-    }.items():
-        monkeypatch.setenv(name, value)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    registry = await create_topics(kafka)
+    monkeypatch.setenv("TOPSYNC_ENRICHER_GROUP", GROUP)
+    monkeypatch.setenv("COLUMNS", "120")
+    registry = await create_topics(kafka_of_commands)
     async with emptied(migrated_database_url) as pool:
-        yield Installation(pool, kafka, registry, capsys, datetime.now(UTC))
+        yield Installation(pool, kafka_of_commands, registry, capsys, datetime.now(UTC))
 
 
-async def test_the_story_leads_from_the_message_to_the_topic(here: Installation) -> None:
+async def test_the_story_goes_from_the_message_to_the_topic(here: Installation) -> None:
     await here.is_live()
     await here.hint(ago=52)
     await here.publish_versions(await here.store())
@@ -211,16 +203,16 @@ async def test_the_story_leads_from_the_message_to_the_topic(here: Installation)
     assert story["standing"] == "published"
     assert story["order"]["revision"] == story["order"]["published_revision"] == 2
     assert story["seller"]["seller_id"] == str(SELLER)
-    assert [one["kind"] for one in story["events"]] == [
+    assert [event["kind"] for event in story["events"]] == [
         "platform", "message", "fetch", "published", "platform", "fetch", "published",
     ]  # fmt: skip
-    brought = [one["facts"] for one in story["events"] if one["kind"] == "published"]
-    assert [one["revision"] for one in brought] == [1, 2]
+    brought = [event["facts"] for event in story["events"] if event["kind"] == "published"]
+    assert [facts["revision"] for facts in brought] == [1, 2]
     assert brought[1]["status_from"] == "WAIT_SELLER_SEND_GOODS"
     assert "finished" in brought[1]["transitions"]
-    (message,) = [one for one in story["events"] if one["kind"] == "message"]
+    (message,) = [event for event in story["events"] if event["kind"] == "message"]
     assert message["facts"]["done"] is True
-    assert [one["complete"] for one in story["looked_through"]] == [True] * 4
+    assert [topic["complete"] for topic in story["looked_through"]] == [True] * 4
 
 
 async def test_events_come_in_the_order_of_time(here: Installation) -> None:
@@ -228,11 +220,11 @@ async def test_events_come_in_the_order_of_time(here: Installation) -> None:
         await here.hint(ago=ago)
     await here.publish_versions(await here.store())
     await here.set_aside()
-    times = [datetime.fromisoformat(one["at"]) for one in (await here.story())["events"]]
+    times = [datetime.fromisoformat(event["at"]) for event in (await here.story())["events"]]
     assert times == sorted(times)
 
 
-async def test_an_order_whose_hints_nobody_has_read_says_how_many_records_stand_before_it(
+async def test_an_order_with_unread_hints_says_how_many_records_are_before_it(
     here: Installation,
 ) -> None:
     await here.hint(ago=40)
@@ -259,22 +251,22 @@ async def test_an_order_that_waits_for_a_settled_detail_says_when_it_is_asked_fo
     assert "in 10 min" in verdict["next"]
     assert "45 times" in verdict["next"]
     assert story["events"][-1]["kind"] == "planned"
-    assert [one["kind"] for one in story["events"]].count("hint") == 1
+    assert [event["kind"] for event in story["events"]].count("hint") == 1
 
 
-async def test_a_wait_that_is_over_says_nothing(here: Installation) -> None:
+async def test_a_wait_that_is_over_is_not_shown(here: Installation) -> None:
     await here.is_live()
     await here.waits("no_news")
     await here.publish_versions(await here.store(modified=15, fetched=10))
     story = await here.story()
     assert story["standing"] == "published"
-    assert not [one for one in story["events"] if one["kind"] == "planned"]
+    assert not [event for event in story["events"] if event["kind"] == "planned"]
 
 
 @pytest.mark.parametrize(
     ("state", "cure"), [("paused", "sellers resume"), ("expired", "sellers authorise")], ids=str
 )
-async def test_a_parked_order_says_what_brings_its_seller_back(
+async def test_a_parked_order_says_how_to_reactivate_its_seller(
     here: Installation, state: str, cure: str
 ) -> None:
     await here.is_live()
@@ -287,10 +279,10 @@ async def test_a_parked_order_says_what_brings_its_seller_back(
     story = await here.story()
     assert story["standing"] == "parked"
     assert cure in story["standings"][0]["next"]
-    assert "seller" in [one["kind"] for one in story["events"]]
+    assert "seller" in [event["kind"] for event in story["events"]]
 
 
-async def test_an_order_in_the_backlog_says_so_and_in_a_task_which(here: Installation) -> None:
+async def test_an_order_in_the_backlog_says_so_and_names_its_task(here: Installation) -> None:
     await here.is_live()
     await here.waits(BACKLOG)
     assert (await here.standings())[0] == "backlog"
@@ -304,15 +296,18 @@ async def test_an_order_in_the_backlog_says_so_and_in_a_task_which(here: Install
 
 async def test_a_lingering_message_says_until_when(here: Installation) -> None:
     await here.is_live()
-    one = Refetch(
+    refetch = Refetch(
         tid=TID, seller_id=SELLER, event=MESSAGE, occurred_at=here.ago(5), settled_after=here.ago(5),
         modified=None, source="push", reason=LINGERING,
     )  # fmt: skip
     until = here.now + timedelta(minutes=5)
-    await refetches.linger(here.pool, [Lingering(one, until)], now=here.now)
+    await refetches.linger(here.pool, [Lingering(refetch, until)], now=here.now)
     story = await here.story()
     assert story["standing"] == "lingering"
-    assert platform_time.format(until)[:16] in story["standings"][0]["says"]
+    said = re.search(r"until (\S+ \S+) \(GMT\+8\)", story["standings"][0]["says"])
+    assert said
+    # It counts on the database's clock, from the moment when it is noted.
+    assert timedelta(seconds=-1) < platform_time.parse(said[1]) - until < timedelta(minutes=1)
 
 
 async def test_a_ban_is_named_with_its_end_while_the_order_waits_for_a_call(here: Installation) -> None:
@@ -331,20 +326,20 @@ async def test_an_open_gap_of_the_seller_says_what_may_be_missing(here: Installa
         here.ago(300),
     )
     story = await here.story()
-    assert [one["standing"] for one in story["standings"]] == ["gap", "published"]
-    assert "push" in [one["kind"] for one in story["events"]]
+    assert [verdict["standing"] for verdict in story["standings"]] == ["gap", "published"]
+    assert "push" in [event["kind"] for event in story["events"]]
 
 
-async def test_an_order_that_was_set_aside_says_why_and_how_to_ask_for_it_again(here: Installation) -> None:
+async def test_an_order_with_a_dead_letter_says_why_and_how_to_retry_it(here: Installation) -> None:
     await here.is_live()
     event_id = await here.set_aside()
     story = await here.story()
     assert story["standing"] == "dead_letter"
     assert f"topsync deadletter retry --tid {TID}" in story["standings"][0]["next"]
-    assert len([one for one in story["events"] if one["kind"] == "set_aside"]) == 1
+    assert len([event for event in story["events"] if event["kind"] == "set_aside"]) == 1
     await dead_letters.mark_closed(here.pool, [event_id], "mended", kept=timedelta(days=90))
     assert "dead_letter" not in await here.standings()
-    assert "operator" in [one["kind"] for one in (await here.story())["events"]]
+    assert "operator" in [event["kind"] for event in (await here.story())["events"]]
 
 
 async def test_a_dead_letter_from_before_the_newest_fetch_is_history(here: Installation) -> None:
@@ -354,7 +349,7 @@ async def test_a_dead_letter_from_before_the_newest_fetch_is_history(here: Insta
     assert (await here.standings())[0] == "published"
 
 
-async def test_what_is_stored_and_not_published_is_named_with_both_revisions(here: Installation) -> None:
+async def test_an_unpublished_version_is_named_with_both_revisions(here: Installation) -> None:
     await here.is_live()
     await here.publish_versions(await here.store())
     await here.store(modified=30, fetched=25, status="TRADE_FINISHED")
@@ -362,10 +357,10 @@ async def test_what_is_stored_and_not_published_is_named_with_both_revisions(her
     assert story["standing"] == "unpublished"
     assert "revision 2" in story["standings"][0]["says"]
     assert "the topic has revision 1" in story["standings"][0]["says"]
-    assert "published" not in [one["standing"] for one in story["standings"]]
+    assert "published" not in [verdict["standing"] for verdict in story["standings"]]
 
 
-async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_names_the_seller(
+async def test_an_order_of_an_erased_seller_is_erased_and_its_tombstone_names_the_seller(
     here: Installation,
 ) -> None:
     await here.publish_versions(await here.store())
@@ -383,7 +378,7 @@ async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_names_the_
     assert story["known"] is True
     assert story["seller"]["state"] == "erased"
     assert story["order"] is None
-    assert "erased" in [one["kind"] for one in story["events"]]
+    assert "erased" in [event["kind"] for event in story["events"]]
 
 
 async def test_an_unknown_order_is_called_unknown_and_the_status_is_1(here: Installation) -> None:
@@ -408,12 +403,12 @@ async def test_an_order_of_a_seller_that_was_never_added_says_so(here: Installat
     assert "never added" in story["standings"][0]["says"]
 
 
-async def test_a_lost_topic_is_named_with_its_cure(here: Installation) -> None:
+async def test_a_lost_topic_is_named_with_the_command_that_repairs_it(here: Installation) -> None:
     await here.is_live()
     await here.publish_versions(await here.store())
     await here.pool.execute(
         "insert into topic_losses (topic, found_by, reason) values ($1, $2, $3)",
-        Compacted.ORDERS.value,
+        Kind.ORDER.value,
         Finder.ENRICHER.value,
         Reason.CUT_OFF.value,
     )
@@ -427,7 +422,7 @@ async def test_the_windows_that_listed_its_last_change_are_in_the_story(here: In
     await here.is_live()
     await here.publish_versions(await here.store(modified=300, fetched=290))
     story = await here.story()
-    (pulled,) = [one for one in story["events"] if one["kind"] == "pull"]
+    (pulled,) = [event for event in story["events"] if event["kind"] == "pull"]
     assert pulled["facts"]["source"] == "bootstrap"
     assert pulled["facts"]["listed"] == 10
 
@@ -441,13 +436,13 @@ async def test_without_kafka_it_says_so_and_shows_what_postgresql_knows(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     story = await here.story()
     assert story["kafka_problem"].startswith("Kafka (KAFKA_BOOTSTRAP_SERVERS)")
-    assert [one["standing"] for one in story["standings"]] == ["dead_letter", "published"]
-    assert {"stored", "set_aside"} <= {one["kind"] for one in story["events"]}
+    assert [verdict["standing"] for verdict in story["standings"]] == ["dead_letter", "published"]
+    assert {"stored", "set_aside"} <= {event["kind"] for event in story["events"]}
     assert "are not in the story" in await here.text()
     assert (await here.story(TID + 1))["standing"] == "unknown"
 
 
-async def test_a_row_of_another_release_is_shown_in_its_own_words(here: Installation) -> None:
+async def test_words_of_another_release_in_a_row_are_shown_as_they_are(here: Installation) -> None:
     await here.is_live()
     await here.waits("a_reason_to_come")
     await here.store()
@@ -455,12 +450,12 @@ async def test_a_row_of_another_release_is_shown_in_its_own_words(here: Installa
         """update orders set source = 'satellite', step = '{"transitions": ["teleported"], "beyond": 1}'"""
     )
     story = await here.story()
-    assert "teleported" in next(one["says"] for one in story["events"] if one["kind"] == "stored")
-    waiting = next(one for one in story["standings"] if one["standing"] == "waiting")
+    assert "teleported" in next(event["says"] for event in story["events"] if event["kind"] == "stored")
+    waiting = next(verdict for verdict in story["standings"] if verdict["standing"] == "waiting")
     assert "a_reason_to_come" in waiting["says"]
 
 
-async def test_nothing_of_a_receiver_is_shown_and_what_is_foreign_is_shown_as_text(
+async def test_no_receivers_data_are_shown_and_control_codes_are_shown_as_text(
     here: Installation,
 ) -> None:
     await here.is_live()
@@ -479,16 +474,16 @@ async def test_nothing_of_a_receiver_is_shown_and_what_is_foreign_is_shown_as_te
     assert "export 7" in text
 
 
-async def test_a_hint_of_somebody_elses_making_spoils_no_story(here: Installation) -> None:
+async def test_a_hint_that_another_program_wrote_does_not_break_the_story(here: Installation) -> None:
     key = str(TID).encode()
     await here.publish(Record(here.registry.changes.name, key, b"\xff not a change", []))
     await here.publish(Record(here.registry.orders.name, key, b"{}", [("ce_revision", b"many")]))
     await here.publish(Record(here.registry.snapshots.name, key, b"{}", []))
     story = await here.story()
-    assert [one["kind"] for one in story["events"]] == ["export"]
+    assert [event["kind"] for event in story["events"]] == ["export"]
 
 
-async def test_the_story_names_what_was_not_looked_through(
+async def test_the_story_names_the_topics_that_were_not_fully_searched(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from topsync.operate import order_records
@@ -497,8 +492,8 @@ async def test_the_story_names_what_was_not_looked_through(
         await here.hint(ago=ago)
     monkeypatch.setattr(order_records, "MOST_OFFSETS", 3)
     story = await here.story()
-    assert len([one for one in story["events"] if one["kind"] == "message"]) == 3
-    assert [one["topic"] for one in story["looked_through"] if not one["complete"]] == ["changes"]
+    assert len([event for event in story["events"] if event["kind"] == "message"]) == 3
+    assert [topic["topic"] for topic in story["looked_through"] if not topic["complete"]] == ["changes"]
     assert "was not looked through" in await here.text()
 
 
@@ -511,7 +506,7 @@ async def test_the_story_fits_the_screen(
     await here.hint(reason="word " * 60)
     await here.publish_versions(await here.store())
     lines = (await here.text()).splitlines()
-    # A command is never broken: the line of what is next may be longer.
+    # A command is never broken, so the line with the next step may be longer.
     assert max(len(line) for line in lines if not line.startswith("  next: ")) <= int(columns)
     assert f"Order {TID}" in lines[0]
 

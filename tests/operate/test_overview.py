@@ -1,4 +1,4 @@
-"""`topsync status`: what is away, held up or waiting is seen; what is fine is not in front of it."""
+"""`topsync status` shows everything that is away, held up or waiting, before everything that is fine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def pool(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> A
 
 @pytest.fixture
 async def in_trouble(pool: Pool) -> Pool:
-    """One seller expired, one paused; push lost; orders wait."""
+    """A seller is expired, another is paused, push is lost, orders wait."""
     await sellers.refuse(pool, SELLER, 1, REFUSED)
     await sellers.pause(pool, SELLER + 1, "a holiday")
     lost = PushConnection(uuid4(), "default", at(0), at(60), at(90), LOST, "closed")
@@ -51,7 +51,7 @@ async def status(capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -
     return capsys.readouterr().out
 
 
-async def test_what_is_away_held_up_or_waiting_is_said_last_with_what_to_do(
+async def test_problems_come_last_with_what_to_do(
     in_trouble: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = await status(capsys)
@@ -72,7 +72,7 @@ async def test_what_is_away_held_up_or_waiting_is_said_last_with_what_to_do(
     assert "not_there   37" in tables
 
 
-async def test_a_seller_that_nothing_is_pulled_of_is_not_shown_as_if_it_had_no_gaps(
+async def test_a_seller_without_pulls_is_not_shown_as_if_it_had_no_gaps(
     in_trouble: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = await status(capsys)
@@ -83,7 +83,7 @@ async def test_a_seller_that_nothing_is_pulled_of_is_not_shown_as_if_it_had_no_g
     assert "  37 " in next(line for line in output.splitlines() if line.startswith(str(SELLER)))
 
 
-async def test_for_machines_it_is_one_document_of_the_same(
+async def test_for_machines_the_same_is_a_single_document(
     in_trouble: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = await status(capsys, as_json=True)
@@ -101,7 +101,7 @@ async def test_for_machines_it_is_one_document_of_the_same(
     assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
 
 
-async def test_kafka_that_is_away_hides_nothing_of_the_rest(
+async def test_everything_else_is_shown_when_kafka_is_away(
     pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")

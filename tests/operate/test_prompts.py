@@ -1,4 +1,4 @@
-"""Commands that ask: Ctrl-C ends them at once, and what is typed next is the next command's."""
+"""Commands that ask: Ctrl-C ends them at once, and the next input goes to the next command."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_ctrl_c_at_a_prompt_ends_the_command_at_once_and_swallows_nothing(
     assert state_of(SELLER, environment["TOPSYNC_DATABASE_URL"]) is SellerState.NEW
 
 
-def test_what_is_typed_at_a_prompt_is_its_answer(environment: dict[str, str]) -> None:
+def test_the_input_at_a_prompt_is_its_answer(environment: dict[str, str]) -> None:
     with terminal(*ERASE, environment=environment) as at:
         at.shows("type the seller's nick or id: ")
         at.type(b"demo_two\nnot for it\n")
@@ -110,8 +110,8 @@ def test_an_import_says_on_a_terminal_what_it_waits_for(environment: dict[str, s
 
 
 @pytest.mark.parametrize("source", ["pipe", "file", "nothing", "closed"])
-def test_a_prompt_reads_its_line_from_whatever_there_is(source: str, tmp_path: Path) -> None:
-    """Of a pipe, no more than the line: the rest may be for the next command."""
+def test_a_prompt_reads_its_line_from_any_kind_of_input(source: str, tmp_path: Path) -> None:
+    """From a pipe it reads only its line: the rest may be for the next command."""
     script = (
         "import asyncio, sys; from topsync.base import terminal; terminal.prepare(); "
         "print([asyncio.run(terminal.ask('')) for _ in 'ab'], sys.stdin.read())"

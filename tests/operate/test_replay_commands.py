@@ -1,4 +1,4 @@
-"""Replays from the command line: each says which it is, what it costs, and what became of it (P5)."""
+"""Replays from the command line: each prints its id, its cost and its outcome (P5)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ async def desk(
         yield Desk(pool, capsys)
 
 
-async def test_the_id_comes_first_with_what_it_costs_and_in_the_end_the_way_back(desk: Desk) -> None:
+async def test_the_id_comes_first_with_the_cost_and_at_the_end_the_command_to_see_it_again(
+    desk: Desk,
+) -> None:
     assert await desk.ask() == 1
     output, (first, *_, last) = desk.printed()
     assert first == "replay mine, a dry run: it fetches nothing, but listing takes at least 2 calls"
@@ -78,7 +80,9 @@ async def test_the_id_comes_first_with_what_it_costs_and_in_the_end_the_way_back
     )
 
 
-async def test_the_same_request_again_is_the_same_job_and_another_by_its_id_is_refused(desk: Desk) -> None:
+async def test_the_same_request_again_is_the_same_job_and_another_request_with_its_id_is_refused(
+    desk: Desk,
+) -> None:
     await desk.ask()
     await replay_jobs.finish(desk.pool, "mine", ReplayState.DONE, {"orders_listed": 7, "error": None})
     desk.printed()
@@ -108,7 +112,7 @@ async def test_the_same_request_again_is_the_same_job_and_another_by_its_id_is_r
     ],
     ids=["empty", "to the year 9999", "before what the platform lists"],
 )
-async def test_a_span_that_cannot_be_pulled_is_refused_before_anything_is_noted(
+async def test_a_span_that_cannot_be_pulled_is_refused_before_a_job_is_noted(
     desk: Desk, start: datetime, end: datetime, why: str
 ) -> None:
     with pytest.raises(ReplayRefusedError) as refused:
@@ -117,7 +121,7 @@ async def test_a_span_that_cannot_be_pulled_is_refused_before_anything_is_noted(
     assert await replay_jobs.get(desk.pool, "mine") is None
 
 
-async def test_who_and_what_is_not_known_is_refused_with_where_to_look(desk: Desk) -> None:
+async def test_an_unknown_seller_or_replay_is_refused_with_the_command_that_lists_them(desk: Desk) -> None:
     with pytest.raises(SellerOperationError, match="no seller nobody; see `topsync sellers list`"):
         await desk.ask(Asked("nobody", MINE.start, MINE.end, dry_run=False, id=None))
     with pytest.raises(ReplayRefusedError, match="no replay mine; see `topsync replay list`"):
@@ -128,7 +132,7 @@ async def test_who_and_what_is_not_known_is_refused_with_where_to_look(desk: Des
         await desk.ask(Asked("demo_one", MINE.start, MINE.end, dry_run=False, id="two words"))
 
 
-async def test_an_id_alone_shows_what_became_of_it_and_a_failure_is_no_success(desk: Desk) -> None:
+async def test_an_id_alone_shows_the_outcome_and_a_failure_has_another_status(desk: Desk) -> None:
     await desk.job("mine")
     await replay_jobs.finish(desk.pool, "mine", ReplayState.FAILED, {"error": "the seller is paused"})
     assert await replay_commands.show("mine", wait_seconds=0, as_json=False) == 1
@@ -139,7 +143,7 @@ async def test_an_id_alone_shows_what_became_of_it_and_a_failure_is_no_success(d
     assert errors == []
 
 
-async def test_for_machines_there_is_one_object_and_nothing_else_on_standard_output(desk: Desk) -> None:
+async def test_for_machines_standard_output_has_a_single_object(desk: Desk) -> None:
     await desk.ask(as_json=True)
     output, _ = desk.printed()
     (line,) = output.splitlines()
@@ -179,7 +183,7 @@ async def test_the_list_is_newest_first_and_never_breaks_an_id_or_a_time(
     assert ("no room for: to, asked by" in output) is not is_wide
 
 
-async def test_cancelling_is_idempotent_and_what_is_done_cannot_be_cancelled(desk: Desk) -> None:
+async def test_cancelling_is_idempotent_and_a_done_replay_cannot_be_cancelled(desk: Desk) -> None:
     await desk.job("waits")
     for _ in range(2):
         assert await replay_commands.cancel("waits") == 0
@@ -197,7 +201,7 @@ async def test_cancelling_is_idempotent_and_what_is_done_cannot_be_cancelled(des
     assert desk.printed()[0] == "replay done is done already: nothing to cancel\n"
 
 
-async def test_while_it_waits_it_says_where_it_stands_and_until_when_the_platform_is_closed(
+async def test_while_it_waits_it_shows_its_progress_and_until_when_the_platform_is_closed(
     desk: Desk,
 ) -> None:
     await desk.job("mine")
@@ -214,7 +218,7 @@ async def test_while_it_waits_it_says_where_it_stands_and_until_when_the_platfor
     )
 
 
-async def test_ctrl_c_leaves_the_job_and_says_the_way_back(desk: Desk) -> None:
+async def test_ctrl_c_does_not_stop_the_job_and_prints_the_command_to_see_it_again(desk: Desk) -> None:
     await desk.job("mine")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "topsync", "replay", "--id", "mine"),

@@ -1,4 +1,4 @@
-"""Operators and sellers: authorise, hold, resume, rotate keys; and never a token on any screen."""
+"""Operators and sellers: authorise, pause, resume, change keys; no screen ever shows a token."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ KEY = new_key()
 
 
 async def nobody(_: str) -> str:
-    raise AssertionError("nothing was to be asked")
+    raise AssertionError("no question was expected")
 
 
 @pytest.fixture
 async def process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
-    """A look at the database beside the commands, which take everything from the environment."""
+    """The database for checks; the commands take everything from the environment."""
     platform = shop.platform
     for name, value in {
         "TOPSYNC_APP_KEY": platform.settings.app_key,
@@ -59,11 +59,11 @@ def vault(*keys: str) -> Vault:
 
 
 def came_back_with(shop: Shop, printed: str, index: int = 0) -> str:
-    """Where the browser of a seller ends that opens the printed address, logs in and agrees."""
+    """The last address of the seller's browser after it opened the printed address, logged in and agreed."""
     url = re.search(r"http\S+/authorize\S+", printed)
     assert url is not None, printed
     query = {name: values[0] for name, values in parse_qs(urlsplit(url[0]).query).items()}
-    # The simulator runs in this very loop: what its page would answer is taken from it directly.
+    # The simulator runs in this loop, so its answer is taken directly.
     code = shop.authorisations.new_code(shop.platform.sellers[index], query["redirect_uri"])
     return str(httpx.URL(query["redirect_uri"], params={"code": code, "state": query["state"]}))
 
@@ -84,7 +84,7 @@ def code_for(shop: Shop, index: int = 0) -> str:
     return shop.authorisations.new_code(shop.platform.sellers[index], REDIRECT_URL)
 
 
-async def test_an_expired_seller_that_authorises_is_what_it_was_and_owed_a_replay(
+async def test_an_expired_seller_that_authorises_gets_its_former_state_and_a_replay(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
@@ -110,7 +110,7 @@ async def test_a_session_of_another_seller_is_refused_and_not_stored(shop: Shop,
     assert await sellers.get(process.pool, other.user_id) is None
 
 
-async def test_without_a_name_whoever_authorises_is_added(
+async def test_without_a_name_the_seller_that_authorises_is_added(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shop.platform.sellers[1]
@@ -133,7 +133,7 @@ async def test_without_a_name_whoever_authorises_is_added(
         ("SECRETCODE", "a code works once and not for long"),
     ],
 )
-async def test_what_cannot_be_used_is_reported_in_one_line_without_the_code(
+async def test_an_address_that_cannot_be_used_is_reported_in_one_line_without_the_code(
     shop: Shop, process: Process, handed_in: str, output: str
 ) -> None:
     with pytest.raises(SellerOperationError, match=output) as refused:
@@ -174,7 +174,7 @@ async def test_a_paused_seller_that_authorises_stays_paused_until_it_is_resumed(
         await seller_commands.resume(name)
 
 
-async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_the_given_end(
+async def test_a_given_grant_is_stored_with_its_ends_and_a_token_alone_with_the_given_end(
     shop: Shop, process: Process, tmp_path: Path
 ) -> None:
     form = {"grant_type": "authorization_code", "code": code_for(shop), "redirect_uri": REDIRECT_URL}
@@ -198,10 +198,10 @@ async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_th
         seller_commands.read_token_file(tmp_path / "absent")
 
 
-async def test_an_authorisation_is_kept_although_another_row_has_the_nick(
+async def test_an_authorisation_is_stored_although_another_row_has_the_nick(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Shops swap their nicks, and a code works only once: it must not be spent for nothing."""
+    """Shops may exchange their nicks. A code works only once, so it must not be wasted."""
     first, second = shop.platform.sellers
     await sellers.add(process.pool, seller_id=second.user_id, nick=first.nick, session_cipher=b"x")
     await sellers.add(process.pool, seller_id=first.user_id, nick=second.nick, session_cipher=b"x")
@@ -212,26 +212,32 @@ async def test_an_authorisation_is_kept_although_another_row_has_the_nick(
         await seller_commands.pause(first.nick, "for no reason")
     await seller_commands.authorise(str(second.user_id), code_for(shop, 1), nobody)
     assert "same nick" not in capsys.readouterr().out
-    for one in (first, second):
-        found = await sellers.find(process.pool, one.nick)
+    for seller in (first, second):
+        found = await sellers.find(process.pool, seller.nick)
         assert found is not None
-        assert found.seller_id == one.user_id
+        assert found.seller_id == seller.user_id
 
 
-async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
+async def test_a_command_for_an_id_does_not_touch_the_seller_with_that_nick(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     meant, other = shop.seller_id, 7
     await sellers.add(process.pool, seller_id=other, nick=str(meant), session_cipher=b"x")
     await seller_commands.pause(str(meant), "meant")
     assert f"({meant}) is paused" in capsys.readouterr().out
-    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
+    assert [seller.state for seller in await sellers.all_of(process.pool)] == [
+        SellerState.NEW,
+        SellerState.PAUSED,
+    ]
     with pytest.raises(SellerOperationError, match="nothing is erased"):
         await erase_command.erase(str(other), str(meant), nobody, stalled_after_seconds=1)
-    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
+    assert [seller.state for seller in await sellers.all_of(process.pool)] == [
+        SellerState.NEW,
+        SellerState.PAUSED,
+    ]
 
 
-async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
+async def test_sellers_for_machines_are_a_single_document_whatever_is_in_a_nick(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nick = "\x1b]0;title\x07 [/b] \u202e\n店"
@@ -247,24 +253,29 @@ async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
     (first, second) = orjson.loads(listed)["sellers"]
     assert (first["seller_id"], first["nick"], first["reason"]) == ("7", nick, "a holiday")
     assert second["seller_id"] == str(shop.seller_id)
-    one = orjson.loads(shown)
-    assert first.items() <= one.items()
-    assert (one["orders"], one["complete_until"], one["open_gaps"], one["bulk_start"]) == (0, None, [], None)
+    document = orjson.loads(shown)
+    assert first.items() <= document.items()
+    assert (
+        document["orders"],
+        document["complete_until"],
+        document["open_gaps"],
+        document["bulk_start"],
+    ) == (0, None, [], None)
 
 
 async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [
-        line_of(one.user_id, one.nick, shop.authorisations.current(one).token)
-        for one in shop.platform.sellers
+        line_of(seller.user_id, seller.nick, shop.authorisations.current(seller).token)
+        for seller in shop.platform.sellers
     ]
     for _ in range(2):
         await seller_commands.add_all(b"\n\n".join(lines) + b"\n")
         assert "2 sellers have their sessions" in capsys.readouterr().out
-        for one in shop.platform.sellers:
-            account = await process.account(one.user_id)
-            assert (account.seller.nick, account.seller.state) == (one.nick, SellerState.NEW)
+        for seller in shop.platform.sellers:
+            account = await process.account(seller.user_id)
+            assert (account.seller.nick, account.seller.state) == (seller.nick, SellerState.NEW)
             await process.works(account)
 
 
@@ -282,7 +293,7 @@ async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
     ],
     ids=["no-json", "no-session", "no-id", "more", "65-bits", "no-nick", "nul", "bytes"],
 )
-async def test_of_an_import_with_a_bad_line_nothing_is_added_and_nothing_shown(
+async def test_an_import_with_a_bad_line_adds_no_seller_and_shows_no_value(
     shop: Shop, process: Process, line: bytes, problem: str
 ) -> None:
     with pytest.raises(SellerOperationError) as refused:
@@ -333,7 +344,7 @@ async def test_list_and_show_say_in_which_state_a_seller_is_and_what_to_do(
     assert not [token for token in shop.tokens() | {"old"} if token in written]
 
 
-async def test_a_rotated_key_can_be_retired_once_the_command_says_so(
+async def test_an_old_key_can_be_removed_when_the_command_says_so(
     shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await seller_commands.authorise(str(shop.seller_id), code_for(shop), nobody)
@@ -357,13 +368,13 @@ async def test_a_rotated_key_can_be_retired_once_the_command_says_so(
         assert vault(KEY).decrypt(cipher) is None
 
 
-async def test_rekey_goes_on_past_a_seller_whose_key_is_lost_and_names_it_and_the_keys_in_use(
+async def test_rekey_continues_after_a_seller_whose_key_is_lost_and_names_it_and_the_keys_in_use(
     shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = new_key()
     lost = vault(new_key()).encrypt(SecretStr("lost"))
     good = vault(KEY).encrypt(SecretStr("good"))
-    # The lost one is the first that is looked at.
+    # The seller whose key is lost comes first.
     await sellers.add(process.pool, seller_id=1, nick="lost_shop", session_cipher=lost)
     await process.pool.execute(
         "update sellers set refresh_cipher = null, session_cipher = $1 where seller_id > 1", good

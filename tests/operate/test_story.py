@@ -1,4 +1,4 @@
-"""The story of an order without servers: events in the order of time, and a verdict in every case."""
+"""The story of an order, without servers: events in the order of time, and a verdict in every case."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.change import Change, Source
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, PARKED
 from topsync.operate import story, story_tables, verdicts
 from topsync.operate.order_records import HintRecord, OrderRecords, VersionRecord, WhereRecorded
@@ -42,8 +43,8 @@ def seller(state: SellerState = SellerState.LIVE) -> Seller:
 @st.composite
 def rows(draw: st.DrawFn) -> StoredRow:
     return StoredRow(
-        seller_id=SELLER, refund_id=None, created=draw(instants), modified=draw(moments), status="PAID",
-        fetched_at=draw(moments), source=draw(words), revision=draw(st.integers(1, 5)),
+        kind=Kind.ORDER, id=TID, seller_id=SELLER, created=draw(instants), modified=draw(moments),
+        status="PAID", fetched_at=draw(moments), source=draw(words), revision=draw(st.integers(1, 5)),
         published_revision=draw(st.integers(0, 5)), transitions=("paid",), changed=(), status_from=None,
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ def waits(draw: st.DrawFn) -> OrderWait:
     return OrderWait(
         seller_id=SELLER, event="e", occurred_at=draw(moments), settled_after=draw(moments),
         modified=draw(instants), source=draw(words), reason=reason, attempts=draw(st.integers(0, 50)),
-        due_at=draw(moments) + timedelta(hours=20), refund_ids=(), parked=reason in PARKED,
+        due_at=draw(moments) + timedelta(hours=20), parts=(), parked=reason in PARKED,
     )  # fmt: skip
 
 
@@ -109,18 +110,18 @@ def evidence(draw: st.DrawFn) -> OrderEvidence:
 
 
 @given(evidence())
-def test_the_story_is_in_the_order_of_time_and_always_ends_with_how_it_stands(found: OrderEvidence) -> None:
-    times = [one.at for one in story.events(found)]
+def test_the_story_is_in_the_order_of_time_and_always_ends_with_a_verdict(found: OrderEvidence) -> None:
+    times = [event.at for event in story.events(found)]
     assert times == sorted(times)
     said = verdicts.verdicts(found)
     assert said
-    assert all(one.says and one.next for one in said)
+    assert all(verdict.says and verdict.next for verdict in said)
     assert len(story_tables.document(found)["standings"]) == len(said)  # type: ignore[arg-type]
 
 
 @given(evidence())
-def test_nothing_is_called_published_that_is_not(found: OrderEvidence) -> None:
-    standings = [one.standing for one in verdicts.verdicts(found)]
+def test_only_a_published_order_is_called_published(found: OrderEvidence) -> None:
+    standings = [verdict.standing for verdict in verdicts.verdicts(found)]
     if OrderStanding.PUBLISHED in standings:
         assert found.order is not None
         assert found.order.is_published
@@ -129,13 +130,13 @@ def test_nothing_is_called_published_that_is_not(found: OrderEvidence) -> None:
 
 
 @given(evidence())
-def test_how_it_stands_does_not_depend_on_the_order_of_the_records(found: OrderEvidence) -> None:
+def test_the_verdict_does_not_depend_on_the_order_of_the_records(found: OrderEvidence) -> None:
     turned = replace(
         found,
         records=OrderRecords(hints=found.records.hints[::-1], versions=found.records.versions[::-1]),
     )
-    assert {one.standing for one in verdicts.verdicts(turned)} == {
-        one.standing for one in verdicts.verdicts(found)
+    assert {verdict.standing for verdict in verdicts.verdicts(turned)} == {
+        verdict.standing for verdict in verdicts.verdicts(found)
     }
 
 
@@ -163,40 +164,40 @@ def test_a_message_says_how_long_it_took() -> None:
 
 
 @pytest.mark.parametrize(("service", "starts"), [("enrich", True), ("push", False)])
-def test_what_nobody_does_is_said_with_the_service_to_start(service: str, starts: bool) -> None:
+def test_if_a_service_does_not_run_the_story_names_it(service: str, starts: bool) -> None:
     running = {name: count for name, count in RUNNING.items() if name != service}
     (verdict,) = verdicts.verdicts(plain(records=OrderRecords(hints=[hint(3)]), running=running))
     assert verdict.standing is OrderStanding.UNREAD
     assert ("start it" in verdict.next) is starts
 
 
-def test_what_is_stored_answers_a_hint_that_is_not_committed_yet() -> None:
+def test_a_stored_version_answers_a_hint_that_is_not_committed_yet() -> None:
     row = StoredRow(
-        seller_id=SELLER, refund_id=None, created=NOW, modified=NOW, status="PAID", fetched_at=NOW,
+        kind=Kind.ORDER, id=TID, seller_id=SELLER, created=NOW, modified=NOW, status="PAID", fetched_at=NOW,
         source="push", revision=1, published_revision=1, transitions=(), changed=(), status_from=None,
     )  # fmt: skip
     found = plain(facts=OrderFacts(order=row), records=OrderRecords(hints=[hint(1)]))
-    assert [one.standing for one in verdicts.verdicts(found)] == [OrderStanding.PUBLISHED]
+    assert [verdict.standing for verdict in verdicts.verdicts(found)] == [OrderStanding.PUBLISHED]
     earlier = replace(row, fetched_at=NOW - timedelta(minutes=1))
     found = replace(found, facts=OrderFacts(order=earlier))
     assert verdicts.verdicts(found)[0].standing is OrderStanding.UNREAD
 
 
-def test_what_was_hinted_and_let_go_says_where_to_look() -> None:
+def test_a_hint_that_led_to_nothing_says_where_to_look() -> None:
     (verdict,) = verdicts.verdicts(plain(records=OrderRecords(hints=[hint(0)])))
     assert verdict.standing is OrderStanding.NOT_STORED
 
 
-def test_push_that_is_down_is_said_unless_an_open_gap_says_it() -> None:
+def test_push_that_is_down_is_reported_unless_an_open_gap_reports_it() -> None:
     last = PushConnection(uuid4(), "default", NOW, NOW)
     down = plain(push_is_up=False, last_push=last)
-    assert OrderStanding.PUSH_DOWN in [one.standing for one in verdicts.verdicts(down)]
+    assert OrderStanding.PUSH_DOWN in [verdict.standing for verdict in verdicts.verdicts(down)]
     gap = SellerGap(NOW, None, "silent", NOW, None, None)
     down = replace(down, around=AroundOrder(gaps=(gap,)))
-    assert OrderStanding.PUSH_DOWN not in [one.standing for one in verdicts.verdicts(down)]
+    assert OrderStanding.PUSH_DOWN not in [verdict.standing for verdict in verdicts.verdicts(down)]
 
 
-def test_of_several_unread_records_the_oldest_one_says_what_stands_before_it() -> None:
+def test_of_several_unread_records_the_oldest_says_how_many_are_before_it() -> None:
     found = plain(records=OrderRecords(hints=[hint(8, received=5), hint(3, received=65)]))
     (verdict,) = verdicts.verdicts(found)
     assert "65 s, with 2 others before it" in verdict.says
@@ -206,5 +207,5 @@ def test_of_several_unread_records_the_oldest_one_says_what_stands_before_it() -
     ("seconds", "words"),
     [(-5, "0.0 s"), (1.84, "1.8 s"), (12, "12 s"), (240, "4 min"), (7200, "2 h"), (3 * 86400, "3 days")],
 )
-def test_a_length_of_time_is_in_words(seconds: float, words: str) -> None:
+def test_a_duration_is_written_in_words(seconds: float, words: str) -> None:
     assert story.duration(timedelta(seconds=seconds)) == words

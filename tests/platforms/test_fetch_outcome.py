@@ -1,4 +1,4 @@
-"""What comes of one fetch: every answer has exactly one outcome, and nothing that changed is let go (P1)."""
+"""The outcome of a fetch: each answer has exactly one outcome, and no change is dropped (P1)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.change import Source
 from tests.store.databases import SELLER, at, trade
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
 from topsync.platforms import fetch_outcome
@@ -30,8 +31,8 @@ from topsync.platforms.fetch_outcome import (
 )
 from topsync.platforms.port import Flaw, NotThere, PlatformAwayError, Refused, Shown, Unreadable
 
-ORDER = FetchRules("refused", leads=True, asks_again_unreadable=True)
-REFUND = FetchRules("refund_refused", leads=False, asks_again_unreadable=False)
+ORDER = FetchRules(Kind.ORDER, asks_again_unreadable=True)
+REFUND = FetchRules(Kind.REFUND, asks_again_unreadable=False)
 TID = 7
 STATUS = "WAIT_SELLER_SEND_GOODS"
 OBJECT = trade(TID)
@@ -43,9 +44,7 @@ def shown(modified: float, *, order_id: int = TID) -> Shown:
     return Shown(OBJECT, order_id, at(modified), lambda: ORIGINAL)
 
 
-def need(
-    *, promised: float | None = None, hinted: float | None = None, by_refund_alone: bool = False
-) -> Need:
+def need(*, promised: float | None = None, hinted: float | None = None, by_part_alone: bool = False) -> Need:
     return Need(
         tid=TID,
         seller_id=SELLER,
@@ -57,7 +56,7 @@ def need(
         hinted_at=None if hinted is None else at(hinted),
         received_at=None,
         newest_at=at(0),
-        by_refund_alone=by_refund_alone,
+        by_part_alone=by_part_alone,
     )
 
 
@@ -74,6 +73,7 @@ def judged(
 UNKNOWN = SetAside("unknown_seller", "no such seller was ever added")
 UNREADABLE = SetAside("unreadable_answer", "no tid", ORIGINAL)
 AGAIN = AskAgain("unreadable_answer", ORIGINAL)
+ANOTHER = SetAside("unreadable_answer", "the answer holds another order")
 ANOTHERS = SetAside("refund_of_another_order", "the refund is one of another order")
 
 
@@ -83,7 +83,7 @@ ANOTHERS = SetAside("refund_of_another_order", "the refund is one of another ord
         (shown(5), Take(OBJECT), Take(OBJECT)),
         (shown(10), Take(OBJECT), Take(OBJECT)),
         (shown(11), AskAgain("modified_ahead", ORIGINAL), AskAgain("modified_ahead", ORIGINAL)),
-        (shown(5, order_id=TID + 1), ANOTHERS, ANOTHERS),
+        (shown(5, order_id=TID + 1), ANOTHER, ANOTHERS),
         (NotThere(), AskAgain("not_there"), AskAgain("not_there")),
         (
             Refused("code 15", whole_kind=False),
@@ -104,7 +104,7 @@ ANOTHERS = SetAside("refund_of_another_order", "the refund is one of another ord
     ],
     ids=str,
 )
-def test_what_comes_of_each_answer(
+def test_the_outcome_of_each_answer(
     fetched: Fetched, of_an_order: FetchOutcome, of_a_refund: FetchOutcome
 ) -> None:
     assert judged(fetched) == of_an_order
@@ -112,18 +112,18 @@ def test_what_comes_of_each_answer(
 
 
 @pytest.mark.parametrize("rules", [ORDER, REFUND], ids=["order", "refund"])
-def test_what_is_older_than_promised_is_never_taken(rules: FetchRules) -> None:
+def test_a_state_older_than_promised_is_never_stored(rules: FetchRules) -> None:
     assert judged(shown(4), rules, need(promised=5)) == AskAgain("detail_behind")
     assert judged(shown(5), rules, need(promised=5)) == Take(OBJECT)
 
 
-def test_a_refund_alone_asks_for_no_order_that_is_out_of_reach_but_for_itself_still() -> None:
-    alone = need(by_refund_alone=True)
+def test_a_refund_does_not_ask_for_an_order_that_cannot_be_fetched_but_still_for_itself() -> None:
+    alone = need(by_part_alone=True)
     assert judged(NotThere(), ORDER, alone) == PassOver()
     assert judged(NotThere(), REFUND, alone) == AskAgain("not_there")
 
 
-def test_nothing_of_what_came_is_shown() -> None:
+def test_the_answer_is_not_shown() -> None:
     outcomes = [judged(shown(11)), judged(Unreadable(Flaw.MALFORMED, "no tid", ORIGINAL))]
     assert "came" not in repr([*outcomes, shown(5), Unreadable(Flaw.NO_OBJECT, "no tid", ORIGINAL)])
 
@@ -131,16 +131,16 @@ def test_nothing_of_what_came_is_shown() -> None:
 @pytest.mark.parametrize(
     ("fetched", "stored", "hinted", "promised", "suspicious"),
     [
-        pytest.param(5, 5, 9, None, True, id="a change at 9 was reported, and what was known is shown"),
-        pytest.param(4, 5, 9, None, True, id="or something older still"),
-        pytest.param(6, 5, 9, None, False, id="something new came"),
-        pytest.param(9, 9, 9, None, False, id="what is known is as new as the change"),
+        pytest.param(5, 5, 9, None, True, id="a change at 9 was reported, but the known state is shown"),
+        pytest.param(4, 5, 9, None, True, id="or an even older state"),
+        pytest.param(6, 5, 9, None, False, id="a new state came"),
+        pytest.param(9, 9, 9, None, False, id="the known state is as new as the change"),
         pytest.param(5, None, 9, None, False, id="the order was not known"),
         pytest.param(5, 5, 9, 5, False, id="a list's promise says exactly what must come"),
-        pytest.param(5, 5, None, None, False, id="a list is no message: it may show what is known"),
+        pytest.param(5, 5, None, None, False, id="a list is no message: it may show the known state"),
     ],
 )
-def test_a_stale_answer_to_a_message_is_known_by_bringing_nothing_new(
+def test_a_stale_answer_to_a_message_is_recognised_because_it_has_nothing_new(
     fetched: float, stored: float | None, hinted: float | None, promised: float | None, suspicious: bool
 ) -> None:
     outcome = judged(
@@ -165,18 +165,18 @@ answers: st.SearchStrategy[Fetched] = st.one_of(
     st.just(Unavailable(AWAY)),
 )
 needs = st.builds(
-    lambda promised, hinted, alone: need(promised=promised, hinted=hinted, by_refund_alone=alone),
+    lambda promised, hinted, alone: need(promised=promised, hinted=hinted, by_part_alone=alone),
     st.none() | seconds,
     st.none() | seconds,
     st.booleans(),
 )
-rules_of_kinds = st.builds(FetchRules, st.just("refused"), st.booleans(), st.booleans())
+rules_of_kinds = st.builds(FetchRules, st.sampled_from(Kind), st.booleans())
 
 
 @given(
     fetched=answers, wanted=needs, stored=st.none() | seconds.map(known), rules=rules_of_kinds, now=seconds
 )
-def test_every_combination_has_one_outcome_and_a_version_is_taken_just_where_nothing_speaks_against_it(
+def test_each_combination_has_one_outcome_and_a_version_is_stored_only_if_nothing_is_against_it(
     fetched: Fetched, wanted: Need, stored: Known | None, rules: FetchRules, now: float
 ) -> None:
     outcome = fetch_outcome.judge(fetched, wanted, stored, rules, latest_now=at(now))
@@ -187,10 +187,12 @@ def test_every_combination_has_one_outcome_and_a_version_is_taken_just_where_not
         and _floor(wanted.modified) <= fetched.modified <= at(now)
     )
     if isinstance(outcome, PassOver | PlatformIsAway):
-        assert not isinstance(fetched, Shown), "what was shown is taken, asked for again or set aside"
+        assert not isinstance(fetched, Shown), (
+            "a shown state is stored, asked for again or becomes a dead letter"
+        )
     if isinstance(outcome, PlatformIsAway):
         assert fetched == Unavailable(outcome.error)
-        assert rules.leads, "nothing that goes wrong with a part holds its order up"
+        assert rules.leads, "no failure of a part delays its order"
     settled = replace(wanted, settled_after=at(12))
     assert fetch_outcome.judge(fetched, settled, stored, rules, latest_now=at(now)) == outcome
 

@@ -1,4 +1,4 @@
-"""A backlog drained against the simulated platform: few calls, nothing lost, whatever dies in the middle."""
+"""A backlog is drained from the simulated platform: few calls, and no loss when a process dies."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ PARTITIONS = 2
 
 
 class DiedError(Exception):
-    """A process ends here, without another instruction."""
+    """A process ends here, without any further step."""
 
 
 @dataclass
 class Desk:
-    """A backlog of one seller with everything around it."""
+    """A backlog of a seller, with everything that it needs."""
 
     platform: Simulator
     pool: Pool
@@ -77,8 +77,8 @@ class Desk:
         return [tid_of(OrderKey(0, number)) for number in range(count)]
 
     async def let_wait(self, tids: Sequence[int], **changes: object) -> None:
-        told = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
-        noted = [replace(told, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
+        original = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
+        noted = [replace(original, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
         await refetches.postpone(self.pool, noted, wait=timedelta(0))
 
     def calls(self, api: str) -> int:
@@ -92,13 +92,13 @@ class Desk:
         return len(await exports.tasks(self.client, session, now - span, now + span))
 
     def restarted(self) -> BulkDetails:
-        """The same in a new process, which knows only what is written down."""
+        """The same in a new process, which knows only what is stored."""
         return replace(
             self.bulk, _rests_until=-math.inf, _look_at=-math.inf, _not_before=-math.inf, _refused=set()
         )
 
     async def drained(self, bulk: BulkDetails | None = None) -> None:
-        """Let rounds pass until nothing is in the backlog or in a task."""
+        """Run rounds until no order is in the backlog or in a task."""
 
         async def over() -> bool:
             await (bulk or self.bulk).round()
@@ -108,16 +108,16 @@ class Desk:
         await eventually(over)
 
     async def snapshots(self) -> dict[int, Trade]:
-        """What writers were handed, by order; twice is once."""
+        """The snapshots that the writers got, by order; a repetition counts once."""
         found = await read_all(self.kafka, self.bulk.topics.snapshots.name, PARTITIONS)
         return {
             trade.tid: trade
-            for trade in (Trade.from_platform(orjson.loads(one.value or b"")) for one in found)
+            for trade in (Trade.from_platform(orjson.loads(record.value or b"")) for record in found)
         }
 
     async def hinted(self) -> list[int]:
         found = await read_all(self.kafka, self.bulk.topics.changes.name, PARTITIONS)
-        return sorted(Change.model_validate_json(one.value or b"").tid for one in found)
+        return sorted(Change.model_validate_json(record.value or b"").tid for record in found)
 
     async def reasons(self) -> set[str]:
         return {row["reason"] for row in await self.pool.fetch("select reason from refetches")}
@@ -164,7 +164,7 @@ async def desk_on(
         seller = platform.sellers[0]
         cipher = vault.encrypt(SecretStr(seller.session))
         await sellers.add(pool, seller_id=seller.user_id, nick=seller.nick, session_cipher=cipher)
-        # The database's other sellers have no session that anything here could decrypt.
+        # The other sellers of the database have sessions that no key here can decrypt.
         await pool.execute("delete from sellers where seller_id <> $1", seller.user_id)
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
@@ -186,13 +186,15 @@ async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> 
     assert desk.calls("taobao.trade.fullinfo.get") == 0
     assert await desk.hinted() == []
     found = await read_all(desk.kafka, desk.bulk.topics.snapshots.name, PARTITIONS)
-    headers = [cloud_events.attributes(one.headers) for one in found]
-    assert {told["foundby"] for told in headers} == {"push"}
-    assert all(told["time"] >= before.isoformat()[:19] for told in headers)
-    assert await desk.reasons() == {LATE}, "known until they are stored"
+    headers = [cloud_events.attributes(record.headers) for record in found]
+    assert {attributes["foundby"] for attributes in headers} == {"push"}
+    assert all(attributes["time"] >= before.isoformat()[:19] for attributes in headers)
+    assert await desk.reasons() == {LATE}, "noted until they are stored"
 
 
-async def test_a_small_backlog_is_asked_for_one_by_one_as_fast_as_the_writers_store_it(desk: Desk) -> None:
+async def test_a_small_backlog_is_asked_for_order_by_order_as_fast_as_the_writers_store_it(
+    desk: Desk,
+) -> None:
     tids = desk.tids(count=RULES.alone_at_once)
     await desk.let_wait(tids)
     for _ in range(3):
@@ -205,14 +207,14 @@ async def test_a_small_backlog_is_asked_for_one_by_one_as_fast_as_the_writers_st
 
 
 async def test_operators_do_not_wait_for_tasks(desk: Desk) -> None:
-    """Their replays give up when nothing moves for minutes."""
+    """Their replays give up after minutes without progress."""
     await desk.let_wait(desk.tids(), source="operator")
     await desk.bulk.round()
     assert len(await desk.hinted()) == RULES.alone_at_once
     assert desk.calls(CREATE) == 0
 
 
-async def test_what_a_task_does_not_hold_is_asked_for_alone(desk: Desk) -> None:
+async def test_an_order_that_is_missing_in_a_task_is_asked_for_alone(desk: Desk) -> None:
     await desk.let_wait([*desk.tids(99), NOBODYS])
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(99))
@@ -221,8 +223,8 @@ async def test_what_a_task_does_not_hold_is_asked_for_alone(desk: Desk) -> None:
     assert await desk.hinted() == [NOBODYS]
 
 
-async def test_what_changes_while_a_task_runs_is_weighed_against_it(desk: Desk) -> None:
-    """The order stays with its task, and is asked for alone because that shows less than promised."""
+async def test_a_change_while_a_task_runs_is_compared_with_its_result(desk: Desk) -> None:
+    """The order stays in its task, and is then asked for alone because the task shows less than promised."""
     await desk.let_wait(desk.tids(100))
     await desk.bulk.round()
     (first, *others) = desk.tids(100)
@@ -233,7 +235,7 @@ async def test_what_changes_while_a_task_runs_is_weighed_against_it(desk: Desk) 
     assert desk.calls(CREATE) == 1
 
 
-async def test_what_was_erased_while_its_task_ran_does_not_come_back(desk: Desk) -> None:
+async def test_an_order_that_was_erased_while_its_task_ran_does_not_come_back(desk: Desk) -> None:
     await desk.let_wait(desk.tids(100))
     await desk.bulk.round()
     await refetches.forget(desk.pool, desk.tids(60))
@@ -244,14 +246,14 @@ async def test_what_was_erased_while_its_task_ran_does_not_come_back(desk: Desk)
 STEPS: dict[str, Callable[[pytest.MonkeyPatch, Callable[..., object]], None]] = {
     "before its request": lambda patch, die: patch.setattr(details, "create", die),
     "before its number was noted": lambda patch, die: patch.setattr(detail_tasks, "requested", die),
-    "before it was looked at": lambda patch, die: patch.setattr(details, "result", die),
-    "before what it brought was published": lambda patch, die: patch.setattr(records, "snapshot", die),
+    "before its state was asked for": lambda patch, die: patch.setattr(details, "result", die),
+    "before its result was published": lambda patch, die: patch.setattr(records, "snapshot", die),
     "before its orders were handed over": lambda patch, die: patch.setattr(detail_tasks, "hand_over", die),
 }
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_process_that_dies_leaves_a_task_that_the_next_one_goes_on_with(
+async def test_a_process_that_dies_leaves_a_task_with_which_the_next_process_continues(
     desk: Desk, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(*_: object, **__: object) -> object:
@@ -268,7 +270,7 @@ async def test_a_process_that_dies_leaves_a_task_that_the_next_one_goes_on_with(
     next_one = desk.restarted()
     await desk.drained(next_one)
     assert (await desk.snapshots()).keys() == set(desk.tids(100))
-    assert await desk.tasks() == 1, "never a second one for the same orders"
+    assert await desk.tasks() == 1, "never a second task for the same orders"
     assert await desk.hinted() == []
 
 
@@ -279,7 +281,7 @@ async def test_a_request_whose_answer_was_lost_finds_its_task_again(desk: Desk) 
     with pytest.raises(RetryLaterError):
         await desk.bulk.round()
     await desk.bulk.round()
-    assert desk.calls(CREATE) == 1, "who does not answer is let alone for a while"
+    assert desk.calls(CREATE) == 1, "a platform that does not answer is left alone for a while"
     next_one = desk.restarted()
     next_one.poll_seconds = 0.05
     await desk.drained(next_one)
@@ -288,7 +290,7 @@ async def test_a_request_whose_answer_was_lost_finds_its_task_again(desk: Desk) 
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-async def test_a_task_that_fails_is_asked_for_once_more_and_then_its_orders_alone(
+async def test_a_task_that_fails_is_repeated_once_and_then_its_orders_are_asked_for_alone(
     desk: Desk, failures: int
 ) -> None:
     fault: Fault = FailedExport(times=failures)
@@ -326,7 +328,7 @@ async def test_a_task_that_is_never_ready_is_given_up(
         assert await detail_tasks.open_tasks(desk.pool) == []
 
 
-async def test_a_ban_of_tasks_is_waited_out_one_by_one(desk: Desk) -> None:
+async def test_during_a_ban_of_tasks_the_orders_are_asked_for_alone(desk: Desk) -> None:
     desk.platform.conductor.strike(BanFault(api=CREATE, scope="api", seconds=3600))
     await desk.let_wait(desk.tids(120))
     await desk.bulk.round()
@@ -335,7 +337,7 @@ async def test_a_ban_of_tasks_is_waited_out_one_by_one(desk: Desk) -> None:
     assert desk.calls(CREATE) == 1
 
 
-async def test_an_application_without_the_right_drains_one_by_one_and_asks_once(
+async def test_an_application_without_the_right_drains_order_by_order_and_tries_a_task_once(
     migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
     closed = PlatformQuirks(closed_apis=frozenset({CREATE}))
@@ -348,8 +350,8 @@ async def test_an_application_without_the_right_drains_one_by_one_and_asks_once(
         assert await detail_tasks.open_tasks(desk.pool) == []
 
 
-async def test_a_seller_whose_session_is_refused_takes_nobodys_place(desk: Desk) -> None:
-    """Its orders would fill the tasks that may run, and all others would wait until it is back."""
+async def test_a_seller_whose_session_is_refused_does_not_occupy_the_tasks(desk: Desk) -> None:
+    """Otherwise its orders would fill the allowed tasks, and all others would wait until it is back."""
     cipher = desk.bulk.sessions.vault.encrypt(SecretStr("refused"))
     await sellers.add(desk.pool, seller_id=REFUSED, nick="refused", session_cipher=cipher)
     refused = range(NOBODYS, NOBODYS + 300)
@@ -358,15 +360,15 @@ async def test_a_seller_whose_session_is_refused_takes_nobodys_place(desk: Desk)
     desk.bulk.rules = replace(RULES, tasks_at_once=2)
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(100))
-    assert (await refetches.reasons(desk.pool, refused)).keys() == set(refused), "they are known still"
+    assert (await refetches.reasons(desk.pool, refused)).keys() == set(refused), "they are still noted"
     assert desk.calls(CREATE) == 2
 
 
 @pytest.mark.parametrize("call", ["create", "result"])
-async def test_a_task_that_is_not_answered_holds_up_no_other(
+async def test_a_task_without_an_answer_delays_no_other_task(
     desk: Desk, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One seller's outage, or one answer that cannot be read."""
+    """An outage of a seller, or an unreadable answer."""
     first, rest = desk.tids(100), desk.tids(200)[100:]
     answered, unanswered = getattr(details, call), list[object]()
 
@@ -396,11 +398,11 @@ async def test_a_task_that_is_not_answered_holds_up_no_other(
         await desk.bulk.round()
     assert await detail_tasks.open_tasks(desk.pool) == []
     waiting = await refetches.reasons(desk.pool, first)
-    assert waiting == dict.fromkeys(first, BACKLOG), "one by one, when its time is up"
+    assert waiting == dict.fromkeys(first, BACKLOG), "order by order, when its time is up"
 
 
 async def is_raised(desk: Desk) -> bool:
-    """Whether a round meets something that is not answered."""
+    """Whether a round got no answer."""
     try:
         await desk.bulk.round()
     except RetryLaterError:

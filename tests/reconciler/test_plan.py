@@ -1,4 +1,4 @@
-"""What is pulled next: every gap until it is proven, and nothing is called closed before (P1, I4)."""
+"""What is pulled next: every gap, until it is proven; no gap is closed before (P1, I4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60
 DAY = 86400.0
 LISTS = ListRules(longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90))
 NOW = BASE
-"""Close enough to everything here for the platform to list it."""
+"""So near to all times here that the platform lists them."""
 
 
 def at(second: float) -> datetime:
@@ -62,7 +62,7 @@ def standing(
 @pytest.mark.parametrize(
     ("pulled", "now", "is_due"),
     [
-        pytest.param(None, 100, True, id="at once when push is back, for freshness"),
+        pytest.param(None, 100, True, id="at once when push is back, to be fresh"),
         pytest.param(101, 150, False, id="not again while it is too young to be proven"),
         pytest.param(101, 699, False, id="nor a second before"),
         pytest.param(101, 700, True, id="again when it is old enough to be proven"),
@@ -79,23 +79,23 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
         assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
 
 
-def test_a_gap_in_a_peak_is_pulled_from_further_back_and_proven_later() -> None:
-    one = gap(100_010, 100_100, pulled=100_101)
+def test_a_gap_in_a_peak_is_pulled_with_a_larger_overlap_and_proven_later() -> None:
+    ended = gap(100_010, 100_100, pulled=100_101)
     provable = 100_100 + 3 * ALLOWANCE
-    assert plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable - 1)) is None
-    pull = plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable))
+    assert plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable - 1)) is None
+    pull = plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable))
     assert pull is not None
     assert pull.start == at(100_010 - 3 * OVERLAP)
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
-    """Else a jump back by a quarter of an hour would be one without gaps and sweeps."""
+    """Otherwise a jump back by a quarter of an hour would stop gaps and sweeps for that time."""
     assert plan.next_pull(standing(pulled=900), rules(), now=at(0)) is not None
     assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
 
 
-def test_gaps_come_first_and_everybody_has_a_turn_however_much_another_lacks() -> None:
-    """Few sellers are pulled at a time: those that are slow or fail must not take every turn."""
+def test_gaps_come_first_and_each_seller_has_a_turn_however_much_another_seller_lacks() -> None:
+    """Few sellers are pulled at a time: slow and failing sellers must not take every turn."""
     pulls = {
         1: Pull(at(10), Source.SWEEP, "sweep"),
         2: Pull(at(50), Source.SWEEP, "sweep"),
@@ -122,7 +122,7 @@ def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
     pull = plan.next_pull(standing(gap(40, 60, number=2), young, gap(10, 30)), rules(), now=at(200))
     assert pull is not None
     assert pull.start == at(10 - OVERLAP)
-    assert [one.id for one in pull.gaps] == [2, 1]
+    assert [due.id for due in pull.gaps] == [2, 1]
     assert pull.reason == "gap 2,1"
 
 
@@ -142,7 +142,7 @@ def test_without_sweeps_only_gaps_are_pulled() -> None:
     assert plan.next_pull(standing(gap(1, 2)), rules(sweep=0), now=at(10**6)) is not None
 
 
-def test_a_seller_that_is_not_bootstrapped_is_left_to_its_bootstrap() -> None:
+def test_a_seller_that_is_not_bootstrapped_is_not_pulled() -> None:
     assert plan.next_pull(standing(gap(1, 2), proven=()), rules(), now=at(10**6)) is None
 
 
@@ -160,23 +160,23 @@ def ledgers(draw: st.DrawFn) -> list[Span]:
     return [span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
 
 
-@given(one=gaps_, proven=ledgers())
+@given(asked=gaps_, proven=ledgers())
 def test_a_gap_is_closed_only_when_it_has_ended_and_each_of_its_seconds_is_proven(
-    one: Gap, proven: list[Span]
+    asked: Gap, proven: list[Span]
 ) -> None:
-    is_closed = plan.closed([one], proven, rules(), now=NOW) == [one]
-    if not proven or one.ended is None:
+    is_closed = plan.closed([asked], proven, rules(), now=NOW) == [asked]
+    if not proven or asked.ended is None:
         assert not is_closed
         return
-    begins = max(one.began, proven[0].start)
-    seconds = (one.ended - begins).total_seconds()
+    begins = max(asked.began, proven[0].start)
+    seconds = (asked.ended - begins).total_seconds()
     instants = [begins + timedelta(seconds=number) for number in range(int(seconds))]
     missing = [when for when in instants if not any(known.start <= when < known.end for known in proven)]
-    assert is_closed == (not missing and (bool(instants) or _touches(proven, begins, one.ended)))
+    assert is_closed == (not missing and (bool(instants) or _touches(proven, begins, asked.ended)))
 
 
 def _touches(proven: Sequence[Span], begins: datetime, ended: datetime) -> bool:
-    """For a gap without a whole second of its own: it lies before the bootstrap, or within a proof."""
+    """For a gap without a whole second of its own: it is before the bootstrap, or within proven time."""
     return any(known.start <= begins and ended <= known.end for known in proven)
 
 
@@ -196,7 +196,7 @@ def test_a_gap_from_before_the_first_exported_day_needs_no_proof_for_that_time()
 def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_again(
     gaps: list[tuple[int, int]], failing: list[bool], poll: int, sweep: float
 ) -> None:
-    """The reconciler's loop over the plan: some pulls fail, the others prove what is old enough."""
+    """The reconciler's loop with the plan: some pulls fail, the others prove the time that is old enough."""
     still_open = [gap(began, began + length, number=number) for number, (began, length) in enumerate(gaps)]
     ended = max(began + length for began, length in gaps)
     proven = [span(-1000, 0)]
@@ -211,7 +211,7 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
             pulls += 1
             assert pulls < 200
             pulled_at = now
-            due = {one.id for one in pull.gaps}
+            due = {pulled.id for pulled in pull.gaps}
             still_open = [
                 gap_ if gap_.id not in due else Gap(*_values(gap_)[:-1], now) for gap_ in still_open
             ]
@@ -224,30 +224,30 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
                 if proof:
                     proven = _merged([*proven, proof])
             closed = plan.closed(still_open, proven, rules(), now=NOW)
-            for one in closed:
-                assert one.ended is not None
-                assert spans.covers(proven, Span(max(one.began, proven[0].start), one.ended))
-            still_open = [one for one in still_open if one not in closed]
+            for done in closed:
+                assert done.ended is not None
+                assert spans.covers(proven, Span(max(done.began, proven[0].start), done.ended))
+            still_open = [each for each in still_open if each not in closed]
         now += timedelta(seconds=poll)
 
 
-def _values(one: Gap) -> tuple[int, int, datetime, datetime | None, str, datetime, datetime | None]:
-    return one.id, one.seller_id, one.began, one.ended, one.cause, one.opened_at, one.pulled_at
+def _values(of: Gap) -> tuple[int, int, datetime, datetime | None, str, datetime, datetime | None]:
+    return of.id, of.seller_id, of.began, of.ended, of.cause, of.opened_at, of.pulled_at
 
 
 def _merged(ranges: list[Span]) -> list[Span]:
-    """As the ledger's multirange merges them."""
+    """The spans as the ledger's multirange merges them."""
     merged: list[Span] = []
-    for one in sorted(ranges, key=lambda each: each.start):
-        if merged and one.start <= merged[-1].end:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, one.end))
+    for part in sorted(ranges, key=lambda each: each.start):
+        if merged and part.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, part.end))
         else:
-            merged.append(one)
+            merged.append(part)
     return merged
 
 
-def test_what_the_platform_no_longer_lists_is_not_asked_for_and_stops_nothing() -> None:
-    """A seller that was away for a hundred days: the platform lists ninety of them, and refuses all else."""
+def test_time_that_the_platform_no_longer_lists_is_not_pulled_and_stops_nothing() -> None:
+    """A seller was away for a hundred days: the platform lists ninety of them, and refuses the others."""
     away = gap(0, 100 * DAY)
     now = 100 * DAY + 60
     oldest = LISTS.oldest(at(now))
@@ -259,13 +259,13 @@ def test_what_the_platform_no_longer_lists_is_not_asked_for_and_stops_nothing() 
     later = at(100 * DAY + ALLOWANCE)
     assert plan.closed([away], proven[:1], rules(), now=later) == []
     assert plan.closed([away], proven, rules(), now=later) == [away]
-    # What nobody can list any more stays a hole, and sweeps go on where they are.
+    # Time that nobody can list any more stays a hole, and the next sweeps begin where this one ended.
     assert spans.holes(proven) == [Span(at(0), oldest)]
     sweep = plan.next_pull(standing(proven=proven), rules(), now=later)
     assert sweep == Pull(at(100 * DAY - OVERLAP), Source.SWEEP, "sweep")
 
 
-def test_of_a_seller_that_nothing_was_pulled_of_for_long_the_sweep_begins_with_what_is_listed() -> None:
+def test_after_a_long_time_without_pulls_the_sweep_begins_where_the_platform_begins_to_list() -> None:
     now = at(100 * DAY)
     sweep = plan.next_pull(standing(), rules(), now=now)
     assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep")

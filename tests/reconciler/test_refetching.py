@@ -1,4 +1,4 @@
-"""Asking again: bounded, at growing distances, and a dead letter only in the end."""
+"""Refetches: bounded, after growing waits, and a dead letter only at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings
 from topsync.model import refetch
-from topsync.model.refetch import Lingering, Refetch
+from topsync.model.kind import Kind
+from topsync.model.refetch import Lingering, OrderPart, Refetch
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
@@ -34,20 +35,26 @@ LINGERING = replace(MISSING, reason=refetch.LINGERING)
 
 
 @pytest.mark.parametrize(
-    ("one", "attempts", "verdict"),
+    ("waiting", "attempts", "verdict"),
     [
-        pytest.param(MISSING, 0, Verdict.ASK, id="what is missing is asked for"),
+        pytest.param(MISSING, 0, Verdict.ASK, id="a missing order is asked for"),
         pytest.param(MISSING, ATTEMPTS - 1, Verdict.ASK, id="again and again"),
-        pytest.param(MISSING, ATTEMPTS, Verdict.GIVE_UP, id="and in the end given up, loudly"),
-        pytest.param(NO_NEWS, 2, Verdict.ASK, id="a message without news is asked about a few times"),
-        pytest.param(NO_NEWS, 3, Verdict.LET_GO, id="and then let go: nothing is known to be missing"),
-        pytest.param(PROMISED, 3, Verdict.ASK, id="unless a list has told of news meanwhile"),
-        pytest.param(PROMISED, ATTEMPTS, Verdict.GIVE_UP, id="which are not let go in silence"),
-        pytest.param(PARKED, 10 * ATTEMPTS, Verdict.ASK, id="what its seller held up is never given up"),
+        pytest.param(
+            MISSING, ATTEMPTS, Verdict.GIVE_UP, id="and at the end it is given up with a dead letter"
+        ),
+        pytest.param(
+            NO_NEWS, 2, Verdict.ASK, id="an order without news after a message is asked for a few times"
+        ),
+        pytest.param(
+            NO_NEWS, 3, Verdict.LET_GO, id="and then forgotten, because nothing is known to be missing"
+        ),
+        pytest.param(PROMISED, 3, Verdict.ASK, id="unless a list has shown news meanwhile"),
+        pytest.param(PROMISED, ATTEMPTS, Verdict.GIVE_UP, id="which are not forgotten"),
+        pytest.param(PARKED, 10 * ATTEMPTS, Verdict.ASK, id="a parked order is never given up"),
     ],
 )
-def test_what_becomes_of_an_order_whose_time_has_come(one: Refetch, attempts: int, verdict: Verdict) -> None:
-    assert refetching.judge(replace(one, attempts=attempts), max_attempts=ATTEMPTS) is verdict
+def test_what_happens_to_a_due_order(waiting: Refetch, attempts: int, verdict: Verdict) -> None:
+    assert refetching.judge(replace(waiting, attempts=attempts), max_attempts=ATTEMPTS) is verdict
 
 
 def test_the_waits_grow_to_a_bound() -> None:
@@ -56,7 +63,9 @@ def test_the_waits_grow_to_a_bound() -> None:
 
 
 def test_an_order_is_asked_for_with_each_of_its_refunds() -> None:
-    asked = refetching.hints(replace(MISSING, refund_ids=(7, 9)), now=at(5))
+    asked = refetching.hints(
+        replace(MISSING, parts=(OrderPart(Kind.REFUND, 7), OrderPart(Kind.REFUND, 9))), now=at(5)
+    )
     assert [hint.refund_id for hint in asked] == [None, 7, 9]
     assert {(hint.tid, hint.settled_after) for hint in asked} == {(TID, at(1))}
     assert [hint.refund_id for hint in refetching.hints(MISSING, now=at(5))] == [None]
@@ -64,7 +73,7 @@ def test_an_order_is_asked_for_with_each_of_its_refunds() -> None:
 
 @dataclass
 class Desk:
-    """A round with everything around it."""
+    """A round, with everything that it needs."""
 
     pool: Pool
     kafka: KafkaSettings
@@ -72,7 +81,7 @@ class Desk:
 
     async def hints(self) -> list[Change]:
         found = await read_all(self.kafka, self.refetching.topics.changes.name, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
@@ -87,7 +96,7 @@ async def desk(
         yield Desk(pool, kafka, refetching)
 
 
-async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone(desk: Desk) -> None:
+async def test_a_round_hints_each_due_order_as_noted_and_then_waits(desk: Desk) -> None:
     await refetches.postpone(desk.pool, [MISSING, replace(PROMISED, tid=TID + 1)], wait=timedelta(0))
     await desk.refetching.round()
     await desk.refetching.round()
@@ -100,7 +109,7 @@ async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone
     assert sum((await refetches.waiting(desk.pool)).values()) == 2
 
 
-async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:
+async def test_an_order_that_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:
     await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
     epoch = await orders.take_over(desk.pool, 0, "test")
     await orders.TABLE.upsert(desk.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
@@ -109,7 +118,9 @@ async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> No
     assert await refetches.waiting(desk.pool) == {}
 
 
-async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(desk: Desk) -> None:
+async def test_an_order_that_is_given_up_becomes_a_single_dead_letter_with_the_last_answer(
+    desk: Desk,
+) -> None:
     await refetches.postpone(desk.pool, [replace(MISSING, answer=b"\xff cut")], wait=timedelta(0))
     for _ in range(ATTEMPTS):
         await refetches.asked(desk.pool, {TID: timedelta(0)})
@@ -122,7 +133,9 @@ async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(des
     assert await refetches.waiting(desk.pool) == {}
 
 
-async def test_what_is_given_up_once_more_leaves_no_second_letter_while_the_first_is_open(desk: Desk) -> None:
+async def test_an_order_that_is_given_up_again_makes_no_second_letter_while_the_first_is_open(
+    desk: Desk,
+) -> None:
     for _ in range(2):
         await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
         for _ in range(ATTEMPTS):
@@ -132,10 +145,10 @@ async def test_what_is_given_up_once_more_leaves_no_second_letter_while_the_firs
     assert len(await read_all(desk.kafka, desk.refetching.topics.dead_letters.name, 1)) == 1
 
 
-async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_changes(
+async def test_the_orders_of_a_returned_seller_are_hinted_in_order_after_live_changes(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of occurrence, a bounded round at a time; freshness is not measured by them."""
+    """In the order of occurrence, in bounded rounds. They do not count for freshness."""
     monkeypatch.setattr(refetching, "AT_ONCE", 3)
     await sellers.pause(desk.pool, SELLER, "a test")
     one_partition = [tid for tid in range(TID, TID + 100) if records.partition_of(tid, 2) == 0][:5]
@@ -157,8 +170,8 @@ async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_cha
     assert await refetches.parked(desk.pool) == {SELLER: 2}
 
 
-async def test_messages_that_have_waited_are_told_once_and_are_then_in_kafkas_hands(desk: Desk) -> None:
-    """Whatever becomes of the hint, it is a hint like any other: nothing is counted and nothing given up."""
+async def test_messages_that_have_lingered_are_hinted_once_and_are_then_in_kafka(desk: Desk) -> None:
+    """From then on it is a hint like any other: no attempt is counted and no order given up."""
     await linger(desk, LINGERING, replace(LINGERING, tid=TID + 1), after=timedelta(0))
     await linger(desk, replace(LINGERING, tid=TID + 2), after=timedelta(minutes=1))
     await desk.refetching.round()
@@ -172,8 +185,8 @@ async def test_messages_that_have_waited_are_told_once_and_are_then_in_kafkas_ha
     assert await refetches.waiting(desk.pool) == {"lingering": 1}
 
 
-async def test_messages_that_an_urgent_one_has_brought_along_are_not_told(desk: Desk) -> None:
-    """Also where that was fetched within the allowance, when it still might show less (see `is_answered`)."""
+async def test_lingering_messages_that_an_urgent_fetch_has_answered_are_not_hinted(desk: Desk) -> None:
+    """Even if that fetch was within the allowance and might still show less (see `is_answered`)."""
     await linger(desk, LINGERING, replace(LINGERING, tid=TID + 1), after=timedelta(0))
     epoch = await orders.take_over(desk.pool, 0, "test")
     fetched_soon, fetched_before = version(TID, 0, 0.1), version(TID + 1, 0, -0.1)
@@ -184,7 +197,7 @@ async def test_messages_that_an_urgent_one_has_brought_along_are_not_told(desk: 
 
 
 async def test_no_more_is_hinted_at_once_than_the_budget_answers(desk: Desk) -> None:
-    """After an hour without a reconciler, what has waited must not stand before everybody's changes."""
+    """After an hour without a reconciler, the waiting messages must not come before all live changes."""
     tids = range(TID, TID + HINTS_AT_ONCE + 2)
     await linger(desk, *(replace(LINGERING, tid=tid) for tid in tids), after=timedelta(0))
     await desk.refetching.round()
@@ -193,8 +206,8 @@ async def test_no_more_is_hinted_at_once_than_the_budget_answers(desk: Desk) -> 
     assert {hint.tid for hint in await desk.hints()} == set(tids)
 
 
-async def test_messages_of_a_seller_that_is_away_are_told_so_that_they_are_parked(desk: Desk) -> None:
-    """Else thousands would be due in the moment in which it is back, and as live changes."""
+async def test_messages_of_a_seller_that_is_away_are_hinted_so_that_they_are_parked(desk: Desk) -> None:
+    """Otherwise thousands would be due when the seller is back, and as live changes."""
     await sellers.pause(desk.pool, SELLER, "a test")
     await linger(desk, LINGERING, after=timedelta(0))
     await desk.refetching.round()
@@ -202,4 +215,4 @@ async def test_messages_of_a_seller_that_is_away_are_told_so_that_they_are_parke
 
 
 async def linger(desk: Desk, *wanted: Refetch, after: timedelta) -> None:
-    await refetches.linger(desk.pool, [Lingering(one, at(0) + after) for one in wanted], now=at(0))
+    await refetches.linger(desk.pool, [Lingering(waiting, at(0) + after) for waiting in wanted], now=at(0))

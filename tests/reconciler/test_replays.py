@@ -1,4 +1,4 @@
-"""Replays always end: with what they did, or with why they did nothing (P5)."""
+"""Replays always end: with a result, or with the reason why there is none (P5)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,23 @@ from reconciler import replays
 from reconciler.replays import Replays
 from schemas import platform_time
 from schemas.notification import ReplayFinished
-from tests.budget.gates import local_gate
-from tests.coverage.test_pull import ListGateway
-from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
-from tests.store.databases import SELLER, emptied
-from tests.stream.clusters import create_topics, settings_for
+from tests.coverage.pulling import TID, ListGateway, pulling
+from tests.platforms.taobao.gateway import SESSION, Step, answers_error
+from tests.store.databases import SELLER
+from tests.stream.clusters import settings_for
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
-from topsync.coverage.pull import Puller
 from topsync.platforms.taobao import lists
-from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
-from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.sellers.sessions import Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, ReplayState, WantedReplay
-from topsync.stream import producer as producers
 from topsync.stream.topics import Topic
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-TID = 4000000000000000101
 
 
 @dataclass
@@ -57,7 +49,7 @@ class Desk:
         return platform_time.floor_to_second(self.replays.clock.now())
 
     async def ask(self, start: datetime, end: datetime, *, id_: str = "mine", dry_run: bool = True) -> None:
-        """Note a request as a former release would have, whatever its span."""
+        """Note a request as a former release did, whatever its span."""
         wanted = WantedReplay(id_, SELLER, start, end, dry_run)
         assert await replay_jobs.request(self.pool, wanted, AskedBy.OPERATOR) is not None
 
@@ -66,21 +58,21 @@ class Desk:
         assert job is not None
         return job
 
-    async def told(self) -> list[ReplayFinished]:
+    async def outcomes(self) -> list[ReplayFinished]:
         found = await systems.records(self.kafka, self.notifications)
-        return [ReplayFinished.model_validate_json(one.value or b"") for one in found]
+        return [ReplayFinished.model_validate_json(record.value or b"") for record in found]
 
     def another_process(self) -> Replays:
-        """What the next reconciler begins with, which knows nothing of the one before."""
-        one = self.replays
+        """The next reconciler, which knows nothing of the reconciler before."""
+        former = self.replays
         return Replays(
-            *(self.pool, one.puller, Sessions(self.pool, one.sessions.vault), one.clock),
-            notifications_topic=one.notifications_topic,
-            calls_per_second=one.calls_per_second,
+            *(self.pool, former.puller, Sessions(self.pool, former.sessions.vault), former.clock),
+            notifications_topic=former.notifications_topic,
+            calls_per_second=former.calls_per_second,
         )
 
     async def dies_in(self, process: Replays, *, after: int = 0) -> None:
-        """End a process as SIGKILL does, while it waits for an answer, after it has had some."""
+        """End a process as SIGKILL does, while it waits for an answer, after some answers."""
         expected = len(self.gateway.windows) + after + 1
         self.answers_next(*[self.gateway.answer] * after, never)
         carrying_out = asyncio.create_task(process.round())
@@ -90,7 +82,7 @@ class Desk:
             await carrying_out
 
     def answers_next(self, *steps: Step) -> None:
-        """What the gateway does with the next calls, and with nothing that was left over before."""
+        """Set what the gateway does with the next calls; steps that were left over are removed."""
         self.gateway.script.clear()
         self.gateway.script.extend(steps)
 
@@ -103,7 +95,7 @@ class Desk:
         )
 
     async def loses_the_database(self) -> None:
-        """Have the statement that notes what was found fail, as a server does that goes away."""
+        """Make the statement that notes the result fail, as when a server goes away."""
         listed = asyncio.Event()
 
         async def held(request: web.Request) -> web.StreamResponse:
@@ -146,51 +138,30 @@ async def never(_: web.Request) -> web.StreamResponse:
 async def desk(
     migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
 ) -> AsyncIterator[Desk]:
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
-    gateway, clock = ListGateway(), ServerClock()
-    registry = await create_topics(kafka)
+    kafka, gateway = settings_for(kafka_bootstrap_servers, topic_prefix), ListGateway()
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
-    async with (
-        serving(gateway.handle, "/router/rest") as address,
-        emptied(migrated_database_url) as pool,
-        producers.idempotent(kafka) as producer,
-    ):
+    own = CoverageSettings(window_seconds=86400, stored_within_seconds=1)
+    async with pulling(gateway, migrated_database_url, kafka, own) as (puller, _, topics):
+        pool = puller.pool
         await pool.execute("delete from sellers")
         await sellers.add(
             pool, seller_id=SELLER, nick="demo_one", session_cipher=vault.encrypt(SecretStr(SESSION))
         )
-        config = GatewayConfig(
-            url=f"{address}/router/rest", app_key=APP_KEY, app_secret=SecretStr(APP_SECRET)
+        carried_out = Replays(
+            *(pool, puller, Sessions(pool, vault), puller.clock),
+            notifications_topic=topics.notifications.name,
+            calls_per_second=20,
         )
-        async with TopClient(config, clock, local_gate()) as client:
-            await client.sync_clock()
-            puller = Puller(
-                pool=pool,
-                lists=TaobaoLists(client),
-                details=TaobaoDetails(client),
-                clock=clock,
-                producer=producer,
-                changes_topic=registry.changes.name,
-                settings=CoverageSettings(window_seconds=86400, stored_within_seconds=1),
-                detail_lag=timedelta(0),
-                with_refunds=False,
-            )
-            notifications = registry.notifications
-            carried_out = Replays(
-                *(pool, puller, Sessions(pool, vault), clock),
-                notifications_topic=notifications.name,
-                calls_per_second=20,
-            )
-            yield Desk(gateway, pool, kafka, notifications, carried_out)
+        yield Desk(gateway, pool, kafka, topics.notifications, carried_out)
 
 
-async def test_an_outcome_names_seller_and_span_and_what_was_found(desk: Desk) -> None:
+async def test_an_outcome_names_seller_span_and_counts(desk: Desk) -> None:
     now = desk.now()
     desk.gateway.listed[TID] = now - HOUR
     await desk.ask(now - 3 * DAY, now - DAY / 2)
     await desk.ask(now - 3 * DAY, now, id_="second")
     await desk.replays.round()
-    first, second = await desk.told()
+    first, second = await desk.outcomes()
     assert (first.replay, first.seller_id, first.state, first.dry_run) == ("mine", SELLER, "done", True)
     assert (first.start, first.end) == (first.pulled_from, first.pulled_to) == (now - 3 * DAY, now - DAY / 2)
     assert (first.orders_listed, first.list_calls, first.calls, first.note) == (0, 3, 3, None)
@@ -212,55 +183,55 @@ async def test_an_outcome_names_seller_and_span_and_what_was_found(desk: Desk) -
         ("erased", "the seller's data is erased"),
     ],
 )
-async def test_a_replay_of_a_seller_of_whom_nothing_can_be_pulled_has_failed_and_says_why(
+async def test_a_replay_of_a_seller_that_cannot_be_pulled_fails_and_says_why(
     desk: Desk, state: str, reason: str
 ) -> None:
     await desk.ask(desk.now() - HOUR, desk.now())
     await desk.set_state(state)
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert (told.state, told.seller_id, told.orders_listed) == ("failed", SELLER, None)
-    assert told.error is not None
-    assert told.error.startswith(reason)
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.seller_id, outcome.orders_listed) == ("failed", SELLER, None)
+    assert outcome.error is not None
+    assert outcome.error.startswith(reason)
     job = await desk.job()
-    assert (job.state, job.outcome["error"]) == (ReplayState.FAILED, told.error)
+    assert (job.state, job.outcome["error"]) == (ReplayState.FAILED, outcome.error)
 
 
-async def test_a_session_that_is_refused_in_a_replay_is_known_to_be_refused(desk: Desk) -> None:
+async def test_a_session_that_is_refused_in_a_replay_is_noted_as_refused(desk: Desk) -> None:
     await desk.ask(desk.now() - HOUR, desk.now())
     desk.answers_next(answers_error(27, "invalid-sessionkey"))
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert told.error is not None
-    assert "topsync sellers authorise" in told.error
+    (outcome,) = await desk.outcomes()
+    assert outcome.error is not None
+    assert "topsync sellers authorise" in outcome.error
     seller = await sellers.get(desk.pool, SELLER)
     assert seller is not None
     assert seller.state is sellers.SellerState.EXPIRED
 
 
-async def test_a_span_beyond_what_the_platform_lists_is_cut_to_that_and_the_outcome_says_so(
+async def test_a_span_longer_than_the_platform_lists_is_cut_and_the_outcome_says_so(
     desk: Desk,
 ) -> None:
     before = desk.now()
     await desk.ask(before - 500 * DAY, datetime(9999, 12, 31, 15, 59, 59, tzinfo=UTC))
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert (told.state, told.pulled_from) == ("done", lists.RULES.oldest(before))
-    assert told.pulled_to is not None
-    assert before <= told.pulled_to <= before + timedelta(seconds=30)
-    assert told.list_calls == len(desk.gateway.windows) == 91
-    assert told.note is not None
-    assert "lists nothing that was modified before" in told.note
-    assert "ends ahead of when it was pulled" in told.note
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.pulled_from) == ("done", lists.RULES.oldest(before))
+    assert outcome.pulled_to is not None
+    assert before <= outcome.pulled_to <= before + timedelta(seconds=30)
+    assert outcome.list_calls == len(desk.gateway.windows) == 91
+    assert outcome.note is not None
+    assert "lists nothing that was modified before" in outcome.note
+    assert "ends ahead of when it was pulled" in outcome.note
 
 
-async def test_a_span_that_is_all_still_to_come_has_failed(desk: Desk) -> None:
+async def test_the_replay_of_a_span_in_the_future_fails(desk: Desk) -> None:
     await desk.ask(desk.now() + HOUR, desk.now() + 2 * HOUR)
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert told.state == "failed"
-    assert told.error is not None
-    assert "still to come" in told.error
+    (outcome,) = await desk.outcomes()
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert "still to come" in outcome.error
     assert desk.gateway.windows == []
 
 
@@ -271,13 +242,13 @@ async def test_a_job_that_ended_its_process_twice_is_not_begun_again_and_says_so
         await desk.dies_in(desk.another_process())
     calls = len(desk.gateway.windows)
     await desk.another_process().round()
-    told, following = await desk.told()
-    assert (told.replay, told.state, told.error) == ("mine", "failed", replays.ENDED_PROCESSES)
+    outcome, following = await desk.outcomes()
+    assert (outcome.replay, outcome.state, outcome.error) == ("mine", "failed", replays.ENDED_PROCESSES)
     assert (following.replay, following.state) == ("next", "done")
-    assert len(desk.gateway.windows) == calls + 1, "the next one's"
+    assert len(desk.gateway.windows) == calls + 1, "the calls of the next replay"
 
 
-async def test_a_process_that_ends_in_good_order_takes_its_start_back(desk: Desk) -> None:
+async def test_a_process_that_ends_in_an_orderly_way_does_not_count_as_a_start(desk: Desk) -> None:
     await desk.ask(desk.now() - HOUR, desk.now())
     for _ in range(3):
         process = desk.another_process()
@@ -285,11 +256,13 @@ async def test_a_process_that_ends_in_good_order_takes_its_start_back(desk: Desk
         await process.hand_back()
         await process.hand_back()
     await desk.another_process().round()
-    (told,) = await desk.told()
-    assert told.state == "done"
+    (outcome,) = await desk.outcomes()
+    assert outcome.state == "done"
 
 
-async def test_a_job_that_gets_further_may_die_more_often_and_goes_on_behind_what_it_has(desk: Desk) -> None:
+async def test_a_job_that_makes_progress_may_die_more_often_and_continues_after_its_done_part(
+    desk: Desk,
+) -> None:
     now = desk.now()
     desk.gateway.listed = {TID + day: now - day * DAY + HOUR for day in range(1, 5)}
     await desk.ask(now - 4 * DAY, now)
@@ -298,22 +271,22 @@ async def test_a_job_that_gets_further_may_die_more_often_and_goes_on_behind_wha
         job = await desk.job()
         assert (job.state, job.starts, job.outcome["orders_listed"]) == (ReplayState.RUNNING, 1, day)
     await desk.another_process().round()
-    (told,) = await desk.told()
-    assert (told.state, told.orders_listed, told.list_calls) == ("done", 4, 4)
-    assert (told.pulled_from, told.pulled_to) == (now - 4 * DAY, now)
-    assert len(desk.gateway.windows) == 4 + 3, "each day once, and three that were not answered"
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.orders_listed, outcome.list_calls) == ("done", 4, 4)
+    assert (outcome.pulled_from, outcome.pulled_to) == (now - 4 * DAY, now)
+    assert len(desk.gateway.windows) == 4 + 3, "each day once, and three calls without an answer"
 
 
-async def test_a_defect_ends_the_process_and_is_told_and_the_job_is_not_taken_again(desk: Desk) -> None:
+async def test_a_defect_ends_the_process_and_is_reported_and_the_job_is_not_taken_again(desk: Desk) -> None:
     await desk.ask(desk.now() - HOUR, desk.now())
     with pytest.raises(ZeroDivisionError):
         await replace(desk.replays, calls_per_second=0).round()
-    (told,) = await desk.told()
-    assert (told.state, told.error) == ("failed", replays.DEFECT)
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.error) == ("failed", replays.DEFECT)
     assert await replay_jobs.next_open(desk.pool) is None
 
 
-async def test_a_job_goes_on_when_the_database_is_back_and_has_not_ended_anything(
+async def test_a_job_continues_when_the_database_is_back_and_nothing_has_ended(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "LONGEST_REST_SECONDS", 0.0)
@@ -321,8 +294,8 @@ async def test_a_job_goes_on_when_the_database_is_back_and_has_not_ended_anythin
     for _ in range(3):
         await desk.loses_the_database()
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert told.state == "done"
+    (outcome,) = await desk.outcomes()
+    assert outcome.state == "done"
 
 
 async def test_a_job_that_is_interrupted_again_and_again_is_given_up(
@@ -334,10 +307,10 @@ async def test_a_job_that_is_interrupted_again_and_again_is_given_up(
     for _ in range(2):
         await desk.loses_the_database()
     await desk.replays.round()
-    (told,) = await desk.told()
-    assert told.state == "failed"
-    assert told.error is not None
-    assert told.error.startswith("interrupted too often")
+    (outcome,) = await desk.outcomes()
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert outcome.error.startswith("interrupted too often")
 
 
 async def test_a_job_that_is_cancelled_while_it_waits_is_not_begun(desk: Desk) -> None:
@@ -346,8 +319,8 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_begun(desk: Desk) -
     await desk.replays.round()
     for _ in range(2):
         await desk.replays.end_cancelled()
-    (told,) = await desk.told()
-    assert (told.replay, told.seller_id, told.state, told.error) == (
+    (outcome,) = await desk.outcomes()
+    assert (outcome.replay, outcome.seller_id, outcome.state, outcome.error) == (
         "mine",
         SELLER,
         "failed",
@@ -357,7 +330,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_begun(desk: Desk) -
     assert (await desk.job()).state is ReplayState.FAILED
 
 
-async def test_a_job_that_is_cancelled_while_it_runs_stops_and_says_how_far_it_came(
+async def test_a_job_that_is_cancelled_while_it_runs_stops_and_reports_its_progress(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "LOOK_SECONDS", 0.05)
@@ -369,8 +342,8 @@ async def test_a_job_that_is_cancelled_while_it_runs_stops_and_says_how_far_it_c
         await eventually(lambda: desk.has_been_asked(2))
         assert await replay_jobs.cancel(desk.pool, "mine")
         await desk.replays.end_cancelled()
-    (told,) = await desk.told()
-    assert (told.state, told.error, told.pulled_to) == ("failed", replays.CANCELLED, now - 2 * DAY)
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.error, outcome.pulled_to) == ("failed", replays.CANCELLED, now - 2 * DAY)
 
 
 async def test_a_job_stops_when_its_seller_is_erased_meanwhile(
@@ -384,5 +357,5 @@ async def test_a_job_stops_when_its_seller_is_erased_meanwhile(
         await eventually(lambda: desk.has_been_asked(1))
         await desk.set_state("erased")
         await desk.pool.execute("delete from replay_jobs")
-    (told,) = await desk.told()
-    assert (told.state, told.error) == ("failed", "the seller's data is erased")
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.error) == ("failed", "the seller's data is erased")

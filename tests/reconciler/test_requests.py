@@ -1,4 +1,4 @@
-"""Requests by topic: each is noted once and answered, and none that cannot be read holds up the next."""
+"""Requests by topic: each is noted once and answered; an unreadable request does not delay the next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from topsync.stream.records import Record
 from topsync.stream.topics import Topic
 
 WANTED = ReplayRequested(replay="stock-check-17", seller_id=SELLER, start=at(0), end=at(60), dry_run=True)
-LAST = WANTED.model_copy(update={"replay": "the-last-one"})
+LAST = WANTED.model_copy(update={"replay": "the-last"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Desk:
         """Write requests, as anybody may."""
         topic = self.reader.topics.signals.name
         await self.producer.publish(
-            [one if isinstance(one, Record) else records.signal(topic, one, at=at(0)) for one in asked]
+            [item if isinstance(item, Record) else records.signal(topic, item, at=at(0)) for item in asked]
         )
 
     def record(self, value: bytes | None, *, type_: str = ReplayRequested.event_type) -> Record:
@@ -57,7 +57,7 @@ class Desk:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Let it read until the last request is noted."""
+        """Run the reader until the last request is noted."""
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.reader.run(lifetime))
@@ -71,11 +71,11 @@ class Desk:
 
     async def written(self, topic: Topic) -> list[Record]:
         found = await systems.records(self.reader.kafka, topic)
-        return [Record(one.topic, one.key, one.value, list(one.headers)) for one in found]
+        return [Record(record.topic, record.key, record.value, list(record.headers)) for record in found]
 
     async def outcomes(self) -> list[ReplayFinished]:
-        told = await self.written(self.reader.topics.notifications)
-        return [ReplayFinished.model_validate_json(one.value or b"") for one in told]
+        found = await self.written(self.reader.topics.notifications)
+        return [ReplayFinished.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk)
     assert await desk.outcomes() == [], "nor is it refused"
 
 
-async def test_an_id_that_stands_for_something_else_is_refused_and_names_what_it_stands_for(
+async def test_an_id_of_another_request_is_refused_and_the_error_names_that_request(
     desk: Desk,
 ) -> None:
     others = [
@@ -122,12 +122,12 @@ async def test_an_id_that_stands_for_something_else_is_refused_and_names_what_it
     async with desk.reading():
         pass
     refusals = await desk.outcomes()
-    assert [(one.seller_id, one.start, one.end, one.dry_run) for one in refusals] == [
-        (one.seller_id, one.start, one.end, one.dry_run) for one in others
+    assert [(refusal.seller_id, refusal.start, refusal.end, refusal.dry_run) for refusal in refusals] == [
+        (request.seller_id, request.start, request.end, request.dry_run) for request in others
     ]
-    assert {one.state for one in refusals} == {"failed"}
-    (told,) = {one.error for one in refusals}
-    assert told == (
+    assert {refusal.state for refusal in refusals} == {"failed"}
+    (error,) = {refusal.error for refusal in refusals}
+    assert error == (
         "the id stock-check-17 is taken: it stands for a dry run of seller 2200000000001 from 2025-11-20 "
         "10:00:00 (GMT+8) to 2025-11-20 10:01:00 (GMT+8); choose another id, or see what became of it: "
         "topsync replay --id stock-check-17"
@@ -160,7 +160,7 @@ async def test_a_span_that_cannot_be_pulled_is_refused_at_once(
     assert await replay_jobs.get(desk.pool, WANTED.replay) is None
 
 
-async def test_what_was_read_is_not_read_again(desk: Desk) -> None:
+async def test_a_request_is_not_read_twice(desk: Desk) -> None:
     await desk.ask(desk.record(b"{}"), LAST)
     for _ in range(2):
         async with desk.reading():
@@ -209,20 +209,20 @@ async def test_a_request_that_cannot_be_noted_now_is_noted_later(desk: Desk) -> 
     ],
     ids=["nothing", "no JSON", "no fields", "backwards", "a strange id", "too many values"],
 )
-async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_is_read(
+async def test_an_unreadable_request_becomes_a_dead_letter_that_says_why_and_the_next_is_read(
     desk: Desk, value: bytes | None, what: str
 ) -> None:
     await desk.ask(desk.record(value), LAST)
     async with desk.reading():
         pass
     (letter,) = await desk.written(desk.reader.topics.dead_letters)
-    told = cloud_events.attributes(letter.headers)
-    assert (told["reason"], letter.value, letter.key) == ("unreadable_signal", value, b"x")
-    assert what in told["detail"]
-    assert "with a space" not in told["detail"]
+    attributes = cloud_events.attributes(letter.headers)
+    assert (attributes["reason"], letter.value, letter.key) == ("unreadable_signal", value, b"x")
+    assert what in attributes["detail"]
+    assert "with a space" not in attributes["detail"]
 
 
-async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) -> None:
+async def test_a_request_of_an_unknown_type_becomes_a_dead_letter(desk: Desk) -> None:
     value = WANTED.model_dump_json().encode()
     await desk.ask(desk.record(value, type_="taobao.ops.replay.requested.v2"), LAST)
     async with desk.reading():
@@ -232,7 +232,7 @@ async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) 
     assert await replay_jobs.get(desk.pool, WANTED.replay) is None
 
 
-async def test_a_request_for_nobody_has_an_outcome_too(desk: Desk) -> None:
+async def test_a_request_for_an_unknown_seller_has_an_outcome_too(desk: Desk) -> None:
     nobody = WANTED.model_copy(update={"seller_id": SELLER + 7})
     await desk.ask(nobody, LAST)
     async with desk.reading():

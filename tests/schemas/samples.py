@@ -21,7 +21,7 @@ def complete(name: str) -> dict[str, object]:
 
 
 def all_trades() -> Iterator[tuple[str, dict[str, object]]]:
-    """(name, trade) of everything that is a trade: details, export lines, rows of lists that have lines."""
+    """(name, trade) of each trade: details, export lines, rows of lists that have lines."""
     for path in sorted(SAMPLES.glob("trade*_get*.json")):
         for number, trade in enumerate(_trades_in(orjson.loads(path.read_bytes()))):
             yield f"{path.stem}-{number}", trade

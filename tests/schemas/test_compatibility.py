@@ -1,4 +1,4 @@
-"""What may change within a version, and what is said about changes that may not."""
+"""Which changes are allowed within a version, and how the other changes are reported."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_texts_for_people_may_change() -> None:
         ({"closed": (SHUT, ...)}, "closed", "do not understand the new form"),
     ],
 )
-def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
+def test_a_change_that_breaks_a_reader_is_named_with_that_reader(
     fields: dict[str, Any], path: str, expected: str
 ) -> None:
     found = [change for change in changes(**fields) if change.breaks]
@@ -97,7 +97,7 @@ def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
 
 
 @pytest.mark.parametrize("kind", [dict[str, LINE], LINE | int], ids=["by name", "an alternative"])
-def test_an_object_is_compared_wherever_it_is_referred_to(kind: Any) -> None:
+def test_an_object_is_compared_wherever_it_is_used(kind: Any) -> None:
     """What refers to it says the same before and after: only the object's own schema differs."""
     old, new = (json_schema.of(create_model("Order", held=(kind, ...)), "order.v1") for _ in range(2))
     assert compatibility.changes(old, new) == []
@@ -106,14 +106,14 @@ def test_an_object_is_compared_wherever_it_is_referred_to(kind: Any) -> None:
     assert (found.path, bool(found.breaks)) == ("held", True)
 
 
-def test_items_that_are_bound_to_a_form_now_or_not_any_more_are_named() -> None:
+def test_items_that_get_a_form_or_lose_it_are_named() -> None:
     free, bound = {"type": "array"}, {"type": "array", "items": {"type": "string"}}
     for old, new in ((free, bound), (bound, free)):
         (found,) = compatibility.changes(old, new)
         assert (found.path, bool(found.breaks)) == ("[]", True)
 
 
-def test_a_field_that_is_called_as_a_text_for_people_is_a_field() -> None:
+def test_a_field_named_like_an_annotation_is_a_field() -> None:
     """Wherever it is: within an alternative, too."""
     long, short = (
         {"anyOf": [{"properties": {"title": {"type": kind}}}, {"type": "null"}]}
@@ -123,7 +123,7 @@ def test_a_field_that_is_called_as_a_text_for_people_is_a_field() -> None:
     assert found.breaks
 
 
-def test_a_value_that_goes_is_named_and_one_that_comes_is_named() -> None:
+def test_a_value_that_goes_is_named_and_so_is_a_value_that_comes() -> None:
     three = schema(state=(Literal["done", "failed", "late"], ...))
     two = schema(state=(Literal["done", "lost"], ...))
     expected = " ".join(map(str, compatibility.changes(three, two)))

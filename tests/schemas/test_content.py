@@ -1,4 +1,4 @@
-"""What makes a version and what does not: fields come and go, and are written now so, now so."""
+"""What makes a version and what does not: fields come and go, and are written in different ways."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ REFUND: dict[str, Any] = orjson.loads((SAMPLES / "refund_get.json").read_bytes()
 ]
 NEW: dict[str, Any] = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
 
+SERVICE: dict[str, Any] = {"oid": 7, "item_oid": 8, "service_id": 7001, "title": "延保"}
+PROMOTION: dict[str, Any] = {"id": 7, "promotion_name": "满减", "discount_fee": "1.00"}
+
 
 def of_trade(trade: dict[str, Any]) -> dict[str, Any]:
     return Trade.from_platform(trade).to_json()
@@ -43,7 +46,7 @@ def in_lines(trade: dict[str, Any], alter: Callable[[dict[str, Any]], object]) -
     return altered
 
 
-def test_what_is_asked_for_is_known() -> None:
+def test_each_requested_field_is_known() -> None:
     """Otherwise a hold, for example, could change and make no version."""
     assert set(FULLINFO_FIELDS) <= Trade.known
     assert set(REFUND_FIELDS) <= Refund.known
@@ -51,16 +54,33 @@ def test_what_is_asked_for_is_known() -> None:
 
 
 @pytest.mark.parametrize("trade", [SAMPLE, PRESALE])
-def test_what_nobody_knows_is_carried_and_makes_no_version(trade: dict[str, Any]) -> None:
-    for changed in ({**trade, **NEW}, in_lines(trade, lambda line: line.update(NEW))):
-        assert hash_of(changed) == hash_of(trade)
-        written = of_trade(changed)
-        assert "x_new_number" in orjson.dumps(written).decode()
-        assert content.unknown_hash(Trade, written)
-        assert content.unknown_hash(Trade, of_trade(trade)) == b""
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda trade: {**trade, **NEW},
+        lambda trade: in_lines(trade, lambda line: line.update(NEW)),
+        lambda trade: {**trade, "service_orders": {"service_order": [{**SERVICE, **NEW}]}},
+        lambda trade: {**trade, "promotion_details": {"promotion_detail": [{**PROMOTION, **NEW}]}},
+    ],
+    ids=["order", "line", "service", "promotion"],
+)
+def test_an_unknown_field_is_carried_and_makes_no_version(
+    alter: Callable[[dict[str, Any]], dict[str, Any]], trade: dict[str, Any]
+) -> None:
+    trade = {
+        **trade,
+        "service_orders": {"service_order": [SERVICE]},
+        "promotion_details": {"promotion_detail": [PROMOTION]},
+    }
+    changed = alter(trade)
+    assert hash_of(changed) == hash_of(trade)
+    written = of_trade(changed)
+    assert "x_new_number" in orjson.dumps(written).decode()
+    assert content.unknown_hash(Trade, written)
+    assert content.unknown_hash(Trade, of_trade(trade)) == b""
 
 
-def test_what_nobody_knows_of_a_refund_makes_no_version() -> None:
+def test_an_unknown_field_of_a_refund_makes_no_version() -> None:
     inner = {**REFUND["refund_remind_timeout"], **NEW}
     for changed in ({**REFUND, **NEW}, {**REFUND, "refund_remind_timeout": inner}):
         refund = Refund.from_platform(changed)
@@ -69,7 +89,7 @@ def test_what_nobody_knows_of_a_refund_makes_no_version() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CARRIED))
-def test_what_is_carried_without_a_type_makes_a_version(name: str) -> None:
+def test_a_carried_field_without_a_type_makes_a_version(name: str) -> None:
     assert hash_of({**SAMPLE, name: "another"}) != hash_of(SAMPLE)
 
 
@@ -80,14 +100,14 @@ ONE_PROMOTION = {**PRESALE, "promotion_details": {"promotion_detail": [{"id": 2*
     "trade", [ONE_PROMOTION, {**ONE_PROMOTION, "logistics_infos": {"logistics_info": [{}]}}]
 )
 @pytest.mark.parametrize("rewritten", [wire.with_text_ids, with_single_elements])
-def test_how_the_platform_writes_a_value_makes_no_version(
+def test_another_way_of_writing_a_value_makes_no_version(
     trade: dict[str, Any], rewritten: Callable[[object], Any]
 ) -> None:
     assert rewritten(trade) != trade
     assert hash_of(rewritten(trade)) == hash_of(trade)
 
 
-def test_another_value_of_what_is_left_out_at_times_is_another_state() -> None:
+def test_another_value_of_a_field_that_is_left_out_at_times_is_another_state() -> None:
     """Extended in the second in which it was shipped."""
     before, after = ({**SAMPLE, "timeout_action_time": f"2025-12-0{day} 00:00:00"} for day in (1, 4))
     assert hash_of(before) != hash_of(after)
@@ -102,7 +122,7 @@ LEFT_OUT: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("without", LEFT_OUT)
-def test_a_state_that_only_lacks_what_is_left_out_at_times_says_no_more(
+def test_a_state_that_only_lacks_fields_that_are_left_out_at_times_adds_nothing(
     without: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
     whole = in_lines(
@@ -112,7 +132,7 @@ def test_a_state_that_only_lacks_what_is_left_out_at_times_says_no_more(
     lacking = of_trade(without(whole))
     assert lacking != of_trade(whole)
     assert content.says_no_more(Trade, lacking, of_trade(whole))
-    assert not content.says_no_more(Trade, of_trade(whole), lacking), "what was left out has come"
+    assert not content.says_no_more(Trade, of_trade(whole), lacking), "a field that was left out has come"
     other = without({**whole, "status": "TRADE_FINISHED"})
     assert not content.says_no_more(Trade, of_trade(other), of_trade(whole)), "something else has changed"
     twice = {"order": [*whole["orders"]["order"], *whole["orders"]["order"]]}
@@ -128,7 +148,7 @@ class LaterTrade(Trade):
     toptype: str | None = Field(None)
 
 
-def test_a_field_that_becomes_known_is_read_out_of_what_was_carried() -> None:
+def test_a_field_that_becomes_known_is_read_from_the_carried_fields() -> None:
     sent = {**SAMPLE, "x_new_number": 7, "toptype": "a"}
     stored = Trade.from_platform(sent).to_wire()
     again = LaterTrade.from_wire(stored)
@@ -137,7 +157,7 @@ def test_a_field_that_becomes_known_is_read_out_of_what_was_carried() -> None:
     assert content.says_no_more(LaterTrade, LaterTrade.from_platform(sent).to_json(), again.to_json())
 
 
-def test_a_field_that_becomes_known_and_comes_in_a_shape_of_its_own_stays_as_it_was() -> None:
+def test_a_field_that_becomes_known_and_has_an_odd_shape_stays_as_it_was() -> None:
     stored = Trade.from_platform({**SAMPLE, "x_new_number": "many"}).to_wire()
     again = LaterTrade.from_wire(stored)
     assert again.x_new_number is None

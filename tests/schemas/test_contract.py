@@ -53,7 +53,7 @@ def test_the_platform_day_begins_at_its_own_midnight() -> None:
 @pytest.mark.parametrize(
     "text", ["", "2025-11-20", "2025-11-20T12:00:00", "2025-13-20 12:00:00", "2025-11-20 12:00:00Z", "x" * 19]
 )
-def test_text_in_another_form_is_no_platform_time(text: str) -> None:
+def test_a_text_in_another_form_is_no_platform_time(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         platform_time.parse(text)
 
@@ -93,7 +93,7 @@ def test_an_amount_is_exact(cents: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "free", "NaN", "Infinity", float("inf"), True, None, [1]])
-def test_what_is_no_finite_amount_is_refused(value: object) -> None:
+def test_a_value_that_is_no_finite_amount_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="amount"):
         parse_money(value)
 
@@ -116,7 +116,7 @@ def change(**fields: object) -> Change:
     )
 
 
-def test_a_change_is_written_with_text_ids_and_reads_back_as_it_was() -> None:
+def test_a_change_is_written_with_ids_as_text_and_reads_back_as_it_was() -> None:
     written = change(modified=NOON, reason="gap 7").model_dump_json(exclude_none=True)
     assert orjson.loads(written)["tid"] == str(2**63 - 1)
     assert orjson.loads(written)["modified"] == "2025-11-20T04:00:00Z"
@@ -168,7 +168,7 @@ def test_a_subscriber_with_the_cloudevents_sdk_reads_our_records() -> None:
     assert event.get_data() == {"tid": "101"}
 
 
-def test_the_sdk_takes_the_attributes_of_a_tombstone_too() -> None:
+def test_the_sdk_accepts_the_attributes_of_a_tombstone_too() -> None:
     """A record without a value has headers like any other; only its value is missing."""
     event = from_binary_event(KafkaMessage(headers=dict(headers()), key=b"101", value=b""))
     assert event.get_subject() == "101"
@@ -190,7 +190,7 @@ def test_attributes_are_what_was_written_and_foreign_headers_are_left_out() -> N
     assert not {"tracestate", "content-type"} & ce.keys()
 
 
-def test_extension_names_are_what_the_specification_allows() -> None:
+def test_the_specification_allows_the_names_of_the_extensions() -> None:
     for name, _ in headers():
         if name.startswith("ce_"):
             assert name[3:].isalnum()

@@ -13,7 +13,7 @@ SAMPLE: dict[str, object] = orjson.loads((SAMPLES / "refund_get.json").read_byte
 ]
 
 
-def test_what_is_published_reads_back_as_it_was() -> None:
+def test_a_published_refund_reads_back_as_it_was() -> None:
     refund = Refund.from_platform(SAMPLE)
     again = Refund.from_wire(refund.to_wire())
     assert again == refund
@@ -21,14 +21,14 @@ def test_what_is_published_reads_back_as_it_was() -> None:
     assert again.content_hash() == refund.content_hash()
 
 
-def test_the_hash_is_what_tables_were_written_with() -> None:
-    """Another one has each stored refund read again before it is known to be the same."""
+def test_the_hash_is_the_hash_that_is_in_the_tables() -> None:
+    """With another hash, each stored refund must be read again before it counts as the same."""
     assert Refund.from_platform(SAMPLE).content_hash().hex() == "641575d0618468390c9604f175fb1a62"
 
 
 @pytest.mark.parametrize("name", sorted(NOT_ITS_OWN))
-@pytest.mark.parametrize("value", ["another", ["in a shape of its own"], None])
-def test_the_hash_leaves_out_what_is_not_the_refunds_own(name: str, value: object) -> None:
+@pytest.mark.parametrize("value", ["another", ["in an odd shape"], None])
+def test_the_hash_leaves_out_fields_that_are_not_about_the_refund(name: str, value: object) -> None:
     changed = Refund.from_platform({**SAMPLE, name: value})
     assert changed.content_hash() == Refund.from_platform(SAMPLE).content_hash()
 

@@ -1,4 +1,4 @@
-"""Which transitions a step between two states of a refund tells."""
+"""Which transitions a step between two states of a refund reports."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAID_BACK = {**RETURNED, "status": "SUCCESS"}
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "words"),
     [
         pytest.param(None, ASKED, ["created"], id="new"),
         pytest.param(ASKED, AGREED, ["agreed"], id="agreed"),
         pytest.param(AGREED, RETURNED, ["goods-returned"], id="returned"),
         pytest.param(RETURNED, PAID_BACK, ["succeeded"], id="paid back after the return"),
-        pytest.param(ASKED, {"status": "SUCCESS"}, ["succeeded"], id="paid back without one"),
+        pytest.param(ASKED, {"status": "SUCCESS"}, ["succeeded"], id="paid back without a return"),
         pytest.param(None, PAID_BACK, ["created", "agreed", "goods-returned", "succeeded"], id="all skipped"),
         pytest.param(ASKED, PAID_BACK, ["agreed", "goods-returned", "succeeded"], id="some skipped"),
         pytest.param(ASKED, REFUSED, ["refused"], id="refused"),
@@ -38,17 +38,19 @@ PAID_BACK = {**RETURNED, "status": "SUCCESS"}
         pytest.param(ASKED, {"status": "NEVER_SEEN"}, ["updated"], id="a status that nobody knows"),
     ],
 )
-def test_what_a_step_tells(before: dict[str, str] | None, after: dict[str, str], told: list[str]) -> None:
+def test_which_transitions_a_step_reports(
+    before: dict[str, str] | None, after: dict[str, str], words: list[str]
+) -> None:
     step = refund_transitions.step(before, after, Source.PUSH)
-    assert list(step.transitions) == told
-    assert step.main == told[-1]
+    assert list(step.transitions) == words
+    assert step.main == words[-1]
     assert step.status_from == (before["status"] if before else None)
     corrected = refund_transitions.step(before, after, Source.SWEEP)
     assert RefundTransition.CORRECTED in corrected.transitions
-    assert corrected.main == (told[-1] if told != ["updated"] else "corrected")
+    assert corrected.main == (words[-1] if words != ["updated"] else "corrected")
 
 
-def test_a_refusal_is_told_each_time() -> None:
+def test_each_refusal_is_reported() -> None:
     steps = [
         refund_transitions.step(before, after, Source.PUSH).main
         for before, after in [(ASKED, REFUSED), (REFUSED, ASKED), (ASKED, REFUSED)]
@@ -56,17 +58,17 @@ def test_a_refusal_is_told_each_time() -> None:
     assert steps == ["refused", "updated", "refused"]
 
 
-def test_what_differs_is_named_and_never_the_times_that_always_do() -> None:
+def test_changed_fields_are_named_but_not_the_times_that_always_change() -> None:
     before = {**ASKED, "modified": "1", "refund_version": 1, "sid": "R1"}
     after = {**AGREED, "modified": "2", "refund_version": 2}
     assert refund_transitions.step(before, after, Source.PUSH).changed == ("sid", "status")
 
 
-def test_every_move_of_a_simulated_refund_is_told_as_what_it_is() -> None:
+def test_every_move_of_a_simulated_refund_is_reported_as_what_it_is() -> None:
     world = make_world(orders=0)
     seller = world.books[0].seller
     happening = world.create(seller, TradeType.FIXED)
-    number, told, before = happening.draft.key.number, [], None
+    number, words, before = happening.draft.key.number, [], None
     for kind in (
         EventKind.PAY, EventKind.SHIP,
         EventKind.REFUND_CREATE, EventKind.REFUND_REFUSE, EventKind.REFUND_CLOSE,
@@ -83,7 +85,7 @@ def test_every_move_of_a_simulated_refund_is_told_as_what_it_is() -> None:
         now = orjson.loads(Refund.from_platform(raw).to_wire())
         if before is not None and before["refund_id"] != now["refund_id"]:
             before = None
-        told.append(refund_transitions.step(before, now, Source.PUSH).main.value)
+        words.append(refund_transitions.step(before, now, Source.PUSH).main.value)
         before = now
-    assert told == ["created", "refused", "closed", "created", "agreed", "goods-returned", "succeeded"]
+    assert words == ["created", "refused", "closed", "created", "agreed", "goods-returned", "succeeded"]
     assert world.clock.second() > START_SECOND

@@ -1,4 +1,4 @@
-"""Trace Context: what leads to something is in one trace with it, and nothing strange gets into a header."""
+"""Trace Context: a cause and its effect share a trace, and no invalid text gets into a header."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_a_new_trace_is_marked_as_sampled_by_nobody() -> None:
 @pytest.mark.parametrize(
     ("flags", "kept"), [("00", "00"), ("01", "01"), ("03", "01"), ("fe", "00"), ("ff", "01")]
 )
-def test_what_follows_is_in_the_same_trace_and_another_span(flags: str, kept: str) -> None:
-    """Of the flags, those that level 1 does not know are not handed on."""
+def test_the_next_record_is_in_the_same_trace_and_another_span(flags: str, kept: str) -> None:
+    """Flags that level 1 does not know are not passed on."""
     version, trace, span, flag = trace_context.go_on(f"00-{TRACE}-{SPAN}-{flags}").split("-")
     assert (version, trace, flag) == ("00", TRACE, kept)
     assert span != SPAN
 
 
-def test_of_a_later_version_what_the_first_one_can_read_is_read() -> None:
+def test_the_part_of_a_later_version_that_the_first_version_can_read_is_read() -> None:
     assert trace_context.go_on(f"cc-{TRACE}-{SPAN}-01-what-comes-later").split("-")[1] == TRACE
 
 
@@ -50,7 +50,7 @@ def test_of_a_later_version_what_the_first_one_can_read_is_read() -> None:
         f"00-{TRACE}-{SPAN}-01\n",
     ],
 )
-def test_what_is_no_trace_begins_a_new_one(strange: str | None) -> None:
+def test_a_text_that_is_no_trace_begins_a_new_trace(strange: str | None) -> None:
     begun = trace_context.go_on(strange)
     assert VALID.fullmatch(begun)
     assert begun.split("-")[1] != TRACE
@@ -58,5 +58,5 @@ def test_what_is_no_trace_begins_a_new_one(strange: str | None) -> None:
 
 @given(st.text())
 @example("00-" + "٣" * 32 + "-" + "٣" * 16 + "-00")
-def test_whatever_comes_in_what_goes_out_has_the_form(text: str) -> None:
+def test_the_written_header_is_valid_whatever_was_received(text: str) -> None:
     assert VALID.fullmatch(trace_context.go_on(text))

@@ -65,14 +65,14 @@ def test_the_samples_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", TRADES)
-def test_every_sample_is_read_with_nothing_lost(name: str) -> None:
+def test_every_sample_is_read_without_a_loss(name: str) -> None:
     trade = Trade.from_platform(TRADES[name])
     assert is_kept(TRADES[name], orjson.loads(trade.to_wire()))
     assert not set(trade.platform_fields) & set(Trade.model_fields), "no known field in an odd shape"
 
 
 @pytest.mark.parametrize("name", TRADES)
-def test_what_is_published_reads_back_as_it_was(name: str) -> None:
+def test_a_published_order_reads_back_as_it_was(name: str) -> None:
     trade = Trade.from_platform(TRADES[name])
     again = Trade.from_wire(trade.to_wire())
     assert again == trade
@@ -120,7 +120,7 @@ def test_ids_above_the_floats_keep_every_digit_as_number_and_as_text(tid: int) -
 
 
 @pytest.mark.parametrize("tid", [4e18, 1.0, True, "", "12a", "-5", 0, 2**63, "４２", None, [1]])
-def test_what_is_no_id_is_refused_a_float_above_all(tid: object) -> None:
+def test_a_value_that_is_no_id_is_refused_above_all_a_float(tid: object) -> None:
     with pytest.raises(UnreadableTradeError, match="tid"):
         Trade.from_platform(minimal(tid=tid))
 
@@ -137,14 +137,14 @@ def test_a_trade_without_a_field_that_every_trade_has_is_refused_by_its_name(mis
     ("field", "absent"),
     [*((name, None) for name in REQUIRED), ("orders", {}), ("orders", {"order": []}), ("orders", [])],
 )
-def test_an_order_without_what_each_has_is_incomplete(field: str, absent: object) -> None:
-    """The platform has no word for an empty list but its absence (docs/platform/gateway.md 1.6)."""
+def test_an_order_without_a_field_that_each_order_has_is_incomplete(field: str, absent: object) -> None:
+    """The platform leaves an empty list out (docs/platform/gateway.md 1.6)."""
     with pytest.raises(UnreadableTradeError, match=field) as refused:
         Trade.from_platform(minimal(**{field: absent}))
     assert refused.value.is_incomplete
 
 
-def test_what_is_malformed_is_not_incomplete() -> None:
+def test_a_malformed_order_is_not_incomplete() -> None:
     with pytest.raises(UnreadableTradeError) as refused:
         Trade.from_platform(minimal(modified="soon", status=None))
     assert not refused.value.is_incomplete
@@ -164,7 +164,7 @@ def test_what_is_malformed_is_not_incomplete() -> None:
     ],
 )
 def test_a_refusal_names_fields_and_never_values(field: dict[str, object]) -> None:
-    """Values may be a receiver's (I9)."""
+    """Values may be personal data (I9)."""
     trade = minimal(receiver_name="secret value", **field)
     with pytest.raises(UnreadableTradeError) as refused:
         Trade.from_platform(trade)
@@ -191,7 +191,7 @@ def test_a_refusal_names_fields_and_never_values(field: dict[str, object]) -> No
         ("service_orders", {"service_order": ["x"]}),
     ],
 )
-def test_an_optional_field_in_a_shape_of_its_own_is_kept_as_it_came(field: str, value: object) -> None:
+def test_an_optional_field_in_an_odd_shape_is_kept_as_it_came(field: str, value: object) -> None:
     trade = Trade.from_platform(minimal(**{field: value}))
     assert not getattr(trade, field)
     assert trade.platform_fields == {field: value}
@@ -220,11 +220,11 @@ def test_lists_are_read_in_every_form_that_the_platform_has_used(sent: object, r
 
 
 @pytest.mark.parametrize("sent", [{"order": {"oid": 1}}, {"order": [{"oid": 1}]}, [{"oid": 1}]], ids=str)
-def test_so_are_the_lines(sent: object) -> None:
+def test_lines_are_read_in_every_form_that_the_platform_has_used(sent: object) -> None:
     assert Trade.from_platform(minimal(orders=sent)).orders == [OrderLine(oid=1)]
 
 
-def test_an_unknown_field_is_carried_and_an_absent_or_null_one_is_left_out() -> None:
+def test_an_unknown_field_is_carried_and_an_absent_or_null_field_is_left_out() -> None:
     trade = Trade.from_platform(minimal(brand_new={"a": [1, "2", None]}, buyer_message=None))
     wired = orjson.loads(trade.to_wire())
     assert wired["platform_fields"] == {"brand_new": {"a": [1, "2", None]}}
@@ -249,7 +249,7 @@ def test_a_field_that_each_order_has_is_incomplete_as_an_empty_text() -> None:
         assert refused.value.is_incomplete
 
 
-def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:
+def test_characters_that_no_database_and_no_utf8_can_store_are_replaced() -> None:
     trade = Trade.from_platform(
         minimal(buyer_message="a\x00b\ud800c", unknown={"k\x00": ["\udfff"]}, seller_memo="好\u2028")
     )
@@ -264,7 +264,7 @@ def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("odd", ["\x00", "\ud800", "\udfff\x00"])
-def test_it_is_replaced_wherever_it_comes(odd: str) -> None:
+def test_they_are_replaced_wherever_they_come(odd: str) -> None:
     fields: list[dict[str, object]] = [
         {"title": odd},
         {"unknown": [odd]},
@@ -307,7 +307,7 @@ def test_the_largest_and_smallest_64_bit_numbers_stay_numbers() -> None:
 
 
 @pytest.mark.parametrize("number", [2**31, 10**30, str(10**30), -(2**31) - 1])
-def test_a_count_that_counts_nothing_keeps_its_digits_and_stops_nobody(number: int | str) -> None:
+def test_an_impossible_count_keeps_its_digits_and_stops_nobody(number: int | str) -> None:
     """The typed views could not show it, and beyond 64 bits the content could not even be compared."""
     trade = Trade.from_platform({**samples.complete(samples.FULL), "num": number})
     assert trade.num is None
@@ -331,8 +331,8 @@ def test_a_number_beyond_64_bits_in_an_unknown_field_keeps_its_digits_and_stops_
 
 @pytest.mark.parametrize("levels", [opaque.MAX_DEPTH + 1, 300, 900])
 @pytest.mark.parametrize("where", ["unknown", "title", "of_a_line"])
-def test_what_is_nested_too_deeply_to_be_written_again_is_refused(levels: int, where: str) -> None:
-    """Read, it would end whoever writes it: at each attempt anew."""
+def test_an_order_that_is_nested_too_deeply_to_be_written_again_is_refused(levels: int, where: str) -> None:
+    """If it were read, it would end the process that writes it, at each attempt."""
     deep: object = 1
     for _ in range(levels):
         deep = [deep]
@@ -341,7 +341,7 @@ def test_what_is_nested_too_deeply_to_be_written_again_is_refused(levels: int, w
         Trade.from_platform(minimal(**fields))
 
 
-def test_what_is_nested_as_deeply_as_can_be_is_carried() -> None:
+def test_a_value_nested_as_deeply_as_allowed_is_carried() -> None:
     deep: object = 1
     for _ in range(opaque.MAX_DEPTH):
         deep = [deep]
@@ -359,8 +359,8 @@ def test_what_is_nested_as_deeply_as_can_be_is_carried() -> None:
         (samples.PRESALE, "6cf19d6cf8d56e41448aab2b842c64df"),
     ],
 )
-def test_the_hash_is_what_tables_were_written_with(name: str, digest: str) -> None:
-    """Another one has each stored order read again before it is known to be the same."""
+def test_the_hash_is_the_hash_that_is_in_the_tables(name: str, digest: str) -> None:
+    """With another hash, each stored order must be read again before it counts as the same."""
     assert Trade.from_platform(samples.complete(name)).content_hash().hex() == digest
 
 

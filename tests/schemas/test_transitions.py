@@ -1,4 +1,4 @@
-"""Which transitions a step between two states tells: nobody who acts on one may miss it or get it twice."""
+"""Which transitions a step between two states reports: nobody may miss a transition or get it twice."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MOVES_OF = {
     Transition.ADDRESS_CHANGED: {EventKind.ADDRESS},
     Transition.DEPOSIT_PAID: {EventKind.PAY_DEPOSIT},
     Transition.REST_PAID: {EventKind.PAY},
-    Transition.PAID: {EventKind.CREATE, EventKind.PAY},  # cash on delivery is the seller's at once
-    # By the last line, or when the last unshipped one is refunded; goods without a parcel at once.
+    Transition.PAID: {EventKind.CREATE, EventKind.PAY},  # with cash on delivery the seller can ship at once
+    # By the last line, or when the last unshipped line is refunded; goods without a parcel at once.
     Transition.SHIPPED: {EventKind.SHIP, EventKind.SHIP_LINE, EventKind.REFUND_SUCCESS, EventKind.PAY},
     Transition.PARTLY_REFUNDED: {EventKind.REFUND_SUCCESS},
     Transition.FINISHED: {EventKind.FINISH},
@@ -73,7 +73,7 @@ def wired(platform_trade: dict[str, Any]) -> Order:
 
 @cache
 def wandering_life(type_: TradeType, seed: int) -> list[tuple[EventKind, Order]]:
-    """A new order to which possible things happen at random, with the state after each."""
+    """A new order with random possible moves, and the state after each."""
     chance = random.Random(seed)
     world = make_world(orders=0)
     seller = world.books[0].seller
@@ -87,14 +87,14 @@ def wandering_life(type_: TradeType, seed: int) -> list[tuple[EventKind, Order]]
     return life
 
 
-def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
-    """The steps that a subscriber is told of a life."""
+def steps_of(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
+    """The steps of a life as subscribers read them."""
     first = transitions.step(None, life[0], source)
     return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
 
 
 def counted(steps: Sequence[Delta[Transition]]) -> Counter[Transition]:
-    return Counter(one for step in steps for one in step.transitions)
+    return Counter(word for step in steps for word in step.transitions)
 
 
 lives = st.one_of(
@@ -112,17 +112,17 @@ def test_each_transition_of_every_life_is_reported_when_it_happens_and_once() ->
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
-            steps = told([trade for _, trade in life])
+            steps = steps_of([trade for _, trade in life])
             for (kind, _), step in zip(life, steps, strict=True):
-                for one in set(step.transitions) - {Transition.UPDATED}:
-                    assert kind in MOVES_OF[one], (type_, seed, kind, step)
-            assert all(counted(steps)[one] <= 1 for one in ONCE)
+                for word in set(step.transitions) - {Transition.UPDATED}:
+                    assert kind in MOVES_OF[word], (type_, seed, kind, step)
+            assert all(counted(steps)[word] <= 1 for word in ONCE)
             seen += counted(steps)
     assert set(seen) == set(Transition) - {Transition.CORRECTED}, "each of them occurs"
 
 
 def expected(kind: EventKind, type_: TradeType, after: Order) -> set[Transition]:
-    """What a move is told as, at least."""
+    """The words that report a move, at least."""
     match kind:
         case EventKind.CREATE if type_ is TradeType.COD:
             return {Transition.CREATED, Transition.PAID}
@@ -147,31 +147,31 @@ def test_each_move_that_others_act_on_is_reported_as_what_it_is() -> None:
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
-            for (kind, after), step in zip(life, told([trade for _, trade in life]), strict=True):
+            for (kind, after), step in zip(life, steps_of([trade for _, trade in life]), strict=True):
                 assert expected(kind, type_, after) <= set(step.transitions), (type_, seed, kind)
 
 
 @given(life=lives, data=st.data())
 @settings(max_examples=100)
-def test_whoever_misses_states_in_between_is_reported_all_that_an_open_order_went_through(
+def test_a_step_over_missed_states_reports_everything_that_an_open_order_went_through(
     life: list[Order], data: st.DataObject
 ) -> None:
     """A state may be skipped: pushed together, fetched late, or found after a gap."""
     kept = [*data.draw(st.sets(st.integers(0, len(life) - 1)).map(sorted)), len(life) - 1]
     fewer = [life[position] for position in dict.fromkeys(kept)]
-    everything, less = counted(told(life)), counted(told(fewer))
-    assert all(less[one] <= everything[one] for one in ONCE), "nothing is made up"
+    everything, less = counted(steps_of(life)), counted(steps_of(fewer))
+    assert all(less[word] <= everything[word] for word in ONCE), "nothing is made up"
     if Transition.CLOSED not in everything:
-        assert all(less[one] == everything[one] for one in ONCE), "nothing is lost"
+        assert all(less[word] == everything[word] for word in ONCE), "nothing is lost"
     assert less[Transition.CLOSED] == everything[Transition.CLOSED]
 
 
 @given(life=lives, data=st.data())
 @settings(max_examples=60)
-def test_steps_that_were_never_published_are_told_with_the_next_one(
+def test_steps_that_were_never_published_are_reported_with_the_next_step(
     life: list[Order], data: st.DataObject
 ) -> None:
-    steps = told(life)
+    steps = steps_of(life)
     cut = data.draw(st.integers(0, len(steps) - 1))
     joined = steps[0]
     for step in steps[1 : cut + 1]:
@@ -206,11 +206,11 @@ def test_every_pair_of_states_has_an_answer_even_a_step_back(
 
 
 @pytest.mark.parametrize("source", Source)
-def test_what_reconciliation_found_is_marked_and_still_says_what_it_is(source: Source) -> None:
-    """Whoever waits for `paid` must not lose the orders whose message was lost."""
+def test_a_step_that_reconciliation_found_is_marked_and_still_has_its_words(source: Source) -> None:
+    """A subscriber that waits for `paid` must also get orders whose message was lost."""
     reconciled = source in (Source.GAP, Source.OPERATOR, Source.SWEEP)
     life = [trade for _, trade in wandering_life(TradeType.FIXED, 0)]
-    for by_push, found in zip(told(life), told(life, source), strict=True):
+    for by_push, found in zip(steps_of(life), steps_of(life, source), strict=True):
         assert (Transition.CORRECTED in found.transitions) == reconciled
         if by_push.transitions == (Transition.UPDATED,) and reconciled:
             assert found.main is Transition.CORRECTED
@@ -233,14 +233,14 @@ def test_changed_names_exactly_the_fields_that_differ(life: list[Order], data: s
     }
     assert {name for name in changed if "." in name} == {
         f"orders.{name}"
-        for one, other in zip(before["orders"], after["orders"], strict=True)
-        for name in one.keys() | other.keys()
-        if one.get(name) != other.get(name)
+        for line, other in zip(before["orders"], after["orders"], strict=True)
+        for name in line.keys() | other.keys()
+        if line.get(name) != other.get(name)
     }
 
 
-def test_a_deposit_is_never_taken_for_the_payment() -> None:
-    """Shipping at the deposit is the mistake that `step_trade_status` is there to prevent."""
+def test_a_deposit_never_counts_as_the_payment() -> None:
+    """`step_trade_status` exists so that nobody ships after the deposit alone."""
     presale = wired({**samples.complete(samples.PRESALE), "pay_time": "2025-11-20 10:00:00"})
     waiting = {**presale, "status": "WAIT_BUYER_PAY", "step_trade_status": "FRONT_PAID_FINAL_NOPAID"}
     assert Transition.PAID not in transitions.step(None, waiting, Source.PUSH).transitions
@@ -292,13 +292,13 @@ def line_marked(order: Order, mark: str) -> Order:
 
 
 def test_a_change_of_address_is_reported_whenever_the_platform_shows_it() -> None:
-    """The first one is marked, where the order is paid; each second one is to another place."""
+    """If the order is paid, the first change is marked. Each second change is to another place."""
     changes = 0
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
             address = 0
-            for (kind, _), step in zip(life, told([trade for _, trade in life]), strict=True):
+            for (kind, _), step in zip(life, steps_of([trade for _, trade in life]), strict=True):
                 address += kind is EventKind.ADDRESS
                 is_shown = address % 2 == 0 or (address == 1 and type_ is not TradeType.COD)
                 is_reported = Transition.ADDRESS_CHANGED in step.transitions
@@ -320,7 +320,7 @@ def test_another_masking_alone_is_no_other_address_and_no_version(
 
 
 @pytest.mark.parametrize("name", sorted(PLACE_FIELDS))
-def test_another_part_of_the_place_is_another_address_and_one_that_comes_or_goes_is_none(name: str) -> None:
+def test_another_part_of_the_place_is_another_address_but_a_part_that_comes_or_goes_is_not(name: str) -> None:
     without = {field: value for field, value in TO_SHIP.items() if field != name}
     here, empty, there = ({**TO_SHIP, name: value} for value in ("示例地", "", "另一地"))
     assert is_sent_elsewhere(here, there)
@@ -351,7 +351,7 @@ def test_the_platforms_marks_for_a_changed_address_are_believed_when_they_come()
         pytest.param(None, "WAIT_SELLER_SEND_GOODS", False, id="new"),
     ],
 )
-def test_another_address_counts_until_the_order_is_shipped_and_names_no_event_that_says_more(
+def test_another_address_counts_until_the_order_is_shipped_and_stronger_words_name_the_event(
     before: str | None, after: str, is_reported: bool
 ) -> None:
     then = None if before is None else {**ORDER, "status": before}
@@ -364,7 +364,7 @@ def test_another_address_counts_until_the_order_is_shipped_and_names_no_event_th
 FORMER = (
     *("created", "deposit-paid", "paid", "rest-paid", "shipped", "partly-refunded", "finished", "closed"),
 )
-"""The words that were published first, in the order in which the last one named the event's type."""
+"""The words that were published first, by rising rank: the last of several names the event's type."""
 
 ADDED = sorted(set(Transition) - {*FORMER, "updated", "corrected"})
 
@@ -382,13 +382,13 @@ def test_no_word_that_is_added_changes_the_types_of_the_events_before_it(
     assert [word for word in step.words if word in FORMER] == happened
 
 
-def test_corrected_comes_last_and_updated_names_only_what_nothing_else_does() -> None:
+def test_corrected_comes_last_and_updated_comes_only_without_other_words() -> None:
     for other in set(Transition) - {Transition.UPDATED, Transition.CORRECTED}:
         step = Delta(Transition.by_rank(["corrected", "updated", other]), None, ())
         assert (step.main, step.words[-1]) == (other, "corrected")
 
 
-def test_where_a_word_stands_in_the_code_decides_nothing_and_no_two_have_one_rank() -> None:
+def test_the_position_of_a_word_in_the_code_does_not_matter_and_no_two_words_have_the_same_rank() -> None:
     def declared(word: str, rank: int) -> Declaration:
         return Declaration(word, rank, about="", shown=delta.never)
 

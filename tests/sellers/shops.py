@@ -17,7 +17,7 @@ from topsync.base.vault import Vault, new_key
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
-from topsync.platforms.taobao.sessions import TaobaoGrants
+from topsync.platforms.taobao.sessions import TaobaoAuthorisation
 from topsync.sellers.session_refresh import SessionRefresher, life_of
 from topsync.sellers.sessions import Account, Sessions
 from topsync.simulator.authorisations import Authorisations
@@ -45,7 +45,7 @@ def oauth_config(platform: Simulator) -> OAuthConfig:
 
 @dataclass(slots=True)
 class Process:
-    """What one process of topsync has of sessions."""
+    """What a process of topsync needs for sessions."""
 
     pool: Pool
     vault: Vault
@@ -90,7 +90,7 @@ class Shop:
         self.authorisations.expire(self.platform.sellers[0], refreshable=refreshable)
 
     def tokens(self) -> set[str]:
-        """Every token of every seller that must not be seen, as they are now."""
+        """All present tokens of all sellers, which nobody may see."""
         current = [self.authorisations.current(seller) for seller in self.platform.sellers]
         return {token for session in current for token in (session.token, session.refresh_token)}
 
@@ -101,7 +101,7 @@ class Shop:
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Process]:
-        """A process of its own: pool, clients, and sessions held."""
+        """A process: its own pool, clients, and held sessions."""
         clock = ServerClock()
         config = GatewayConfig(
             url=self.platform.addresses.gateway_url,
@@ -116,14 +116,14 @@ class Shop:
         ):
             await client.sync_clock()
             sessions = Sessions(
-                pool, self.vault, SessionRefresher(pool, self.vault, TaobaoGrants(oauth), clock)
+                pool, self.vault, SessionRefresher(pool, self.vault, TaobaoAuthorisation(oauth), clock)
             )
             yield Process(pool, self.vault, client, clock, oauth, sessions)
 
 
 @asynccontextmanager
 async def open_shop(database_url: str, *, refreshable: bool = True) -> AsyncIterator[Shop]:
-    """A platform, and its first seller authorised as `topsync sellers authorise` does it."""
+    """A platform whose first seller is authorised as by `topsync sellers authorise`."""
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
     async with Simulator(platform_settings(refreshable=refreshable)) as platform:
         shop = Shop(platform, database_url, vault)

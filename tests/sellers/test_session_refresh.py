@@ -1,4 +1,4 @@
-"""One refresh at a time over all processes, once, and never again where it is of no use (2.5, 3.16)."""
+"""A single refresh at a time in all processes, never repeated if it cannot help (2.5, 3.16)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from topsync.store.sellers import SellerState
 TASKS = 8
 
 
-async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_on(shop: Shop) -> None:
+async def test_processes_that_are_refused_together_refresh_once_and_all_continue(shop: Shop) -> None:
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(shop.process()) for _ in range(3)]
         accounts = [await process.account(shop.seller_id) for process in processes]
@@ -45,18 +45,20 @@ async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_o
         assert seller.replay_due
 
 
-async def test_a_session_that_was_refreshed_elsewhere_is_taken_without_a_call(shop: Shop) -> None:
-    async with shop.process() as one, shop.process() as other:
-        held = await one.account(shop.seller_id)
+async def test_a_session_that_another_process_refreshed_is_used_without_a_call(shop: Shop) -> None:
+    async with shop.process() as process, shop.process() as other:
+        held = await process.account(shop.seller_id)
         await other.refresher.refresh(await shop.seller(other))
-        refreshed = await one.sessions.refused(held)
+        refreshed = await process.sessions.refused(held)
         assert refreshed is not None
-        await one.works(refreshed)
+        await process.works(refreshed)
         assert shop.authorisations.counts == {"refresh_token": 1}
-        assert (await shop.seller(one)).state is SellerState.NEW, "a refusal of the old session is no news"
+        assert (await shop.seller(process)).state is SellerState.NEW, (
+            "a refusal of the old session changes nothing"
+        )
 
 
-async def test_without_a_refresh_the_seller_is_expired_and_nobody_asks_again(
+async def test_without_a_refresh_token_the_seller_is_expired_and_nobody_asks_again(
     migrated_database_url: str,
 ) -> None:
     async with open_shop(migrated_database_url, refreshable=False) as shop, shop.process() as process:
@@ -90,7 +92,9 @@ async def test_a_refresh_that_the_platform_refuses_early_leaves_the_working_sess
         await process.works(await process.account(shop.seller_id))
 
 
-async def test_no_answer_is_no_verdict_and_is_left_alone_for_a_while(shop: Shop) -> None:
+async def test_a_refresh_without_an_answer_decides_nothing_and_is_not_repeated_for_a_while(
+    shop: Shop,
+) -> None:
     async with shop.process() as process:
         account = await process.account(shop.seller_id)
         shop.end_session()
@@ -103,7 +107,7 @@ async def test_no_answer_is_no_verdict_and_is_left_alone_for_a_while(shop: Shop)
         assert seller.life.refresh_cipher is not None
 
 
-async def test_a_wrong_secret_condemns_no_seller(shop: Shop) -> None:
+async def test_a_wrong_secret_expires_no_seller(shop: Shop) -> None:
     async with shop.process() as process:
         shop.platform._apps["99000001"] = "changed"
         after = await process.refresher.refresh(await shop.seller(process))
@@ -120,7 +124,7 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
         account = await process.account(shop.seller_id)
         shop.end_session()
         await sellers.refuse(process.pool, shop.seller_id, account.seller.version, REFUSED)
-        # A process that claims, perhaps asks, and dies before it stores anything.
+        # A process claims the refresh, perhaps asks, and dies before it stores anything.
         seller = await shop.seller(process)
         assert await sellers.begin_refresh(process.pool, seller, not_again_for_seconds=60)
         if platform_did_it:
@@ -140,15 +144,15 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
             await process.works(process.sessions.account(after))
 
 
-async def test_whoever_comes_second_waits_for_the_outcome(shop: Shop) -> None:
-    async with shop.process() as one, shop.process() as other:
-        seller = await shop.seller(one)
-        assert await sellers.begin_refresh(one.pool, seller, not_again_for_seconds=60)
+async def test_the_second_process_waits_for_the_outcome(shop: Shop) -> None:
+    async with shop.process() as process, shop.process() as other:
+        seller = await shop.seller(process)
+        assert await sellers.begin_refresh(process.pool, seller, not_again_for_seconds=60)
         waiting = asyncio.create_task(other.refresher.refresh(seller))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
         await sellers.store_refreshed(
-            one.pool, seller, seller.nick, shop.vault.encrypt(SecretStr("new")), seller.life
+            process.pool, seller, seller.nick, shop.vault.encrypt(SecretStr("new")), seller.life
         )
         assert (await waiting).version == seller.version + 1
         assert not shop.authorisations.counts
@@ -168,7 +172,7 @@ async def test_a_session_of_another_seller_is_never_stored(
         assert after.life.refresh_cipher is None
 
 
-async def test_what_the_platform_granted_is_stored_with_its_ends(shop: Shop) -> None:
+async def test_a_granted_session_is_stored_with_its_ends(shop: Shop) -> None:
     async with shop.process() as process:
         life = (await shop.seller(process)).life
         assert life.authorised_at is not None

@@ -68,7 +68,7 @@ def test_a_refused_session_is_refreshed_at_once() -> None:
     ],
     ids=["paused", "no refresh token", "no known end", "no known beginning", "tried just now", "given up"],
 )
-def test_what_is_not_refreshed(seller: Seller) -> None:
+def test_when_a_session_is_not_refreshed(seller: Seller) -> None:
     assert not is_due(seller, 70)
 
 
@@ -81,10 +81,10 @@ def test_waits_double_up_to_an_hour() -> None:
     assert [session_rules.wait_seconds(attempts) for attempts in (1, 2, 3, 8, 10_000)] == [
         *(60, 120, 240, 3600, 3600)
     ]
-    assert session_rules.wait_seconds(1) > 25, "a claim never lapses while its call is still open"
+    assert session_rules.wait_seconds(1) > 25, "a claim never ends while its call is still open"
 
 
-def test_each_threshold_is_warned_of_once_and_only_the_most_urgent() -> None:
+def test_each_threshold_gives_one_warning_and_only_the_most_urgent_does() -> None:
     given: set[int] = set()
     given_days = []
     for days in range(81):
@@ -93,7 +93,9 @@ def test_each_threshold_is_warned_of_once_and_only_the_most_urgent() -> None:
             given_days.append((days, due))
             given.add(due)
     assert given_days == [(50, 30), (73, 7), (79, 1)]
-    assert session_rules.warning_due(LIFE, set(), now=at(75)) == 7, "a month is no news by then"
+    assert session_rules.warning_due(LIFE, set(), now=at(75)) == 7, (
+        "the warning of a month is out of date by then"
+    )
     assert session_rules.warning_due(Life(), set(), now=at(75)) is None
 
 
@@ -105,7 +107,7 @@ def test_no_warning_is_given_before_its_time_or_twice(days: float, given_days: s
         assert 80 - days <= due
 
 
-def test_an_operator_is_asked_to_authorise_only_where_that_is_needed() -> None:
+def test_an_operator_is_asked_to_authorise_only_if_that_is_needed() -> None:
     assert session_rules.what_to_do(EXPIRED, now=at(1)) == "it is being refreshed"
     for seller in (
         replace(EXPIRED, reason=CANCELLED),

@@ -1,4 +1,4 @@
-"""The watch: ends are told once, sessions are refreshed early, sellers that are back get their gap."""
+"""The watch: it reports each end once, refreshes sessions early, and opens a gap at a seller's return."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PERMIT = "taobao.tmc.user.permit"
 
 
 @dataclass(slots=True)
-class Told:
+class Notifications:
     """The topic of notifications."""
 
     kafka: KafkaSettings
@@ -45,21 +45,21 @@ class Told:
 
 
 @pytest.fixture
-async def told(kafka_bootstrap_servers: str, topic_prefix: str) -> Told:
+async def notifications(kafka_bootstrap_servers: str, topic_prefix: str) -> Notifications:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
-    return Told(kafka, await create_topics(kafka))
+    return Notifications(kafka, await create_topics(kafka))
 
 
 @asynccontextmanager
-async def a_watch(process: Process, told: Told) -> AsyncIterator[SessionWatch]:
-    async with producers.idempotent(told.kafka) as producer:
+async def a_watch(process: Process, notifications: Notifications) -> AsyncIterator[SessionWatch]:
+    async with producers.idempotent(notifications.kafka) as producer:
         yield SessionWatch(
             pool=process.pool,
             sessions=process.sessions,
             subscriptions=TaobaoSubscriptions(process.client),
             clock=process.clock,
             producer=producer,
-            notifications_topic=told.registry.notifications.name,
+            notifications_topic=notifications.registry.notifications.name,
             refresh_share=0.25,
         )
 
@@ -71,40 +71,42 @@ async def let_it_end_in(process: Process, days: float) -> None:
     )
 
 
-async def test_the_end_of_a_session_is_told_once_by_however_many_watches_and_restarts(
-    shop: Shop, told: Told
+async def test_the_end_of_a_session_is_reported_once_whatever_the_number_of_watches_and_restarts(
+    shop: Shop, notifications: Notifications
 ) -> None:
-    async with shop.process() as one, shop.process() as other:
-        await let_it_end_in(one, 29.9)
-        for process in (one, other, one):
-            async with a_watch(process, told) as watch:
+    async with shop.process() as first, shop.process() as other:
+        await let_it_end_in(first, 29.9)
+        for process in (first, other, first):
+            async with a_watch(process, notifications) as watch:
                 await watch.look()
         for days in (6.9, 0.9):
-            await let_it_end_in(one, days)
-            async with a_watch(other, told) as watch:
+            await let_it_end_in(first, days)
+            async with a_watch(other, notifications) as watch:
                 await watch.look()
                 await watch.look()
-        written = await told.all()
+        written = await notifications.all()
     assert [each["days_left"] for each in written] == [30, 7, 1]
     assert {each["session"] for each in written} == {"ends"}
     assert {each["seller_id"] for each in written} == {str(shop.seller_id)}
     assert {each["do"] for each in written} == {f"run `topsync sellers authorise {shop.seller_id}`"}
 
 
-async def test_an_expired_seller_is_told_once_for_each_session(shop: Shop, told: Told) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+async def test_an_expired_seller_is_reported_once_for_each_session(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         await let_it_end_in(process, 80)
         await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
         await watch.look()
         await watch.look()
-        [only] = await told.all()
+        [only] = await notifications.all()
         assert (only["session"], only["reason"]) == ("expired", REFUSED)
 
 
-async def test_what_the_watch_knows_is_a_metric_and_gone_when_it_no_longer_leads(
-    shop: Shop, told: Told
+async def test_the_watch_sets_a_metric_and_clears_it_when_it_no_longer_leads(
+    shop: Shop, notifications: Notifications
 ) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         await let_it_end_in(process, 60)
         metrics.SESSION_SECONDS_LEFT.clear()
         lifetime = Lifetime()
@@ -122,15 +124,15 @@ async def test_what_the_watch_knows_is_a_metric_and_gone_when_it_no_longer_leads
         assert not metrics.SESSION_SECONDS_LEFT._metrics
 
 
-async def test_one_watch_works_and_another_takes_over(shop: Shop, told: Told) -> None:
+async def test_one_watch_works_and_another_takes_over(shop: Shop, notifications: Notifications) -> None:
     async with (
-        shop.process() as one,
+        shop.process() as first,
         shop.process() as other,
-        a_watch(one, told) as leading,
-        a_watch(other, told) as standing_by,
-        one.pool.acquire() as connection,
+        a_watch(first, notifications) as leading,
+        a_watch(other, notifications) as standing_by,
+        first.pool.acquire() as connection,
     ):
-        await let_it_end_in(one, 6)
+        await let_it_end_in(first, 6)
         assert await connection.fetchval("select pg_try_advisory_lock($1)", session_watch.WATCH_LOCK)
         lifetimes = [Lifetime(), Lifetime()]
         running = [
@@ -139,11 +141,11 @@ async def test_one_watch_works_and_another_takes_over(shop: Shop, told: Told) ->
         ]
         done, _ = await asyncio.wait(running, timeout=0.5)
         assert not done
-        assert await told.all() == []
+        assert await notifications.all() == []
         await connection.execute("select pg_advisory_unlock($1)", session_watch.WATCH_LOCK)
 
         async def is_told() -> bool:
-            return len(await told.all()) == 1
+            return len(await notifications.all()) == 1
 
         await eventually(is_told)
         for lifetime in lifetimes:
@@ -151,8 +153,8 @@ async def test_one_watch_works_and_another_takes_over(shop: Shop, told: Told) ->
         await asyncio.gather(*running)
 
 
-async def test_a_session_is_refreshed_before_it_ends(shop: Shop, told: Told) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+async def test_a_session_is_refreshed_before_it_ends(shop: Shop, notifications: Notifications) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         await watch.look()
         assert not shop.authorisations.counts, "not in the first three quarters of its life"
         await process.pool.execute("update sellers set authorised_at = authorised_at - interval '400 days'")
@@ -162,10 +164,10 @@ async def test_a_session_is_refreshed_before_it_ends(shop: Shop, told: Told) -> 
         assert (await shop.seller(process)).version == 2
 
 
-async def test_a_seller_that_expired_for_want_of_an_answer_comes_back_by_itself(
-    shop: Shop, told: Told
+async def test_a_seller_that_expired_because_no_answer_came_recovers_by_itself(
+    shop: Shop, notifications: Notifications
 ) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         shop.end_session()
         await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
         await watch.look()
@@ -173,13 +175,13 @@ async def test_a_seller_that_expired_for_want_of_an_answer_comes_back_by_itself(
 
 
 async def test_a_seller_that_is_back_is_subscribed_and_the_time_since_its_last_proof_is_a_gap(
-    shop: Shop, told: Told
+    shop: Shop, notifications: Notifications
 ) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         began = datetime(2026, 1, 1, tzinfo=UTC)
         async with process.pool.acquire() as connection:
             await coverage.prove(connection, shop.seller_id, Span(began - timedelta(days=90), began))
-            # What lies behind a hole is no proof: the gap begins at the hole.
+            # Proven time after a hole does not count: the gap begins at the hole.
             await coverage.prove(
                 connection, shop.seller_id, Span(began + timedelta(days=1), began + timedelta(days=2))
             )
@@ -199,8 +201,10 @@ async def test_a_seller_that_is_back_is_subscribed_and_the_time_since_its_last_p
         assert not (await shop.seller(process)).replay_due
 
 
-async def test_while_the_platform_is_away_the_replay_stays_due(shop: Shop, told: Told) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+async def test_while_the_platform_is_away_the_replay_stays_due(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         async with process.pool.acquire() as connection:
             await coverage.prove(
                 connection, shop.seller_id, Span(process.clock.now() - timedelta(days=1), process.clock.now())
@@ -213,8 +217,8 @@ async def test_while_the_platform_is_away_the_replay_stays_due(shop: Shop, told:
         assert await gaps.open_gaps(process.pool) == []
 
 
-async def test_a_seller_without_a_bulk_start_gets_no_gap(shop: Shop, told: Told) -> None:
-    async with shop.process() as process, a_watch(process, told) as watch:
+async def test_a_seller_without_a_bulk_start_gets_no_gap(shop: Shop, notifications: Notifications) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
         await sellers.pause(process.pool, shop.seller_id, "a test")
         await sellers.resume(process.pool, shop.seller_id, REFUSED)
         await watch.look()

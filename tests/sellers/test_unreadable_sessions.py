@@ -1,4 +1,4 @@
-"""A session that no key opens: its seller is let be, and says so; all others go on."""
+"""A session that no key opens: its seller is left out, with a warning; all others continue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.sellers.shops import Process, Shop
-from tests.sellers.test_session_watch import Told, a_watch, told
+from tests.sellers.test_session_watch import Notifications, a_watch, notifications
 from topsync.base.settings import VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.model.span import Span
@@ -18,7 +18,7 @@ from topsync.sellers.session_rules import UNREADABLE
 from topsync.store import coverage, gaps, sellers
 from topsync.store.sellers import Seller, SellerState
 
-__all__ = ["told"]
+__all__ = ["notifications"]
 
 LOST_ID, LOST_NICK = 7, "lost_shop"
 OLD, NEW, LOST = new_key(), new_key(), new_key()
@@ -30,7 +30,7 @@ def vault(*keys: str) -> Vault:
 
 @pytest.fixture
 async def process(shop: Shop) -> AsyncIterator[Process]:
-    """A process with two sellers, whose keys do not open the first one's session."""
+    """A process with two sellers, whose keys do not open the session of the first seller."""
     async with shop.process() as process:
         await sellers.add(
             process.pool,
@@ -54,16 +54,16 @@ async def test_a_seller_whose_session_no_key_opens_is_left_out_and_the_others_ar
     assert list(usable) == [shop.seller_id]
     await process.works(usable[shop.seller_id])
     assert [seller.seller_id for seller in process.sessions.unreadable] == [LOST_ID]
-    # Known, so that its orders are parked and are no dead letters.
+    # The seller is known, so its orders are parked and become no dead letters.
     assert await process.sessions.get(LOST_ID) is None
     assert await process.sessions.knows(LOST_ID)
     assert capsys.readouterr().out.count("cannot be decrypted") == 1
 
 
-async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
-    shop: Shop, process: Process, told: Told
+async def test_the_watch_expires_the_seller_and_warns_once_and_the_others_stay(
+    shop: Shop, process: Process, notifications: Notifications
 ) -> None:
-    async with a_watch(process, told) as watch:
+    async with a_watch(process, notifications) as watch:
         for _ in range(3):
             await watch.look()
     found = await lost(process)
@@ -71,13 +71,13 @@ async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
     assert f"add the key that it was stored with, or run `topsync sellers authorise {LOST_ID}`" == (
         session_rules.what_to_do(found, now=None)
     )
-    warnings = [each for each in await told.all() if each.get("seller_id") == str(LOST_ID)]
+    warnings = [each for each in await notifications.all() if each.get("seller_id") == str(LOST_ID)]
     assert [(each["session"], each["reason"]) for each in warnings] == [("expired", UNREADABLE)]
     assert (await shop.seller(process)).state is SellerState.NEW
 
 
-async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap(
-    shop: Shop, process: Process, told: Told
+async def test_the_seller_is_back_with_its_key_and_the_time_meanwhile_becomes_a_gap(
+    shop: Shop, process: Process, notifications: Notifications
 ) -> None:
     account = await process.account(shop.seller_id)
     now = process.clock.now()
@@ -89,12 +89,12 @@ async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap
         shop.seller_id,
     )
     process.sessions._read_at = float("-inf")
-    async with a_watch(process, told) as watch:
+    async with a_watch(process, notifications) as watch:
         await watch.look()
     assert (await shop.seller(process)).reason == UNREADABLE
 
     shop.vault = vault(NEW, LOST)
-    async with shop.process() as with_the_key, a_watch(with_the_key, told) as watch:
+    async with shop.process() as with_the_key, a_watch(with_the_key, notifications) as watch:
         await watch.look()
         found = await shop.seller(with_the_key)
         assert (found.state, found.reason) == (SellerState.NEW, None)
@@ -103,8 +103,10 @@ async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap
         assert [(gap.seller_id, gap.began) for gap in opened] == [(shop.seller_id, now)]
 
 
-async def test_a_new_session_brings_it_back_whatever_became_of_the_key(process: Process, told: Told) -> None:
-    async with a_watch(process, told) as watch:
+async def test_a_new_session_reactivates_the_seller_without_the_key(
+    process: Process, notifications: Notifications
+) -> None:
+    async with a_watch(process, notifications) as watch:
         await watch.look()
         cipher = process.vault.encrypt(SecretStr("another"))
         await sellers.add(process.pool, seller_id=LOST_ID, nick=LOST_NICK, session_cipher=cipher)
@@ -113,15 +115,15 @@ async def test_a_new_session_brings_it_back_whatever_became_of_the_key(process: 
 
 
 async def test_a_paused_seller_stays_paused_though_no_key_opens_its_session(
-    process: Process, told: Told
+    process: Process, notifications: Notifications
 ) -> None:
     await sellers.pause(process.pool, LOST_ID, "a holiday")
-    async with a_watch(process, told) as watch:
+    async with a_watch(process, notifications) as watch:
         await watch.look()
     assert (await lost(process)).state is SellerState.PAUSED
 
 
-async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_key(
+async def test_a_refresh_token_that_no_key_opens_is_not_used_and_is_kept_for_its_key(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreadable = vault(LOST).encrypt(SecretStr("refresh"))
@@ -137,14 +139,14 @@ async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_k
     assert capsys.readouterr().out.count("cannot be decrypted") == 1
 
 
-async def test_while_keys_are_changed_processes_of_two_steps_use_each_others_sessions(shop: Shop) -> None:
-    """Each stores what the other then calls with, in the roll that makes the new key known and the next."""
+async def test_during_a_change_of_keys_processes_of_two_steps_use_each_others_sessions(shop: Shop) -> None:
+    """Each process stores sessions that the other uses, while the new key becomes known and then first."""
     for mine, others in (((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD))):
         shop.vault = vault(*mine)
-        async with shop.process() as one:
+        async with shop.process() as first:
             shop.vault = vault(*others)
             async with shop.process() as other:
-                for writer, reader in ((one, other), (other, one)):
+                for writer, reader in ((first, other), (other, first)):
                     token = SecretStr(f"session of {mine} or {others}")
                     seller = await shop.seller(writer)
                     assert await sellers.store_refreshed(

@@ -1,8 +1,8 @@
-"""A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
+"""A process that calls as often as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
-It prints `ready`, reads from standard input until when to call, and prints one JSON line when it ends: calls
-made by priority, and when a ban that it met was stored. Moments are of the monotonic clock, which all
-processes of a machine share.
+It prints `ready`, reads from standard input until when to call (a later line changes that), and prints one
+JSON line when it ends: calls made by priority, and when a ban that it met was stored. Moments are of the
+monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -56,10 +56,18 @@ async def main() -> None:
         sys.stdout.buffer.write(b"ready\n")
         sys.stdout.buffer.flush()
         ends_at = float(await asyncio.to_thread(sys.stdin.readline))
+
+        async def hear() -> None:
+            nonlocal ends_at
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                ends_at = float(line)
+
+        hearing = asyncio.create_task(hear())
         async with asyncio.TaskGroup() as tasks:
             for name, callers in orders["callers"].items():
                 for _ in range(callers):
                     tasks.create_task(caller(orders["api"], Priority[name]))
+        await hearing
     sys.stdout.buffer.write(orjson.dumps({"made": made, "ban_stored": stored}) + b"\n")
 
 

@@ -1,4 +1,4 @@
-"""A migrated database, and rows to put into it."""
+"""A migrated database, and rows to write into it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def settings_for(url: str) -> DatabaseSettings:
 
 @pytest.fixture(scope="session")
 def migrated_database_url(database_server_url: str) -> Iterator[str]:
-    """Address of a migrated database that tests use one after another: making one takes half a second."""
+    """Address of a migrated database that tests use in turn: to create a database takes half a second."""
     name = f"topsync_test_{secrets.token_hex(8)}"
     url = urlsplit(database_server_url)._replace(path=f"/{name}").geturl()
 
@@ -56,7 +56,7 @@ def migrated_database_url(database_server_url: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def killable_postgres() -> AsyncIterator[EmbeddedPostgres]:
-    """A durable server of a test's own."""
+    """A durable server for a single test."""
     async with ProcessGroup(run_folders.create()) as group:
         postgres = EmbeddedPostgres(group, group.folder / "postgres")
         await postgres.start()
@@ -127,6 +127,18 @@ def refund_version(
 ) -> RefundVersion:
     refund = Refund.from_platform(platform_refund(refund_id, tid, modified, **fields))
     return RefundVersion(SELLER, refund, at(fetched), source)
+
+
+LOCKS_AWAITED = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def until_a_lock_is_awaited(pool: Pool) -> None:
+    """Return when some statement waits for a lock."""
+    async with asyncio.timeout(5):
+        while not await pool.fetchval(LOCKS_AWAITED):  # noqa: ASYNC110 -- it happens in the server
+            await asyncio.sleep(0.01)
 
 
 async def all_unpublished(pool: Pool, table: VersionTable[V, T]) -> list[Unpublished[T]]:

@@ -1,4 +1,4 @@
-"""Calls that become one: who waits for what, and whom a failure or a cancellation concerns."""
+"""Batched calls: which caller waits for which call, and whom a failure or a cancellation concerns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from topsync.store.batching import Batcher
 
 
 class Desk:
-    """Answers each number with its double when asked to; odd numbers above 100 are refused."""
+    """Answers each number with its double, on demand; refuses odd numbers above 100."""
 
     def __init__(self, at_most: int = 10) -> None:
         self.calls: list[Sequence[int]] = []
@@ -24,24 +24,24 @@ class Desk:
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return [ValueError(str(one)) if one > 100 and one % 2 else 2 * one for one in numbers]
+        return [ValueError(str(number)) if number > 100 and number % 2 else 2 * number for number in numbers]
 
     async def begin(self, *numbers: int) -> list[asyncio.Task[int]]:
-        """Ask for each, one after the other; returns when all wait."""
+        """Ask for each in turn; returns when all wait."""
         tasks = [asyncio.create_task(self.ask(number)) for number in numbers]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return tasks
 
 
-async def test_who_asks_alone_is_called_for_at_once() -> None:
+async def test_a_single_caller_gets_its_call_at_once() -> None:
     desk = Desk()
     desk.open.set()
     assert [await desk.ask(number) for number in (1, 2)] == [2, 4]
     assert desk.calls == [[1], [2]]
 
 
-async def test_who_asks_while_a_call_is_under_way_shares_the_next_one() -> None:
+async def test_callers_during_a_call_share_the_next_call() -> None:
     desk = Desk()
     asked = await desk.begin(1) + await desk.begin(2, 3, 4)
     assert desk.calls == [[1]]
@@ -50,7 +50,7 @@ async def test_who_asks_while_a_call_is_under_way_shares_the_next_one() -> None:
     assert desk.calls == [[1], [2, 3, 4]]
 
 
-async def test_a_call_takes_no_more_than_its_weight_and_what_is_heavier_goes_alone() -> None:
+async def test_a_call_has_a_bounded_weight_and_a_heavier_item_goes_alone() -> None:
     desk = Desk(at_most=3)
     asked = await desk.begin(1) + await desk.begin(2, 3, 4, 5, 9000, 6)
     desk.open.set()
@@ -58,7 +58,7 @@ async def test_a_call_takes_no_more_than_its_weight_and_what_is_heavier_goes_alo
     assert desk.calls == [[1], [2, 3, 4], [5], [9000], [6]]
 
 
-async def test_an_exception_among_the_outcomes_is_its_items_alone() -> None:
+async def test_an_exception_among_the_outcomes_concerns_only_its_item() -> None:
     desk = Desk()
     asked = await desk.begin(1) + await desk.begin(2, 101, 4)
     desk.open.set()
@@ -67,7 +67,7 @@ async def test_an_exception_among_the_outcomes_is_its_items_alone() -> None:
     assert isinstance(outcomes[2], ValueError)
 
 
-async def test_a_call_that_fails_fails_for_all_in_it_and_the_next_one_is_made() -> None:
+async def test_a_call_that_fails_fails_for_all_its_callers_and_the_next_call_is_made() -> None:
     desk = Desk()
     failing = await desk.begin(1)
     later = await desk.begin(2, 3)
@@ -79,7 +79,7 @@ async def test_a_call_that_fails_fails_for_all_in_it_and_the_next_one_is_made() 
     assert await desk.ask(4) == 8
 
 
-async def test_whoever_is_cancelled_is_left_out_and_the_others_are_answered() -> None:
+async def test_a_cancelled_caller_is_left_out_and_the_others_are_answered() -> None:
     desk = Desk()
     (first,), (second, third) = await desk.begin(1), await desk.begin(2, 3)
     first.cancel()
@@ -88,7 +88,7 @@ async def test_whoever_is_cancelled_is_left_out_and_the_others_are_answered() ->
     assert not third.done()
     desk.open.set()
     assert await third == 6
-    assert desk.calls == [[1], [3]], "for the second nothing was done"
+    assert desk.calls == [[1], [3]], "nothing was done for the second"
 
 
 async def test_when_the_call_itself_is_cancelled_nobody_waits_for_ever() -> None:

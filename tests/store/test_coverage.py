@@ -1,4 +1,4 @@
-"""The ledger: what is proven merges, and is written down together with the windows that prove it (I4, I6)."""
+"""The ledger: proven spans merge, and are written together with the windows that prove them (I4, I6)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_proven_spans_merge_into_disjoint_sorted_spans(
             await coverage.prove(connection, SELLER, Span(at(start), at(start + length)))
             seconds |= set(range(start, start + length))
     found = (await coverage.proven(pool))[SELLER]
-    assert {s for s in range(60) if any(one.start <= at(s) < one.end for one in found)} == seconds
+    assert {s for s in range(60) if any(span.start <= at(s) < span.end for span in found)} == seconds
     for before, after in itertools.pairwise(found):
         assert before.end < after.start
 

@@ -29,8 +29,8 @@ async def test_an_advisory_lock_has_one_holder_until_it_is_given_back(database_u
         assert await database.try_lock(second, 7)
 
 
-async def test_a_lock_that_cannot_be_given_back_goes_with_its_connection(database_url: str) -> None:
-    """Back in the pool it would be held by a connection that nobody leads by, and nobody else could lead."""
+async def test_a_lock_that_cannot_be_given_back_ends_with_its_connection(database_url: str) -> None:
+    """In the pool, an unused connection would hold it, and no other process could lead."""
     async with database.connect(settings_for(database_url)) as pool, pool.acquire() as other:
         async with pool.acquire() as failing:
             assert await database.try_lock(failing, 7)
@@ -50,21 +50,21 @@ def test_every_statement_of_the_sql_files_has_a_name_and_a_body() -> None:
             assert database.sql(f"{file.name.removesuffix('.sql')}.{verb}")
 
 
-@pytest.mark.parametrize("table", [orders.TABLE, refunds.TABLE], ids=lambda table: table.noun)
-async def test_every_statement_of_a_table_of_versions_is_one_that_the_database_understands(
+@pytest.mark.parametrize("table", [orders.TABLE, refunds.TABLE], ids=lambda table: table.kind.plural)
+async def test_the_database_understands_every_statement_of_a_table_of_versions(
     migrated_database_url: str, table: VersionTable[Any, Any]
 ) -> None:
     async with database.connect(settings_for(migrated_database_url)) as pool, pool.acquire() as connection:
         for verb in database.statements("versions"):
             text = table.statement(verb)
-            assert not re.search(r"\{\w+\}", text), "a place that nothing was filled into"
+            assert not re.search(r"\{\w+\}", text), "a placeholder that was not filled"
             await connection.prepare(text)
 
 
-async def test_a_statement_that_the_server_undoes_because_of_a_circle_is_tried_again_as_in_an_outage(
+async def test_a_statement_that_ends_in_a_deadlock_is_tried_again_as_in_an_outage(
     database_url: str,
 ) -> None:
-    """A process that ended by it would let all its partitions go."""
+    """A process that ended because of it would lose all its partitions."""
     keys = (1, 2)
     both_hold = asyncio.Barrier(2)
 

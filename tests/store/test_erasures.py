@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import date, timedelta
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
+from tests.store.databases import (
+    SELLER,
+    all_unpublished,
+    at,
+    refund_version,
+    until_a_lock_is_awaited,
+    version,
+)
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, Refetch
 from topsync.model.span import Span
@@ -160,7 +168,10 @@ async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: in
     third = [refund_version(9, TID, 3, 3)]
     assert (await refunds.TABLE.upsert(pool, third, partition=PARTITION, epoch=epoch)).rows == 0
     assert await erase(pool, epoch, TID, TID + 1) == 1
-    left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
+    left = [
+        (tombstone.kind, tombstone.id, tombstone.tid, tombstone.revision)
+        for tombstone in await erasures.all_tombstones(pool)
+    ]
     assert left == [
         (Kind.ORDER, TID, TID, 2),
         (Kind.REFUND, 7, TID, 3),
@@ -175,7 +186,7 @@ async def test_an_order_that_the_topic_may_have_leaves_a_tombstone_too(pool: Poo
     await write(pool, epoch, version(TID, 1, 5))
     await erasures.begin(pool, SELLER)
     assert await erase(pool, epoch, TID) == 1
-    assert [one.tid for one in await erasures.all_tombstones(pool)] == [TID]
+    assert [tombstone.tid for tombstone in await erasures.all_tombstones(pool)] == [TID]
     assert await all_unpublished(pool, orders.TABLE) == []
 
 
@@ -214,7 +225,7 @@ async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool:
     assert await erasures.get(pool, SELLER) is None
 
     await write(pool, epoch, version(TID, 2, 6, seller_memo="second"), version(TID + 1, 1, 5))
-    revisions = {one.tid: one.revision for one in await all_unpublished(pool, orders.TABLE)}
+    revisions = {row.tid: row.revision for row in await all_unpublished(pool, orders.TABLE)}
     assert revisions == {TID: 4, TID + 1: 4}, "above the tombstone's: readers drop what is not above"
     (first, _) = await all_unpublished(pool, orders.TABLE)
     assert first.step.transitions[0] == "created"
@@ -264,12 +275,12 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         await sellers.warning_given(pool, seller, 30)
         late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", BACKLOG)
         await refetches.postpone(pool, [late], wait=timedelta(0))
-        letter = OpenDeadLetter(Subject(seller_id, 0, "refused"), f"event {seller_id}", seller_id)
+        letter = OpenDeadLetter(Subject.of_order(seller_id, "refused"), f"event {seller_id}", seller_id)
         await open_letters.note(pool, [letter], kept=timedelta(days=90))
         assert await detail_tasks.begin(pool, seller_id, sources=["push"], limit=1, asked_at=at(1))
     await write(pool, epoch, version(TID, 1, 5), of_other(TID + 1))
     found = await erasures.preview(pool, SELLER)
-    assert (found.orders, found.refetches, found.bootstraps, found.certificates) == (1, 2, 1, 1)
+    assert (found.stored[Kind.ORDER], found.refetches, found.bootstraps, found.certificates) == (1, 2, 1, 1)
     assert (found.export_rows, found.windows, found.gaps, found.replays) == (2, 1, 1, 1)
     others = await erasures.preview(pool, OTHER)
 
@@ -293,7 +304,8 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
 
 
 def vars_of(preview: erasures.Preview) -> list[int]:
-    return [getattr(preview, name) for name in preview.__slots__]
+    found = asdict(preview)
+    return [*found.pop("stored").values(), *found.values()]
 
 
 async def test_large_tables_are_cleared_some_rows_at_a_time(
@@ -333,7 +345,7 @@ async def test_clearing_waits_for_the_rows_that_are_being_added(pool: Pool) -> N
         await transaction.start()
         await bootstraps.add_rows(adding, SELLER, [(TID + 5, at(0))])  # type: ignore[arg-type]
         clearing = asyncio.create_task(_clear(pool))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not clearing.done()
         await transaction.commit()
         await clearing
@@ -352,24 +364,12 @@ async def test_a_pull_that_is_being_recorded_is_waited_for(pool: Pool) -> None:
         await transaction.start()
         await coverage.prove(recording, SELLER, Span(at(0), at(1)))
         beginning = asyncio.create_task(erasures.begin(pool, SELLER))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not beginning.done()
         await transaction.commit()
         await beginning
     await _clear(pool)
     assert await pool.fetchval("select count(*) from coverage") == 0
-
-
-WAITING = """
-select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def _until_waiting(pool: Pool) -> None:
-    """Return when some statement waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
-            await asyncio.sleep(0.01)
 
 
 async def test_the_orders_that_are_left_come_some_at_a_time(pool: Pool, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""The views for ERP systems: typed, documented, indexed, and all that the read-only role may see."""
+"""The views for ERP systems: typed, documented, indexed, and all that the read-only role sees."""
 
 from __future__ import annotations
 
@@ -119,8 +119,10 @@ async def test_every_field_of_an_order_or_a_refund_that_is_a_single_value_has_a_
 BARE = {"created": "2025-11-20 09:31:07", "modified": "2025-11-20 09:31:07", "status": "WAIT_BUYER_PAY"}
 
 
-async def test_what_is_absent_is_null_and_an_order_that_was_stored_without_lines_has_none(pool: Pool) -> None:
-    """A former version took such an order for a complete one."""
+async def test_an_absent_value_is_null_and_an_order_that_was_stored_without_lines_has_none(
+    pool: Pool,
+) -> None:
+    """A former version stored such an order as complete."""
     bare = Trade.from_wire(orjson.dumps({**BARE, "tid": 7, "orders": []}))
     await store(pool, bare)
     row = await pool.fetchrow("select pay_time, payment, items from erp.orders where tid = 7")
@@ -129,8 +131,8 @@ async def test_what_is_absent_is_null_and_an_order_that_was_stored_without_lines
     assert await pool.fetchval("select count(*) from erp.order_lines") == 0
 
 
-async def test_a_field_in_a_shape_of_its_own_is_null_and_hides_no_order(pool: Pool) -> None:
-    """One value that is no amount or no time would otherwise fail every query that meets its row."""
+async def test_a_field_in_an_odd_shape_is_null_and_hides_no_order(pool: Pool) -> None:
+    """Otherwise a value that is no amount or no time would make every query fail that reads its row."""
     odd = {
         "payment": "free",
         "pay_time": "soon",
@@ -152,7 +154,7 @@ async def test_a_field_in_a_shape_of_its_own_is_null_and_hides_no_order(pool: Po
 
 
 async def test_a_text_that_is_too_long_for_an_index_stops_nobody(pool: Pool) -> None:
-    """It is set aside where nothing else helps; a buyer's id is no reason for that."""
+    """An order becomes a dead letter only if nothing else helps; a buyer's id is no reason for that."""
     text = secrets.token_hex(20_000)
     bare = {**BARE, "orders": {"order": [{"oid": 7}]}}
     await store(pool, Trade.from_platform({**bare, "tid": 7, "buyer_open_uid": text}))
@@ -161,7 +163,7 @@ async def test_a_text_that_is_too_long_for_an_index_stops_nobody(pool: Pool) -> 
         await store(pool, Trade.from_platform({**bare, "tid": 8, "status": text}))
 
 
-# The questions. That each finds its index on a large table was measured; here, that it can.
+# The questions. On a large table each was measured to use its index; here it must be possible.
 
 QUESTIONS = {
     "orders_by_seller_and_creation": f"""select tid from erp.orders
@@ -201,7 +203,9 @@ async def test_the_questions_that_an_erp_asks_can_be_answered_by_an_index(pool: 
     assert f"using {index}" in plan or f"on {index}" in plan, plan
 
 
-async def test_the_lines_of_an_item_are_those_and_no_other_of_their_orders(pool: Pool, full: Trade) -> None:
+async def test_the_lines_of_an_item_do_not_include_other_lines_of_their_orders(
+    pool: Pool, full: Trade
+) -> None:
     item = full.orders[0].num_iid
     found = await pool.fetch("select oid from erp.order_lines_of_item($1)", item)
     assert [row["oid"] for row in found] == [line.oid for line in full.orders if line.num_iid == item]
@@ -235,7 +239,7 @@ async def test_the_reader_role_cannot_log_in_by_itself(pool: Pool) -> None:
 
 
 async def test_a_user_who_may_not_create_roles_gets_the_views_without_the_role(database_url: str) -> None:
-    """The role belongs to the whole server: it is taken away within a transaction that is undone."""
+    """The role belongs to the whole server, so it is removed within a transaction that is rolled back."""
     name = urlsplit(database_url).path.removeprefix("/")
     owner = f"owner_of_{name}"
     migrations = {number: text for number, _, text in schema.migrations()}
@@ -287,8 +291,8 @@ async def reference(pool: Pool) -> str:
     return "\n".join([*lines, "", END])
 
 
-async def test_the_page_says_of_every_column_what_its_comment_says(pool: Pool) -> None:
-    """Where it fails: put what `reference` gives between the two marks."""
+async def test_the_page_has_the_comment_of_every_column(pool: Pool) -> None:
+    """If it fails, write the result of `reference` between the two marks."""
     page = PAGE.read_text("utf-8")
     shown = page[page.index(BEGIN) : page.index(END) + len(END)]
     assert shown == await reference(pool)

@@ -1,4 +1,4 @@
-"""From a lost connection to gaps, and from a new one to their end."""
+"""How a lost connection opens gaps, and how a new connection ends them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def connection(
 
 
 async def open_for(pool: Pool, lost: PushConnection) -> int:
-    """What the reconciler does with a lost connection."""
+    """As the reconciler handles a lost connection."""
     async with pool.acquire() as taken, taken.transaction():
         opened = await gaps.open_for_all(taken, lost, now=at(100))
         await push_connections.close_stale(taken, lost.id)
@@ -48,41 +48,41 @@ async def fall_silent(pool: Pool, id_: UUID) -> None:
 
 
 async def test_a_connection_is_up_until_it_is_lost_or_silent(pool: Pool) -> None:
-    one, other = connection(0, 5), connection(1, 6)
-    for each in (other, one):
+    first, other = connection(0, 5), connection(1, 6)
+    for each in (other, first):
         await push_connections.write(pool, each)
-    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [one, other]
+    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [first, other]
     assert await lost(pool) == []
-    await fall_silent(pool, one.id)
+    await fall_silent(pool, first.id)
     assert await push_connections.up(pool, silent_for=SILENT_FOR) == [other]
     (silent,) = await lost(pool)
-    assert silent.id == one.id
+    assert silent.id == first.id
     assert silent.reason == "the push process stopped writing"
     await push_connections.write(pool, connection(1, 7, lost=9, id_=other.id))
     assert await push_connections.up(pool, silent_for=SILENT_FOR) == []
     assert [(gone.id, gone.reason) for gone in await lost(pool)] == [
-        (one.id, "the push process stopped writing"),
+        (first.id, "the push process stopped writing"),
         (other.id, "closed"),
     ]
 
 
 async def test_the_last_proof_of_a_connection_never_moves_back(pool: Pool) -> None:
-    one = connection(0, 50)
-    await push_connections.write(pool, one)
-    await push_connections.write(pool, connection(0, 20, id_=one.id))
+    former = connection(0, 50)
+    await push_connections.write(pool, former)
+    await push_connections.write(pool, connection(0, 20, id_=former.id))
     assert [up.last_proof_at for up in await push_connections.up(pool, silent_for=SILENT_FOR)] == [at(50)]
 
 
 async def test_a_loss_shows_what_the_last_proof_really_was(pool: Pool) -> None:
-    one = connection(0, 50)
-    await push_connections.write(pool, one)
-    await push_connections.write(pool, connection(0, 20, lost=60, id_=one.id))
+    former = connection(0, 50)
+    await push_connections.write(pool, former)
+    await push_connections.write(pool, connection(0, 20, lost=60, id_=former.id))
     assert [gone.last_proof_at for gone in await lost(pool)] == [at(20)], (
         "silent: acknowledgements proved nothing"
     )
 
 
-async def test_a_loss_opens_one_gap_per_seller_from_the_last_proof_once(pool: Pool) -> None:
+async def test_a_loss_opens_a_single_gap_for_each_seller_from_the_last_proof(pool: Pool) -> None:
     gone = connection(0, 40, lost=60)
     await push_connections.write(pool, gone)
     assert await open_for(pool, gone) == 2
@@ -95,19 +95,19 @@ async def test_a_loss_opens_one_gap_per_seller_from_the_last_proof_once(pool: Po
     ]
 
 
-async def test_a_connection_that_was_given_up_as_silent_and_writes_again_can_be_lost_again(
+async def test_a_connection_that_was_noted_as_silent_and_writes_again_can_be_lost_again(
     pool: Pool,
 ) -> None:
-    one = connection(0, 40)
-    await push_connections.write(pool, one)
-    await fall_silent(pool, one.id)
+    former = connection(0, 40)
+    await push_connections.write(pool, former)
+    await fall_silent(pool, former.id)
     (silent,) = await lost(pool)
     await open_for(pool, silent)
-    await push_connections.write(pool, connection(0, 70, id_=one.id))
+    await push_connections.write(pool, connection(0, 70, id_=former.id))
     (back,) = await push_connections.up(pool, silent_for=SILENT_FOR)
     await gaps.end_by(pool, back)
     assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
-    await push_connections.write(pool, connection(0, 80, lost=90, id_=one.id))
+    await push_connections.write(pool, connection(0, 80, lost=90, id_=former.id))
     (again,) = await lost(pool)
     assert await open_for(pool, again) == 2
     assert (
@@ -122,16 +122,18 @@ async def test_a_gap_ends_at_the_reconnection_and_keeps_that_end(pool: Pool) -> 
     await push_connections.write(pool, gone)
     await open_for(pool, gone)
     await gaps.end_by(pool, connection(10, 30))
-    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {None}, "it was there before the loss"
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {None}, "it existed before the loss"
     await gaps.end_by(pool, connection(70, 71))
     await gaps.end_by(pool, connection(200, 201))
     assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
 
 
 @pytest.mark.parametrize(
-    ("began", "ended"), [(0, 65), (50, 60)], ids=["there all the time", "came before the loss was noticed"]
+    ("began", "ended"),
+    [(0, 65), (50, 60)],
+    ids=["it existed all the time", "came before the loss was noticed"],
 )
-async def test_another_connection_of_the_group_ends_a_gap_only_where_the_loss_was_noticed(
+async def test_another_connection_of_the_group_ends_a_gap_only_after_the_loss_was_noticed(
     pool: Pool, began: float, ended: float
 ) -> None:
     """Until then the platform may have sent messages to the lost connection."""
@@ -161,7 +163,7 @@ async def test_a_closed_gap_is_open_no_more_and_stays_closed(pool: Pool) -> None
     assert await pool.fetchval("select ended from gaps where id = $1", first.id) is None
 
 
-async def test_gaps_are_given_oldest_first_with_their_last_pull(pool: Pool) -> None:
+async def test_gaps_are_returned_oldest_first_with_their_last_pull(pool: Pool) -> None:
     for began in (50, 20):
         gone = connection(0, began, lost=60)
         await push_connections.write(pool, gone)

@@ -1,4 +1,4 @@
-"""Durable requests and their outcomes: replays, bootstraps, call counts, what the witness saw (P4)."""
+"""Durable requests and their outcomes: replays, bulk starts, call counts, findings of the witness (P4)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def asked(pool: Pool, wanted: WantedReplay) -> ReplayJob:
     return job
 
 
-async def test_an_id_stands_for_what_was_first_asked_for_by_it(pool: Pool) -> None:
+async def test_an_id_belongs_to_its_first_request(pool: Pool) -> None:
     first = await asked(pool, replay("a", dry_run=True))
     assert (first.wanted, first.asked_by, first.cancelled) == (replay("a", dry_run=True), "operator", False)
     assert await asked(pool, replay("a", dry_run=False)) == first
@@ -50,7 +50,7 @@ async def test_a_finished_replay_is_not_done_again_and_keeps_its_outcome(pool: P
     assert (found.state, found.outcome) == (replay_jobs.ReplayState.DONE, {"orders_listed": 3})
 
 
-async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_again(pool: Pool) -> None:
+async def test_jobs_are_taken_in_the_order_of_their_requests_and_a_half_done_job_again(pool: Pool) -> None:
     await asked(pool, replay("first"))
     await asked(pool, replay("second"))
     first = await replay_jobs.next_open(pool)
@@ -68,7 +68,7 @@ async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_
     assert [job.id for job in await replay_jobs.newest(pool, 1)] == ["second"]
 
 
-async def test_starts_count_until_they_are_given_back_or_the_job_gets_further(pool: Pool) -> None:
+async def test_starts_count_until_they_are_taken_back_or_the_job_makes_progress(pool: Pool) -> None:
     await asked(pool, replay("a"))
 
     async def starts() -> int:
@@ -122,7 +122,7 @@ async def requested(pool: Pool, *, task_id: int = 7, created_on: date = D0) -> N
 async def test_a_bootstrap_under_way_keeps_its_day_zero_when_it_is_begun_again_after_midnight(
     pool: Pool,
 ) -> None:
-    """The export was asked for yesterday: increments that begin today would lose that day's orders."""
+    """The export was requested yesterday: increments that begin today would lose that day's orders."""
     await begin(pool)
     await requested(pool)
     resumed = await begin(pool, day_zero=D0 + timedelta(days=1))
@@ -140,7 +140,7 @@ async def test_an_adopted_older_export_moves_day_zero_back_and_never_forward(poo
     assert state.day_zero == D0 - timedelta(days=1)
 
 
-async def test_each_step_of_a_bootstrap_is_kept_and_can_be_gone_back_from(pool: Pool) -> None:
+async def test_each_step_of_a_bootstrap_is_stored_and_can_be_repeated(pool: Pool) -> None:
     assert await bootstraps.get(pool, SELLER) is None
     assert (await begin(pool)).step is BootstrapStep.SUBSCRIBED
     await requested(pool)
@@ -203,9 +203,9 @@ async def test_an_exported_order_is_stored_only_when_it_is_as_new_as_in_the_file
     assert await missing() == 2
     await orders.TABLE.upsert(pool, [version(1, 4, 9), version(2, 4, 0.5)], partition=0, epoch=epoch)
     await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
-    assert await missing() == 2, "one is older than in the file, one was fetched before the export"
+    assert await missing() == 2, "an order is older than in the file, another was fetched before the export"
     await orders.TABLE.upsert(pool, [version(1, 5, 9), version(2, 4, 1)], partition=0, epoch=epoch)
-    assert await missing() == 1, "one is not published"
+    assert await missing() == 1, "an order is not published"
     await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
     assert await missing() == 0
 
@@ -236,7 +236,7 @@ async def test_a_bootstrap_of_a_live_seller_begins_anew(pool: Pool) -> None:
     )
 
 
-async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
+async def test_calls_are_counted_by_api_on_the_latest_day(pool: Pool) -> None:
     yesterday, today = D0 - timedelta(days=1), D0
     await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}))
     for _ in range(2):

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from tests.store.databases import SELLER, at, refund_version, settings_for, version
-from topsync.store import database, orders, refetches, refunds, schema, sellers
+from topsync.model.kind import Kind
+from topsync.model.refetch import OrderPart
+from topsync.store import (
+    coverage,
+    database,
+    open_letters,
+    orders,
+    refetches,
+    refunds,
+    republications,
+    schema,
+    sellers,
+)
+from topsync.store.database import sql
+from topsync.store.open_letters import Subject
 
 TID = 4000000000000000101
 REFUND = 300000000000000001
 HOURS = 3600.0
 
 
-async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_for(
+async def test_a_stored_time_in_the_future_is_corrected_and_its_order_is_asked_for(
     database_url: str,
 ) -> None:
-    """The change that it hid is long past, and no list will show it again."""
+    """The hidden change is long past, and no list will show it again."""
     own = settings_for(database_url)
     await schema.migrate(own)
     async with database.connect(own) as pool:
@@ -28,11 +44,55 @@ async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_
         await schema.migrate(own)
 
         (wanted,) = await refetches.due(pool, limit=10)
-        assert (wanted.tid, wanted.reason, wanted.refund_ids) == (TID, "modified_ahead", (REFUND,))
-        # As the former version's writers still do it, without a word of how late it can be.
+        assert (wanted.tid, wanted.reason, wanted.parts) == (
+            TID,
+            "modified_ahead",
+            (OrderPart(Kind.REFUND, REFUND),),
+        )
+        # As the former version still writes it, without the latest possible time.
         hidden = [version(TID, HOURS, HOURS), version(TID + 1, HOURS, HOURS), version(TID + 2, -2, HOURS)]
         written = await orders.TABLE.upsert(pool, hidden, partition=0, epoch=epoch)
-        assert [one.tid for one in written.ahead] == [TID]
+        assert [row.tid for row in written.ahead] == [TID]
         paid_back = [refund_version(REFUND, TID, HOURS, HOURS, status="SUCCESS")]
         assert (await refunds.TABLE.upsert(pool, paid_back, partition=0, epoch=epoch)).rows == 1
         assert (await orders.TABLE.known(pool, [TID]))[TID].modified == at(HOURS)
+
+
+async def test_what_a_former_version_noted_of_refunds_is_carried_over(database_url: str) -> None:
+    own = settings_for(database_url)
+    former = [one for one in schema.migrations() if one.number <= 18]
+    async with database.connect(own) as pool:
+        for migration in former:
+            await pool.execute(migration.text)
+        await pool.execute(sql("migrations.create"))
+        for migration in former:
+            await pool.execute(sql("migrations.record"), migration.number, migration.name, migration.checksum)
+        await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
+        await pool.execute(
+            "insert into refetches (tid, seller_id, event, occurred_at, settled_after, source, reason, "
+            "due_at, refund_ids) values ($1, $2, 'e', now(), now(), 'push', 'not_there', now(), '{9,7}')",
+            *(TID, SELLER),
+        )
+        await pool.execute(
+            "insert into open_letters (tid, refund_id, reason, event_id) "
+            "values ($1, 0, 'r', 'a'), ($1, 7, 'r', 'b')",
+            TID,
+        )
+        await pool.execute(
+            "insert into coverage (seller_id, proven, with_refunds) values ($1, '{}', true)", SELLER
+        )
+        await pool.execute(
+            "insert into republications (id, topics, per_second, orders, refunds) "
+            "values ('a', '{orders,refunds}', 1, 5, 6)"
+        )
+
+        await schema.migrate(own)
+
+        (wanted,) = await refetches.due(pool, limit=10)
+        assert [part.id for part in wanted.parts] == [7, 9]
+        about = {Subject.of_order(TID, "r"), Subject(TID, Kind.REFUND, 7, "r")}
+        assert await open_letters.among(pool, about, kept=timedelta(days=1)) == about
+        assert await coverage.parts_of_sellers(pool) == {SELLER: {Kind.REFUND}}
+        found = await republications.get(pool, "a")
+        assert found is not None
+        assert found.expected == {Kind.ORDER: 5, Kind.REFUND: 6}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.databases import SELLER, all_unpublished, at, trade, version
+from tests.store import writing
+from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lock_is_awaited, version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.store import orders
@@ -31,17 +31,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
-    """How many rows it changed. What it says to be unpublished is what the table says to be."""
-    written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
-    stored = {one.tid: parsed(one) for one in found}
-    assert all(parsed(one) == stored[one.tid] for one in written.ahead)
-    return written.rows
-
-
-def parsed(ahead: UnpublishedOrder) -> UnpublishedOrder:
-    """With the value in one form: the table's text of it has the keys in an order of its own."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return await writing.write(orders.TABLE, pool, *versions, partition=PARTITION, epoch=epoch)
 
 
 async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
@@ -51,9 +41,7 @@ async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
-    ahead = await orders.TABLE.unpublished(pool, tids)
-    await orders.TABLE.mark_published(pool, ahead)
-    return ahead
+    return await writing.publish(orders.TABLE, pool, *tids)
 
 
 @given(
@@ -61,14 +49,14 @@ async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
         st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab")),
         min_size=1,
         max_size=5,
-        unique_by=lambda one: one,
+        unique_by=lambda drawn: drawn,
     )
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_versions_of_an_order_end_in_the_same_row_whatever_their_order(
     pool: Pool, drawn: list[tuple[int, int, str]]
 ) -> None:
-    """Each permutation is an order of its own, all side by side. States may also be of the same moment."""
+    """Each permutation is another order, all in the same table. States may be of the same moment."""
     await pool.execute("truncate orders")
     epoch = await orders.take_over(pool, PARTITION, "test")
     permutations = list(itertools.permutations(drawn))
@@ -80,24 +68,25 @@ async def test_the_versions_of_an_order_end_in_the_same_row_whatever_their_order
         await write(pool, epoch, *batch)
     found = await pool.fetch("select tid, modified, fetched_at, content_hash, trade from orders")
     assert len(found) == len(permutations)
-    for one in found:
-        # Of two states of the same moment either is right, if only it is the same one for all.
+    for stored in found:
+        # Of two states of the same moment either is right, but it must be the same for all.
         candidates = [
-            version(one["tid"], modified, 10 + fetched, seller_memo=memo) for modified, fetched, memo in drawn
+            version(stored["tid"], modified, 10 + fetched, seller_memo=memo)
+            for modified, fetched, memo in drawn
         ]
         newest = max(candidates, key=lambda each: (each.trade.modified, each.fetched_at, each.content_hash))
         expected = newest.trade
-        assert (one["modified"], one["fetched_at"]) == (expected.modified, newest.fetched_at)
-        assert one["content_hash"] == expected.content_hash()
-        assert orjson.loads(one["trade"]) == orjson.loads(expected.to_wire())
+        assert (stored["modified"], stored["fetched_at"]) == (expected.modified, newest.fetched_at)
+        assert stored["content_hash"] == expected.content_hash()
+        assert orjson.loads(stored["trade"]) == orjson.loads(expected.to_wire())
 
 
 async def test_writing_the_same_versions_again_changes_nothing(pool: Pool, epoch: int) -> None:
     batch = [version(TID, 1, 5), version(TID + 1, 1, 5)]
     assert await write(pool, epoch, *batch) == 2
-    before = [tuple(await row(pool, one.trade.tid)) for one in batch]
+    before = [tuple(await row(pool, order.trade.tid)) for order in batch]
     assert await write(pool, epoch, *batch) == 0
-    assert [tuple(await row(pool, one.trade.tid)) for one in batch] == before
+    assert [tuple(await row(pool, order.trade.tid)) for order in batch] == before
 
 
 @pytest.mark.parametrize(
@@ -132,23 +121,23 @@ async def test_the_guard(
     assert found["modified"] == at(max(10, modified) if wins else 10)
 
 
-async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: int) -> None:
-    """As a former version stored it, or this one while the clock was in doubt."""
+async def test_a_stored_time_in_the_future_hides_nothing(pool: Pool, epoch: int) -> None:
+    """As a former version stored it, or this version while the clock was in doubt."""
     await write(pool, epoch, version(TID, 1000, 20, seller_memo="a lie"))
     paid = version(TID, 30, 31, seller_memo="paid")
-    assert await write(pool, epoch, paid) == 0, "nobody says how late it can be"
+    assert await write(pool, epoch, paid) == 0, "without a latest possible time"
 
-    async def write_at(second: float, one: OrderVersion) -> int:
+    async def write_at(second: float, order: OrderVersion) -> int:
         written = await orders.TABLE.upsert(
-            pool, [one], partition=PARTITION, epoch=epoch, latest_now=at(second)
+            pool, [order], partition=PARTITION, epoch=epoch, latest_now=at(second)
         )
         return written.rows
 
-    assert await write_at(1000, paid) == 0, "it may be true by then"
+    assert await write_at(1000, paid) == 0, "the time may have come"
     assert await write_at(999, version(TID, 30, 19, seller_memo="fetched before")) == 0
     assert await write_at(999, paid) == 1
     assert ((await row(pool))["modified"], (await row(pool))["revision"]) == (at(30), 2)
-    assert await write_at(999, version(TID, 29, 40)) == 0, "and then the guard holds as ever"
+    assert await write_at(999, version(TID, 29, 40)) == 0, "and then the guard applies as usual"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +151,7 @@ async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: in
         pytest.param(None, None, 999, True, id="or where nothing is stored"),
     ],
 )
-async def test_a_time_that_lies_ahead_proves_nothing(
+async def test_a_time_in_the_future_proves_nothing(
     pool: Pool,
     epoch: int,
     listed: float | None,
@@ -200,12 +189,12 @@ async def test_a_new_owner_makes_the_old_epoch_write_nothing(pool: Pool, epoch: 
     assert await write(pool, newer, version(TID, 1, 1)) == 1
 
 
-async def test_a_partition_that_nobody_took_over_is_written_by_nobody(pool: Pool) -> None:
+async def test_nobody_writes_a_partition_that_nobody_took_over(pool: Pool) -> None:
     with pytest.raises(NotOwnerError):
         await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=9, epoch=1)
 
 
-async def test_epochs_of_partitions_are_apart(pool: Pool, epoch: int) -> None:
+async def test_partitions_have_separate_epochs(pool: Pool, epoch: int) -> None:
     await orders.take_over(pool, PARTITION + 1, "another")
     assert await write(pool, epoch, version(TID, 1, 1)) == 1
 
@@ -216,11 +205,11 @@ async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool,
         await transaction.start()
         await _upsert_on(writer, epoch)
         taking = asyncio.create_task(orders.take_over(pool, PARTITION, "another"))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not taking.done()
         await transaction.commit()
         assert await taking == epoch + 1
-    # What the former owner had under way is there before the new one begins to read.
+    # The statement of the former owner is done before the new owner begins to read.
     assert TID in await orders.TABLE.known(pool, [TID])
 
 
@@ -230,7 +219,7 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
         await transaction.start()
         await taker.fetchval(sql("orders.take_over"), PARTITION, "another")
         writing = asyncio.create_task(write(pool, epoch, version(TID, 1, 1)))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not writing.done()
         await transaction.commit()
         with pytest.raises(NotOwnerError):
@@ -243,35 +232,23 @@ async def _upsert_on(connection: object, epoch: int) -> None:
     await orders.TABLE.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
 
 
-WAITING = """
-select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def _until_waiting(pool: Pool) -> None:
-    """Return when some statement waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
-            await asyncio.sleep(0.01)
-
-
-async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
+async def test_an_unpublished_version_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5), version(TID + 2, 1, 5))
-    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID, TID + 1, TID + 2]
+    assert [order.tid for order in await all_unpublished(pool, orders.TABLE)] == [TID, TID + 1, TID + 2]
     (ahead,) = await publish(pool, TID)
     assert (ahead.tid, ahead.seller_id, ahead.revision, ahead.modified) == (TID, SELLER, 1, at(1))
     assert orjson.loads(ahead.value) == orjson.loads(trade(TID, 1).to_wire())
-    assert [one.tid for one in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
-    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID + 1, TID + 2]
+    assert [order.tid for order in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
+    assert [order.tid for order in await all_unpublished(pool, orders.TABLE)] == [TID + 1, TID + 2]
 
 
 async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, epoch: int) -> None:
-    """Written between reading what is ahead and marking it: the newer one has still to be published."""
+    """A newer version was written between reading and marking: it must still be published."""
     await write(pool, epoch, version(TID, 1, 5))
     ahead = await orders.TABLE.unpublished(pool, [TID])
     await write(pool, epoch, version(TID, 2, 6))
     await orders.TABLE.mark_published(pool, ahead)
-    assert [one.revision for one in await orders.TABLE.unpublished(pool, [TID])] == [2]
+    assert [order.revision for order in await orders.TABLE.unpublished(pool, [TID])] == [2]
 
 
 async def test_marking_never_goes_back(pool: Pool, epoch: int) -> None:
@@ -283,7 +260,7 @@ async def test_marking_never_goes_back(pool: Pool, epoch: int) -> None:
     assert await orders.TABLE.unpublished(pool, [TID]) == []
 
 
-async def test_known_tells_of_stored_orders_only(pool: Pool, epoch: int) -> None:
+async def test_known_has_only_stored_orders(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5))
     assert await orders.TABLE.known(pool, [TID, TID + 1]) == {
         TID: Known(at(1), at(5), False, "WAIT_SELLER_SEND_GOODS")
@@ -303,7 +280,7 @@ async def test_known_tells_of_stored_orders_only(pool: Pool, epoch: int) -> None
         pytest.param((11, 50), False, 10, 11, True, id="newer but not published"),
     ],
 )
-async def test_outstanding_is_what_is_not_stored_and_published_as_listed(
+async def test_an_order_is_outstanding_until_it_is_stored_and_published_as_listed(
     pool: Pool,
     epoch: int,
     stored: tuple[float, float] | None,
@@ -320,9 +297,7 @@ async def test_outstanding_is_what_is_not_stored_and_published_as_listed(
     assert found == ({TID} if is_outstanding else set())
 
 
-async def test_one_version_that_cannot_be_stored_is_refused_without_its_values(
-    pool: Pool, epoch: int
-) -> None:
+async def test_a_version_that_cannot_be_stored_is_refused_without_its_values(pool: Pool, epoch: int) -> None:
     good = version(TID, 1, 5)
     bad = OrderVersion(SELLER, trade(TID + 1, 1).model_copy(update={"status": "a\x00secret"}), at(5), "push")
     with pytest.raises(UnstorableError) as refused:
@@ -349,16 +324,16 @@ async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: i
     assert (await row(pool, tid))["created"] == at(-3600)
 
 
-# What subscribers are told of each version.
+# What subscribers learn of each version.
 
 
 async def step_of(pool: Pool) -> tuple[list[str], str | None, list[str], str]:
     (ahead,) = await orders.TABLE.unpublished(pool, [TID])
     step = ahead.step
-    return [str(one) for one in step.transitions], step.status_from, list(step.changed), ahead.source.value
+    return [str(word) for word in step.transitions], step.status_from, list(step.changed), ahead.source.value
 
 
-async def test_each_version_says_what_has_happened_since_the_one_before(pool: Pool, epoch: int) -> None:
+async def test_each_version_says_what_has_happened_since_the_version_before(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 1))
     assert await step_of(pool) == (["created", "paid"], None, [], "push")
     await publish(pool, TID)
@@ -368,10 +343,10 @@ async def test_each_version_says_what_has_happened_since_the_one_before(pool: Po
     )  # fmt: skip
 
 
-async def test_what_a_version_brought_that_was_never_published_is_told_with_the_next_one(
+async def test_the_words_of_an_unpublished_version_are_reported_with_the_next_version(
     pool: Pool, epoch: int
 ) -> None:
-    """Or an order that was paid just before a crash would never be told as paid."""
+    """Otherwise an order that was paid just before a crash would never be reported as paid."""
     await write(pool, epoch, version(TID, 1, 1, status="WAIT_BUYER_PAY"))
     await publish(pool, TID)
     await write(pool, epoch, version(TID, 2, 2))
@@ -388,7 +363,7 @@ async def test_what_a_version_brought_that_was_never_published_is_told_with_the_
         pytest.param(version(TID, 2, 50, source="sweep"), id="the same content found again"),
     ],
 )
-async def test_what_changes_no_content_changes_nothing_of_what_is_told(
+async def test_an_update_without_new_content_does_not_change_the_reported_words(
     pool: Pool, epoch: int, other: OrderVersion
 ) -> None:
     await write(pool, epoch, version(TID, 1, 1, status="WAIT_BUYER_PAY"))
@@ -399,8 +374,8 @@ async def test_what_changes_no_content_changes_nothing_of_what_is_told(
     assert await step_of(pool) == before == (["paid"], "WAIT_BUYER_PAY", ["status"], "push")
 
 
-async def test_a_version_that_former_code_wrote_is_told_as_an_update(pool: Pool, epoch: int) -> None:
-    """It goes on running while the schema is already the new one."""
+async def test_a_version_that_former_code_wrote_is_reported_as_an_update(pool: Pool, epoch: int) -> None:
+    """Former code still runs when the schema is new already."""
     await write(pool, epoch, version(TID, 1, 1))
     await pool.execute("update orders set step = default")
     assert (await step_of(pool))[:2] == (["updated"], None)

@@ -1,4 +1,4 @@
-"""What counts as an outage, on a real server: read-only, another password, a failover to another address."""
+"""What is an outage, on a real server: read-only, another password, a failover to another address."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PASSING = [
     "58P01",
     "58P02",
 ]
-"""Of the classes that pass by themselves, every code in PostgreSQL's manual, Appendix A."""
+"""Every code of the transient classes in PostgreSQL's manual, Appendix A."""
 
 DEFECTS = [
     "0A000",
@@ -115,8 +115,8 @@ async def test_a_transaction_that_met_a_migration_is_tried_again(pool: Pool) -> 
             assert dict(*await reader.fetch("select * from changed")) == {"one": 1, "two": None}
 
 
-async def test_a_connection_to_a_server_that_takes_no_writes_is_not_kept(pool: Pool) -> None:
-    """Behind its name or address there may be another server by now."""
+async def test_a_connection_to_a_read_only_server_is_not_kept(pool: Pool) -> None:
+    """Another server may have its name or address by now."""
     await pool.execute("create table written (one int)")
     async with pool.acquire() as connection:
         await connection.execute("set default_transaction_read_only = on")
@@ -145,7 +145,7 @@ class Role:
         )
 
     def is_configured(self, password: str) -> None:
-        """Have the processes' settings say so."""
+        """Write it into the settings of the processes."""
         host = f"{self._url.hostname}:{self._url.port}"
         self._file.write_text(self._url._replace(netloc=f"{self.name}:{password}@{host}").geturl())
 
@@ -174,12 +174,12 @@ async def test_a_changed_password_is_an_outage_until_it_is_in_the_file_and_needs
         await eventually(lambda: _is_refused(running))
         role.is_configured("second")
         assert await running.fetchval("select current_user") == role.name
-        # A file that is broken for a moment is no reason to end, as long as the former address is good.
+        # A file that is broken for a moment ends no process as long as the former address works.
         role._file.write_text("no address")
         await running.expire_connections()
         with pytest.raises(OUTAGE_ERRORS):
             await running.fetchval("select 1")
-    # The driver has nothing to keep up by itself, and to complain of with a trace.
+    # The driver has no connection to keep open by itself, and so logs no trace.
     assert not [record for record in caplog.records if record.name.startswith("asyncpg")]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -195,7 +195,7 @@ async def test_a_wrong_password_at_the_first_start_is_one_line_at_once(role: Rol
     async with asyncio.timeout(10):  # eight attempts would take longer
         with pytest.raises(UnreachableError, match=r"TOPSYNC_DATABASE_URL.*password authentication failed"):
             async with parts.open_pool():
-                raise AssertionError("a wrong password was good enough")
+                raise AssertionError("a wrong password was accepted")
 
 
 @asynccontextmanager
@@ -203,7 +203,7 @@ async def lost_later(monkeypatch: pytest.MonkeyPatch, url: str) -> AsyncIterator
     """A command's pool; whatever the schema is."""
 
     async def is_fine(_: Pool) -> None:
-        """Nothing is asked of it here."""
+        """No test here calls it."""
 
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", url)
     monkeypatch.setattr("topsync.store.schema.require_schema", is_fine)
@@ -211,7 +211,7 @@ async def lost_later(monkeypatch: pytest.MonkeyPatch, url: str) -> AsyncIterator
         yield pool
 
 
-async def test_a_command_that_loses_the_database_says_so_in_one_line(
+async def test_a_command_that_loses_the_database_reports_it_in_one_line(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UnreachableError, match=r"TOPSYNC_DATABASE_URL.*read-only"):
@@ -219,7 +219,7 @@ async def test_a_command_that_loses_the_database_says_so_in_one_line(
             await pool.execute("begin read only; create table written (one int)")
 
 
-async def test_a_defect_of_a_statement_is_none_of_the_databases_outages(
+async def test_a_defect_of_a_statement_is_no_outage_of_the_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
@@ -227,13 +227,13 @@ async def test_a_defect_of_a_statement_is_none_of_the_databases_outages(
             await pool.execute("select * from nowhere")
 
 
-async def test_who_cannot_connect_is_said_to_have_lost_the_database_and_nothing_else() -> None:
+async def test_only_a_failed_connection_to_the_database_counts_as_its_outage() -> None:
     with pytest.raises(DatabaseAwayError):
         async with database.connect(settings_for("postgresql://nobody@127.0.0.1:1/nothing")):
             raise AssertionError("somebody listens on port 1")
 
 
-async def test_after_a_failover_the_pool_finds_the_server_that_takes_writes() -> None:
+async def test_after_a_failover_the_pool_finds_the_writable_server() -> None:
     async with killable_postgres() as first, killable_postgres() as second:
         for server, writable in ((first, True), (second, False)):
             await _as_admin(server.url, "alter role topsync password 'shared'", writable=True)
@@ -245,7 +245,7 @@ async def test_after_a_failover_the_pool_finds_the_server_that_takes_writes() ->
             await _set_writable(first.url, False)
             with pytest.raises(OUTAGE_ERRORS):
                 await pool.execute("create table written_by_nobody (one int)")
-            with pytest.raises(OUTAGE_ERRORS):  # nobody takes writes yet
+            with pytest.raises(OUTAGE_ERRORS):  # no server is writable yet
                 await pool.execute("create table written_by_nobody (one int)")
             await _set_writable(second.url, True)
             await pool.execute("create table written_by_the_second (one int)")
@@ -262,7 +262,7 @@ async def _set_writable(url: str, writable: bool) -> None:
         shown: object = await _as_admin(url, "show default_transaction_read_only", writable=False)
         return shown == value
 
-    # The server hears of it some time later; a connection made then has it, and so have all that are open.
+    # The server learns it some time later; then all connections have it, new and open.
     await eventually(is_in_force)
 
 
@@ -281,8 +281,8 @@ async def _as_admin(url: str, statement: str, *, writable: bool) -> object:
     raise AssertionError("neither password is the server's")
 
 
-async def test_a_lease_that_meets_a_defect_is_no_budget_that_is_away(database_url: str, pool: Pool) -> None:
-    """Whoever calls would wait for it for ever, and nobody would know why."""
+async def test_a_defect_in_a_lease_is_raised_and_not_waited_for(database_url: str, pool: Pool) -> None:
+    """Otherwise callers would wait for ever, and nobody would know why."""
     own, limits = settings_for(database_url), CallLimits(calls_per_second=1)
     await schema.migrate(own)
     async with open_book(own, pool, limits) as book:

@@ -1,4 +1,4 @@
-"""What is to be asked for again is one durable row per order, due when its time has come."""
+"""A refetch is a durable row for each order, due when its time has come."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ import pytest
 
 from tests.store.databases import SELLER, at, refund_version, version
 from tests.support.eventually import eventually
-from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, NO_NEWS, NO_SESSION, PARKED, Lingering, Refetch
+from topsync.model.kind import Kind
+from topsync.model.refetch import (
+    BACKLOG,
+    IN_TASK,
+    LINGERING,
+    NO_NEWS,
+    NO_SESSION,
+    PARKED,
+    Lingering,
+    OrderPart,
+    Refetch,
+)
 from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 
 TID = 4000000000000000101
+REFUND_7, REFUND_9 = OrderPart(Kind.REFUND, 7), OrderPart(Kind.REFUND, 9)
 NOW, LATER = timedelta(0), timedelta(minutes=5)
 
 
@@ -28,7 +40,7 @@ async def due(pool: Pool) -> list[Refetch]:
     return await refetches.due(pool, limit=10)
 
 
-async def test_what_is_noted_is_due_after_its_wait_and_not_before(pool: Pool) -> None:
+async def test_a_refetch_is_due_after_its_wait_and_not_before(pool: Pool) -> None:
     first, second = wanted(modified=3), replace(wanted(TID + 1), answer=b"\xff")
     await refetches.postpone(pool, [first, second], wait=NOW)
     await refetches.postpone(pool, [wanted(TID + 2)], wait=LATER)
@@ -45,8 +57,8 @@ async def test_a_message_of_a_name_that_the_database_cannot_hold_is_noted_all_th
     assert await due(pool) == [replace(wanted(), event="x\ufffd")]
 
 
-async def test_a_second_hint_keeps_the_place_in_time_and_takes_the_later_of_both_promises(pool: Pool) -> None:
-    """Else a busy order would be pushed back for ever, and its attempts would never end."""
+async def test_a_second_hint_keeps_the_due_time_and_takes_the_later_of_both_promises(pool: Pool) -> None:
+    """Otherwise a busy order would never be due, and its attempts would never end."""
     await refetches.postpone(pool, [wanted(settled=5, modified=3)], wait=NOW)
     await refetches.asked(pool, {TID: NOW})
     await refetches.postpone(pool, [wanted(settled=2)], wait=LATER)
@@ -63,7 +75,7 @@ async def test_only_a_state_as_promised_and_fetched_late_enough_answers(pool: Po
         assert (await due(pool) == []) == answered
 
 
-async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_again(pool: Pool) -> None:
+async def test_an_answered_refetch_is_forgotten_before_it_is_due_again(pool: Pool) -> None:
     epoch = await orders.take_over(pool, 0, "test")
     await refetches.postpone(pool, [wanted(), wanted(TID + 1)], wait=NOW)
     await refetches.asked(pool, {TID: LATER})
@@ -74,17 +86,17 @@ async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_
 
 
 async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> None:
-    """One writer notes them in one statement, whatever else it notes of the order."""
-    refund = replace(wanted(settled=3), refund_ids=(7,), reason=NO_NEWS)
+    """The writer notes them in a single statement with the order's other needs."""
+    refund = replace(wanted(settled=3), parts=(REFUND_7,), reason=NO_NEWS)
     await refetches.postpone(pool, [wanted(settled=1, modified=2), refund], wait=NOW)
-    assert await due(pool) == [replace(wanted(settled=3, modified=2), refund_ids=(7,))]
-    await refetches.postpone(pool, [replace(wanted(), refund_ids=(9, 7))], wait=LATER)
-    assert [one.refund_ids for one in await due(pool)] == [(7, 9)]
+    assert await due(pool) == [replace(wanted(settled=3, modified=2), parts=(REFUND_7,))]
+    await refetches.postpone(pool, [replace(wanted(), parts=(REFUND_9, REFUND_7))], wait=LATER)
+    assert [refetch.parts for refetch in await due(pool)] == [(REFUND_7, REFUND_9)]
 
 
-async def test_an_order_alone_does_not_answer_for_its_refunds(pool: Pool) -> None:
+async def test_a_fetched_order_does_not_answer_for_its_refunds(pool: Pool) -> None:
     epoch = await orders.take_over(pool, 0, "test")
-    await refetches.postpone(pool, [replace(wanted(settled=10), refund_ids=(7,))], wait=NOW)
+    await refetches.postpone(pool, [replace(wanted(settled=10), parts=(REFUND_7,))], wait=NOW)
     await orders.TABLE.upsert(pool, [version(TID, 1, 20)], partition=0, epoch=epoch)
     for fetched, answered in ((None, False), (9, False), (10, True)):
         if fetched is not None:
@@ -116,21 +128,21 @@ async def test_a_backlog_of_a_seller_that_was_never_added_is_hinted_again_to_bec
 
 
 @pytest.mark.parametrize("reason", sorted(PARKED))
-async def test_what_is_parked_comes_back_with_its_seller_in_the_order_of_occurrence(
+async def test_parked_orders_come_back_with_their_seller_in_the_order_of_occurrence(
     pool: Pool, reason: str
 ) -> None:
     await sellers.pause(pool, SELLER, "because")
     late, early = (parked(TID, second=9, reason=reason), parked(TID + 1, second=1, reason=reason))
-    for one in (late, early):
-        await refetches.postpone(pool, [one], wait=NOW)
+    for refetch in (late, early):
+        await refetches.postpone(pool, [refetch], wait=NOW)
     assert await returned(pool) == []
     assert await refetches.parked(pool) == {SELLER: 2}
     await sellers.resume(pool, SELLER, "expired meanwhile")
     assert await returned(pool) == [early, late]
-    assert await due(pool) == [], "it has its own turn"
+    assert await due(pool) == [], "it has its own query"
 
 
-async def test_what_is_noted_after_its_seller_is_back_already_is_found_all_the_same(pool: Pool) -> None:
+async def test_an_order_that_is_parked_after_its_seller_is_back_is_found_too(pool: Pool) -> None:
     """The fetch failed, the seller returned, and only then was the order noted."""
     await sellers.pause(pool, SELLER, "because")
     await sellers.resume(pool, SELLER, "expired meanwhile")
@@ -138,7 +150,7 @@ async def test_what_is_noted_after_its_seller_is_back_already_is_found_all_the_s
     assert await returned(pool) == [parked(TID)]
 
 
-async def test_no_attempt_counts_while_a_seller_is_away_and_no_wait_outlasts_its_return(pool: Pool) -> None:
+async def test_no_attempt_counts_while_a_seller_is_away_and_all_waits_end_at_its_return(pool: Pool) -> None:
     await refetches.postpone(pool, [wanted(modified=7)], wait=NOW)
     for _ in range(3):
         await refetches.asked(pool, {TID: LATER})
@@ -146,24 +158,24 @@ async def test_no_attempt_counts_while_a_seller_is_away_and_no_wait_outlasts_its
     assert await returned(pool) == [replace(parked(TID), modified=at(7), attempts=0)]
     await refetches.asked(pool, {TID: NOW})
     await refetches.postpone(pool, [wanted()], wait=LATER)
-    assert await due(pool) == [replace(wanted(modified=7), attempts=1)], "from here on they count again"
+    assert await due(pool) == [replace(wanted(modified=7), attempts=1)], "from now on they count again"
 
 
-async def test_of_what_was_parked_only_so_much_is_under_way_at_once(pool: Pool) -> None:
-    """Thousands of hints of a returned seller would stand before the changes of all others."""
-    one, *rest = [parked(TID + second, second=second) for second in range(5)]
-    await refetches.postpone(pool, [one, *rest], wait=NOW)
+async def test_only_a_bounded_number_of_parked_orders_is_under_way_at_once(pool: Pool) -> None:
+    """Otherwise thousands of hints of a returned seller would come before the changes of all others."""
+    first, *rest = [parked(TID + second, second=second) for second in range(5)]
+    await refetches.postpone(pool, [first, *rest], wait=NOW)
     await refetches.postpone(pool, [replace(parked(TID + 9), seller_id=SELLER + 1)], wait=LATER)
-    assert await refetches.returned(pool, limit=2) == [one, rest[0]]
-    await refetches.asked(pool, {one.tid: LATER})
+    assert await refetches.returned(pool, limit=2) == [first, rest[0]]
+    await refetches.asked(pool, {first.tid: LATER})
     assert await refetches.returned(pool, limit=2) == [rest[0]]
     await refetches.asked(pool, {rest[0].tid: LATER})
     assert await refetches.returned(pool, limit=2) == []
-    await refetches.forget(pool, [one.tid])
+    await refetches.forget(pool, [first.tid])
     assert await refetches.returned(pool, limit=2) == [rest[1]]
 
 
-async def test_giving_up_leaves_what_was_promised_later(pool: Pool) -> None:
+async def test_giving_up_leaves_an_order_with_a_later_promise(pool: Pool) -> None:
     await refetches.postpone(pool, [wanted(settled=5), wanted(TID + 1, settled=6)], wait=NOW)
     await refetches.give_up(pool, {TID: at(5), TID + 1: at(5), TID + 2: at(5)})
     assert await due(pool) == [wanted(TID + 1, settled=6)]
@@ -178,7 +190,7 @@ async def returned(pool: Pool) -> list[Refetch]:
 
 
 async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
-    """It is drained at a pace of its own: all at once, it would hold up what is fresh."""
+    """It is drained at its own rate: all at once, it would delay fresh changes."""
     late = [replace(wanted(TID + number), reason=BACKLOG) for number in range(3)]
     await refetches.postpone(pool, late, wait=NOW)
     assert await due(pool) == []
@@ -193,10 +205,10 @@ async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
         TID + 2: BACKLOG,
     }
     await refetches.bring(pool, [TID + 2], wait=NOW)
-    assert [one.tid for one in await due(pool)] == [TID + 2]
+    assert [refetch.tid for refetch in await due(pool)] == [TID + 2]
 
 
-async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
+async def test_a_requested_order_counts_until_it_is_stored(pool: Pool) -> None:
     await refetches.postpone(pool, [replace(wanted(settled=5), reason=BACKLOG)], wait=NOW)
     await refetches.bring(pool, [TID], wait=LATER)
     epoch = await orders.take_over(pool, 0, "test")
@@ -205,7 +217,7 @@ async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
         assert await refetches.being_brought(pool) == counted
 
 
-async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_out(pool: Pool) -> None:
+async def test_a_hint_leaves_an_order_in_its_task_and_another_reason_takes_it_out(pool: Pool) -> None:
     late = replace(wanted(), reason=BACKLOG)
     await refetches.postpone(pool, [late], wait=NOW)
     task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=100, asked_at=at(9))
@@ -216,29 +228,31 @@ async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_
     await refetches.postpone(pool, [wanted()], wait=NOW)
     assert await detail_tasks.wanted(pool, task) == []
     await detail_tasks.give_back(pool, task)
-    assert len(await due(pool)) == 1, "what is not in the task is not given back"
+    assert len(await due(pool)) == 1, "only orders of the task are given back"
     assert await detail_tasks.open_tasks(pool) == []
 
 
-async def test_of_several_messages_the_one_that_lingers_least_says_when_they_are_hinted(pool: Pool) -> None:
+async def test_of_several_messages_the_shortest_wait_says_when_they_are_hinted(pool: Pool) -> None:
     first, second = waiting(second=1), waiting(second=3)
     await linger(pool, first, LATER)
     await linger(pool, second, NOW)
     assert await refetches.lingered(pool, limit=10) == [second]
     await linger(pool, first, LATER)
-    assert await refetches.lingered(pool, limit=10) == [second], "nor does the next one put it off"
-    assert await due(pool) == [], "it has its own turn"
+    assert await refetches.lingered(pool, limit=10) == [second], (
+        "and the next message does not make the wait longer"
+    )
+    assert await due(pool) == [], "it has its own query"
 
 
-async def test_nothing_else_that_is_wanted_of_an_order_waits_for_its_messages(pool: Pool) -> None:
+async def test_no_other_need_of_an_order_waits_for_its_messages(pool: Pool) -> None:
     """An urgent message that finds the platform behind asks again after its two seconds, not after twenty."""
     await linger(pool, waiting(second=1), LATER)
     await refetches.postpone(pool, [wanted(settled=5)], wait=NOW)
     assert await due(pool) == [replace(wanted(settled=5), occurred_at=at(1))]
 
 
-async def test_what_is_missing_stays_the_reason_when_messages_wait_as_well(pool: Pool) -> None:
-    """A state that answers messages would otherwise be taken for what a list has promised."""
+async def test_a_missing_order_keeps_its_reason_when_messages_wait_as_well(pool: Pool) -> None:
+    """Otherwise a state that answers messages would also answer the promise of a list."""
     promised = wanted(settled=10, modified=9)
     await refetches.postpone(pool, [promised], wait=LATER)
     await linger(pool, waiting(second=11), NOW)
@@ -267,11 +281,11 @@ async def test_messages_that_wait_are_answered_by_what_answers_a_message(
     assert (await refetches.lingered(pool, limit=10) == []) is answered
 
 
-async def test_what_was_noted_while_it_was_hinted_is_not_forgotten(pool: Pool) -> None:
-    """A writer may be quicker with the hint than the reconciler is with forgetting it."""
+async def test_a_refetch_that_was_noted_during_its_hint_is_not_forgotten(pool: Pool) -> None:
+    """A writer may answer the hint before the reconciler has forgotten the refetch."""
     hinted = [waiting(tid, second=1) for tid in (TID, TID + 1, TID + 2)]
-    for one in hinted:
-        await linger(pool, one, NOW)
+    for refetch in hinted:
+        await linger(pool, refetch, NOW)
     await refetches.postpone(pool, [wanted(TID, settled=2)], wait=NOW)
     await linger(pool, waiting(TID + 1, second=3), NOW)
     await refetches.forget_hinted(pool, hinted)
@@ -283,8 +297,8 @@ def waiting(tid: int = TID, *, second: float) -> Refetch:
     return replace(wanted(tid, settled=second + 1), occurred_at=at(second), reason=LINGERING)
 
 
-async def linger(pool: Pool, one: Refetch, after: timedelta) -> None:
-    await refetches.linger(pool, [Lingering(one, at(0) + after)], now=at(0))
+async def linger(pool: Pool, refetch: Refetch, after: timedelta) -> None:
+    await refetches.linger(pool, [Lingering(refetch, at(0) + after)], now=at(0))
 
 
 DOWNWARDS = [TID + 2, TID + 1, TID]
@@ -306,14 +320,16 @@ REASONS = {"forget_hinted": LINGERING, "hand_over": IN_TASK}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_whatever_changes_several_rows_takes_them_in_one_order(pool: Pool, change: str) -> None:
-    """Writers and the reconciler change the same rows at the same time, and must not wait in a circle."""
+async def test_each_statement_that_changes_several_rows_locks_them_in_the_same_order(
+    pool: Pool, change: str
+) -> None:
+    """Writers and the reconciler change the same rows at the same time, without deadlocks."""
     epoch = await orders.take_over(pool, 0, "test")
     versions = [version(tid, 1, 2) for tid in DOWNWARDS]
     await orders.TABLE.upsert(pool, versions, partition=0, epoch=epoch)
     for tid in DOWNWARDS:  # each after the other, so that they lie in the table like that
-        one = replace(wanted(tid), reason=REASONS.get(change, "not_there"))
-        await refetches.postpone(pool, [one], wait=NOW)
+        refetch = replace(wanted(tid), reason=REASONS.get(change, "not_there"))
+        await refetches.postpone(pool, [refetch], wait=NOW)
 
     async def is_waiting() -> bool:
         return bool(
@@ -329,5 +345,5 @@ async def test_whatever_changes_several_rows_takes_them_in_one_order(pool: Pool,
             changing = asyncio.ensure_future(CHANGES[change](pool))
             await eventually(is_waiting)
             free = await connection.fetch("select tid from refetches order by tid for update skip locked")
-            assert [row["tid"] for row in free] == sorted(DOWNWARDS), "nothing is held before the first"
+            assert [row["tid"] for row in free] == sorted(DOWNWARDS), "no row is locked before the first"
         await changing

@@ -1,20 +1,19 @@
-"""P2 and I2 for refunds: the version guard, the fence of the order's partition, the repair by revisions."""
+"""P2 and I2 for refunds: the version guard, the fence of the order's partition, repair by revisions."""
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from tests.store import writing
 from tests.store.databases import SELLER, all_unpublished, at, refund_version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
@@ -34,17 +33,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: RefundVersion) -> int:
-    """How many rows it changed. What it says to be unpublished is what the table says to be."""
-    written = await refunds.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await refunds.TABLE.unpublished(pool, [version.key for version in versions])
-    stored = {one.key: parsed(one) for one in found}
-    assert all(parsed(one) == stored[one.key] for one in written.ahead)
-    return written.rows
-
-
-def parsed(ahead: UnpublishedRefund) -> UnpublishedRefund:
-    """With the value in one form: the table's text of it has the keys in an order of its own."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return await writing.write(refunds.TABLE, pool, *versions, partition=PARTITION, epoch=epoch)
 
 
 async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
@@ -54,16 +43,14 @@ async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *refund_ids: int) -> list[UnpublishedRefund]:
-    ahead = await refunds.TABLE.unpublished(pool, refund_ids)
-    await refunds.TABLE.mark_published(pool, ahead)
-    return ahead
+    return await writing.publish(refunds.TABLE, pool, *refund_ids)
 
 
 @pytest.mark.parametrize(
     ("modified", "version", "fetched", "wins"),
     [
-        pytest.param(9, 99, 99, False, id="older never wins, whatever else it says"),
-        pytest.param(11, 1, 1, True, id="newer wins, whatever else it says"),
+        pytest.param(9, 99, 99, False, id="an older state never wins, whatever else it has"),
+        pytest.param(11, 1, 1, True, id="a newer state wins, whatever else it has"),
         pytest.param(10, 6, 1, True, id="the platform's own version decides within a second"),
         pytest.param(10, 4, 99, False, id="also against a later fetch"),
         pytest.param(10, 5, 21, True, id="the same version fetched later wins"),
@@ -87,7 +74,7 @@ async def test_the_guard(
 
 @given(
     drawn=st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5, unique_by=lambda one: one
+        st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5, unique_by=lambda drawn: drawn
     )
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,16 +97,16 @@ async def test_the_versions_of_a_refund_end_in_the_same_row_whatever_their_order
     newest = max(drawn)
     found = await pool.fetch("select modified, refund_version, refund ->> 'reason' as reason from refunds")
     assert len(found) == len(permutations)
-    assert {tuple(one) for one in found} == {(at(newest[0]), newest[1], str(newest[1]))}
+    assert {tuple(record) for record in found} == {(at(newest[0]), newest[1], str(newest[1]))}
 
 
-async def test_writing_the_same_versions_again_changes_nothing_and_what_is_not_its_own_is_no_change(
+async def test_writing_the_same_versions_again_changes_nothing_and_a_field_of_the_order_is_no_change(
     pool: Pool, epoch: int
 ) -> None:
-    one = refund_version(REFUND, TID, 1, 5, buyer_nick="w**")
-    assert await write(pool, epoch, one) == 1
+    version = refund_version(REFUND, TID, 1, 5, buyer_nick="w**")
+    assert await write(pool, epoch, version) == 1
     before = tuple(await row(pool))
-    assert await write(pool, epoch, one) == 0
+    assert await write(pool, epoch, version) == 0
     assert tuple(await row(pool)) == before
     await write(
         pool,
@@ -140,7 +127,7 @@ async def test_a_former_owner_of_the_orders_partition_writes_nothing(pool: Pool,
     assert await pool.fetchval("select count(*) from refunds") == 0
 
 
-async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Pool) -> None:
+async def test_of_several_partitions_only_the_lost_partition_is_refused(pool: Pool) -> None:
     epochs = [await orders.take_over(pool, number, "test") for number in range(3)]
     await orders.take_over(pool, 1, "successor")
     parts = [
@@ -152,12 +139,12 @@ async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Po
     assert "partition 1" in str(lost)
     assert not isinstance(first, NotOwnerError)
     assert not isinstance(third, NotOwnerError)
-    assert [[ahead.key for ahead in one.ahead] for one in (first, third)] == [[REFUND], [REFUND + 2]]
+    assert [[ahead.key for ahead in written.ahead] for written in (first, third)] == [[REFUND], [REFUND + 2]]
     assert (await refunds.TABLE.known(pool, range(REFUND, REFUND + 3))).keys() == {REFUND, REFUND + 2}
     assert await pool.fetchval("select count(distinct xmin::text) from refunds") == 1
 
 
-async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: int) -> None:
+async def test_a_stored_time_in_the_future_hides_nothing(pool: Pool, epoch: int) -> None:
     table = refunds.TABLE
     await table.upsert(pool, [refund_version(REFUND, TID, 1000, 20)], partition=PARTITION, epoch=epoch)
     (ahead,) = await table.unpublished(pool, [REFUND])
@@ -171,18 +158,20 @@ async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: in
         assert written.rows == rows
 
 
-async def test_what_the_database_cannot_hold_is_said_without_its_values(pool: Pool, epoch: int) -> None:
+async def test_a_value_that_the_database_cannot_store_is_reported_without_the_value(
+    pool: Pool, epoch: int
+) -> None:
     with pytest.raises(UnstorableError) as refused:
         await write(pool, epoch, refund_version(REFUND, TID, 1, 5, status="ssss" + secrets.token_hex(20_000)))
     assert "ssss" not in str(refused.value)
 
 
-async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_next(
+async def test_the_words_of_a_version_that_a_crash_left_unpublished_are_reported_with_the_next_version(
     pool: Pool, epoch: int
 ) -> None:
-    """Whoever waits for `created` gets it, although its version was never published."""
+    """A subscriber that waits for `created` gets it, although its version was never published."""
     await write(pool, epoch, refund_version(REFUND, TID, 1, 5))
-    assert [one.revision for one in await all_unpublished(pool, refunds.TABLE)] == [1]
+    assert [refund.revision for refund in await all_unpublished(pool, refunds.TABLE)] == [1]
     await write(pool, epoch, refund_version(REFUND, TID, 2, 6, status="SUCCESS", source="sweep"))
     (ahead,) = await publish(pool, REFUND)
     assert (ahead.revision, ahead.tid, ahead.seller_id) == (2, TID, SELLER)
@@ -210,14 +199,14 @@ async def test_a_listed_refund_is_outstanding_until_it_is_published_as_listed(po
     assert await refunds.TABLE.outstanding(pool, listed(11, 11)) == {REFUND}, "listed newer"
 
 
-async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
-    one = refund_version(REFUND, TID, 10, 11)
-    await write(pool, epoch, one)
+async def test_which_refunds_are_known_and_in_which_state(pool: Pool, epoch: int) -> None:
+    version = refund_version(REFUND, TID, 10, 11)
+    await write(pool, epoch, version)
     assert await refunds.TABLE.known(pool, [REFUND, 7]) == {
         REFUND: Known(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
-    state = StoredState(at(10), one.refund.content_hash())
+    state = StoredState(at(10), version.refund.content_hash())
     [(key, value)] = [found async for found in refunds.TABLE.values_of(pool, [REFUND, 7])]
-    assert (key, Refund.from_wire(value)) == (REFUND, one.refund)
+    assert (key, Refund.from_wire(value)) == (REFUND, version.refund)
     assert [found async for found in refunds.TABLE.states(pool, SELLER)] == [(REFUND, state)]
     assert [found async for found in refunds.TABLE.states(pool, SELLER + 1)] == []

@@ -1,4 +1,4 @@
-"""Fields that come and go, and hashes of an earlier release: none of it makes a version (I2)."""
+"""Fields that come and go, and hashes of an earlier release: they make no version (I2)."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ async def test_an_unknown_field_is_carried_until_the_orders_next_version(pool: P
 
 async def test_an_unknown_field_of_a_refund_makes_no_version(pool: Pool, epoch: int) -> None:
     for fetched, fields, new in ((10, NEW_GONE, 1), (11, NEW, 0), (19, NEW_GONE, 0)):
-        one = refund_version(REFUND, TID, 1, fetched, **fields)
-        assert await write(pool, epoch, refunds.TABLE, one) == new
+        refund = refund_version(REFUND, TID, 1, fetched, **fields)
+        assert await write(pool, epoch, refunds.TABLE, refund) == new
     assert await pool.fetchval("select revision from refunds") == 1
 
 
-async def test_what_the_platform_leaves_out_takes_nothing_away_and_makes_a_version_when_it_comes(
+async def test_a_field_that_the_platform_leaves_out_stays_and_makes_a_version_when_it_comes(
     pool: Pool, epoch: int
 ) -> None:
     whole: dict[str, Any] = {"commission_fee": "1.00"}
@@ -83,7 +83,7 @@ async def test_what_the_platform_leaves_out_takes_nothing_away_and_makes_a_versi
 async def test_rows_of_an_earlier_release_whose_hash_counted_other_fields_are_the_same_versions(
     pool: Pool, epoch: int
 ) -> None:
-    """Such as all of a million at an upgrade. Half have a field that nobody knew, and that is gone by now."""
+    """Like the million rows at an upgrade. Half have an unknown field that is gone by now."""
 
     def fetched_at(second: float, **changes: Any) -> list[OrderVersion]:
         return [
@@ -103,7 +103,7 @@ async def test_rows_of_an_earlier_release_whose_hash_counted_other_fields_are_th
     assert rows == await pool.fetch(
         "select tid, revision, published_revision, trade::text, step::text from orders order by tid"
     )
-    assert {one["fetched_at"] for one in await pool.fetch("select fetched_at from orders")} == {at(21)}
+    assert {record["fetched_at"] for record in await pool.fetch("select fetched_at from orders")} == {at(21)}
     assert await write(pool, epoch, orders.TABLE, *fetched_at(22, seller_memo="changed")) == MANY
     assert await write(pool, epoch, orders.TABLE, *fetched_at(21)) == 0, "an older state never wins"
 
@@ -131,7 +131,7 @@ async def test_a_refund_of_an_earlier_release_is_the_same_version(pool: Pool, ep
 async def test_a_version_that_was_stored_and_not_published_is_published_as_it_is_stored(
     pool: Pool, epoch: int
 ) -> None:
-    """The process died in between, and an earlier release had stored it."""
+    """An earlier release stored it, and the process died before it published."""
     await orders.TABLE.upsert(pool, [version(TID, 1, 10, **NEW)], partition=PARTITION, epoch=epoch)
     await pool.execute(f"update orders set content_hash = {OLD_HASH}")
     written = await orders.TABLE.upsert(pool, [version(TID, 1, 20)], partition=PARTITION, epoch=epoch)
@@ -154,10 +154,10 @@ REMASKED: dict[str, Any] = {"receiver_name": "*", "receiver_address": "***", "oa
 
 
 @pytest.mark.parametrize("stored_by", ["this release", "an earlier release"])
-async def test_another_masking_makes_no_version_and_another_place_in_the_same_second_makes_one(
+async def test_another_masking_makes_no_version_but_another_place_in_the_same_second_makes_a_version(
     pool: Pool, epoch: int, stored_by: str
 ) -> None:
-    """The hashes of an earlier release left the place out as well: none of its orders is published anew."""
+    """The hashes of an earlier release left the place out: still none of its orders is published again."""
     await write(pool, epoch, orders.TABLE, version(TID, 1, 10, **HOME))
     if stored_by == "an earlier release":
         await pool.execute(f"update orders set content_hash = {OLD_HASH}")
@@ -173,7 +173,7 @@ async def test_another_masking_makes_no_version_and_another_place_in_the_same_se
     assert await write(pool, epoch, orders.TABLE, again) == 0
 
 
-async def test_a_place_that_comes_is_stored_and_no_change_of_address_and_one_that_is_left_out_stays(
+async def test_a_place_that_comes_is_stored_without_a_change_of_address_and_a_place_that_is_left_out_stays(
     pool: Pool, epoch: int
 ) -> None:
     await write(pool, epoch, orders.TABLE, version(TID, 1, 10))

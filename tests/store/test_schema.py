@@ -1,4 +1,4 @@
-"""The schema: brought up to date once, beside live traffic, and required by everybody else."""
+"""The schema: migrated once, beside live traffic, and required by every other process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def own(database_url: str) -> DatabaseSettings:
 
 
 def with_another(monkeypatch: pytest.MonkeyPatch, text: str) -> str:
-    """One more migration than there are, of this text; its name."""
+    """Add a migration with this text; returns its name."""
     another = Migration(NEXT, f"{NEXT}_another.sql", text)
     known = [*schema.migrations(), another]
     monkeypatch.setattr(schema, "migrations", lambda: known)
@@ -87,7 +87,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind_and_lets_the_lock_go
         assert await pool.fetchval("select to_regclass('half') is null")
 
 
-def test_migrations_are_numbered_without_gap_or_double() -> None:
+def test_migrations_have_consecutive_numbers() -> None:
     numbers = [migration.number for migration in schema.migrations()]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -95,7 +95,7 @@ def test_migrations_are_numbered_without_gap_or_double() -> None:
 async def test_a_migration_may_take_longer_than_any_statement_of_a_service(
     own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both bounds, the client's and one that the server has for the user."""
+    """Both bounds: the client's, and the server's for the user."""
     impatient = own.model_copy(update={"database_command_timeout_seconds": 0.05})
     async with migrated(own) as pool:
         name = await pool.fetchval("select current_database()")
@@ -104,7 +104,7 @@ async def test_a_migration_may_take_longer_than_any_statement_of_a_service(
     assert await schema.migrate(impatient) == [slow]
 
 
-async def test_a_migration_that_live_traffic_keeps_from_its_lock_lets_live_traffic_pass_and_comes_again(
+async def test_a_migration_that_cannot_get_its_lock_lets_live_traffic_pass_and_tries_again(
     own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 0.1)
@@ -116,7 +116,7 @@ async def test_a_migration_that_live_traffic_keeps_from_its_lock_lets_live_traff
             await busy.fetch("select * from gaps")
             migrating = asyncio.create_task(schema.migrate(own, lock_waits=OFTEN))
             await eventually(lambda: _waits_for_a_lock(pool))
-            # It stands behind the migration, and is let through long before the transaction ends.
+            # It waits behind the migration, and runs long before the transaction ends.
             async with asyncio.timeout(10):
                 await pool.fetch("select * from gaps")
             assert not migrating.done()
@@ -126,15 +126,24 @@ async def test_a_migration_that_live_traffic_keeps_from_its_lock_lets_live_traff
 
 
 async def _waits_for_a_lock(pool: Pool) -> bool:
+    return await _is_migrating(pool, "wait_event_type = 'Lock'")
+
+
+async def _is_connected_and_idle(pool: Pool) -> bool:
+    return await _is_migrating(pool, "state = 'idle' and query like '%pg_try_advisory_lock%'")
+
+
+async def _is_migrating(pool: Pool, condition: str) -> bool:
+    """Whether a session of a migration is in a condition."""
     return bool(
         await pool.fetchval(
             "select exists (select from pg_stat_activity where application_name = 'topsync migrate' "
-            "and wait_event_type = 'Lock' and datname = current_database())"
+            f"and datname = current_database() and {condition})"
         )
     )
 
 
-async def test_a_migration_that_never_gets_its_lock_gives_up_and_says_what_to_end(
+async def test_a_migration_that_never_gets_its_lock_gives_up_and_says_which_session_to_end(
     own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 0.05)
@@ -146,7 +155,7 @@ async def test_a_migration_that_never_gets_its_lock_gives_up_and_says_what_to_en
                 await schema.migrate(own, lock_waits=AT_ONCE)
 
 
-async def test_who_waits_for_another_that_migrates_runs_no_statement_meanwhile(
+async def test_a_process_that_waits_for_another_migration_runs_no_statement_meanwhile(
     own: DatabaseSettings,
 ) -> None:
     """A statement that waits keeps all dead rows of the database from being removed."""
@@ -157,15 +166,6 @@ async def test_who_waits_for_another_that_migrates_runs_no_statement_meanwhile(
         assert not waiting.done()
         await database.unlock(other, schema._MIGRATION_LOCK)
         assert await waiting == []
-
-
-async def _is_connected_and_idle(pool: Pool) -> bool:
-    return bool(
-        await pool.fetchval(
-            "select exists (select from pg_stat_activity where application_name = 'topsync migrate' "
-            "and state = 'idle' and datname = current_database() and query like '%pg_try_advisory_lock%')"
-        )
-    )
 
 
 async def test_a_released_migration_that_was_changed_is_refused_by_name_and_nothing_is_applied(
@@ -181,7 +181,7 @@ async def test_a_released_migration_that_was_changed_is_refused_by_name_and_noth
         assert not await pool.fetchval(DONE, NEXT)
 
 
-async def test_another_migration_under_the_number_of_one_that_was_applied_is_refused(
+async def test_another_migration_with_the_number_of_an_applied_migration_is_refused(
     own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await schema.migrate(own)
@@ -202,7 +202,7 @@ async def test_a_former_version_applies_migrations_without_a_checksum_and_the_ne
         kept = await pool.fetch("select number, checksum from migrations order by number")
         known = schema.migrations()
         assert [tuple(row) for row in kept] == [(each.number, each.checksum) for each in known]
-        # Beside the newest schema, a former version goes on writing none.
+        # With the newest schema, a former version still writes no checksums.
         with_another(monkeypatch, "select 1")
         await pool.execute(FORMER_RECORD, NEXT, f"{NEXT}_another.sql")
         assert await schema.migrate(own) == []

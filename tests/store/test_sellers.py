@@ -1,4 +1,4 @@
-"""Sellers: a state that only moves as it may, and a session that is never undone by a slower process."""
+"""Sellers: the state changes only as allowed, and a slower process never undoes a newer session."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_an_id_wins_over_another_sellers_nick(pool: Pool) -> None:
     assert named.name == f"{SELLER} (7)"
 
 
-async def test_two_shops_may_swap_their_nicks_and_meanwhile_only_ids_name_them(pool: Pool) -> None:
+async def test_two_shops_may_exchange_their_nicks_and_meanwhile_only_ids_name_them(pool: Pool) -> None:
     await add(pool, SELLER, "demo_two")
     with pytest.raises(AmbiguousError, match=f"{SELLER} .*and {SELLER + 1} "):
         await sellers.find(pool, "demo_two")
@@ -78,7 +78,7 @@ async def test_two_shops_may_swap_their_nicks_and_meanwhile_only_ids_name_them(p
 
 
 @pytest.mark.parametrize("nick", ["", "  ", "\t\n", "x" * 101, "a\x00b", "a\ud800b"])
-async def test_what_cannot_be_a_nick_is_refused_and_names_nobody(pool: Pool, nick: str) -> None:
+async def test_an_impossible_nick_is_refused_and_names_nobody(pool: Pool, nick: str) -> None:
     with pytest.raises(NickError):
         await add(pool, 7, nick)
     assert await sellers.get(pool, 7) is None
@@ -95,14 +95,14 @@ def test_a_session_is_kept_whatever_nick_comes_with_it(granted: str, stored: str
     assert sellers.valid_nick(stored) == stored
 
 
-async def test_a_refresh_brings_the_nick_that_the_platform_says_now(pool: Pool) -> None:
+async def test_a_refresh_stores_the_present_nick_of_the_platform(pool: Pool) -> None:
     before = await the_seller(pool)
     assert await sellers.store_refreshed(pool, before, "renamed", b"new", GRANTED)
     assert (await the_seller(pool)).nick == "renamed"
 
 
 @pytest.mark.parametrize("before", [SellerState.NEW, SellerState.LIVE])
-async def test_a_refreshed_session_makes_an_expired_seller_what_it_was(
+async def test_a_refreshed_session_gives_an_expired_seller_its_former_state(
     pool: Pool, before: SellerState
 ) -> None:
     if before is SellerState.LIVE:
@@ -130,7 +130,7 @@ async def test_a_slower_refresh_does_not_undo_a_newer_session(pool: Pool) -> Non
     assert (await the_seller(pool)).session_cipher == b"another"
 
 
-async def test_a_paused_seller_stays_paused_whatever_happens_and_is_what_it_was_afterwards(
+async def test_a_paused_seller_stays_paused_whatever_happens_and_then_gets_its_former_state(
     pool: Pool,
 ) -> None:
     assert await sellers.pause(pool, SELLER, "a holiday")
@@ -172,16 +172,16 @@ async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: 
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "a second time"
     found = await the_seller(pool)
     assert (found.state, found.reason, found.life.refresh_cipher) == (SellerState.EXPIRED, CANCELLED, None)
-    assert not await sellers.cancel(pool, 1, at(10), CANCELLED), "nobody of ours"
+    assert not await sellers.cancel(pool, 1, at(10), CANCELLED), "no seller of ours"
 
 
-async def test_a_late_word_of_a_cancellation_does_not_end_a_newer_authorisation(pool: Pool) -> None:
+async def test_a_late_message_about_a_cancellation_does_not_end_a_newer_authorisation(pool: Pool) -> None:
     await reauthorise(pool, Life(authorised_at=at(20)))
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED)
     assert (await the_seller(pool)).state is SellerState.NEW
 
 
-async def test_one_claim_to_refresh_is_given_and_it_lapses_by_time(pool: Pool) -> None:
+async def test_only_one_process_gets_the_claim_to_refresh_and_it_ends_after_a_time(pool: Pool) -> None:
     await reauthorise(pool)
     seller = await the_seller(pool)
     assert seller.refresh_allowed
@@ -206,7 +206,7 @@ async def test_a_refused_refresh_leaves_a_working_session_alone(pool: Pool) -> N
     assert not await sellers.begin_refresh(pool, found, not_again_for_seconds=0)
 
 
-async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_that_are_back(
+async def test_a_replay_is_planned_once_and_only_for_a_session_and_a_seller_that_are_back(
     pool: Pool,
 ) -> None:
     before = await the_seller(pool)
@@ -222,7 +222,7 @@ async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_
         assert not await sellers.replay_planned(connection, back), "another watch did it"
 
 
-async def test_other_ciphers_replace_only_those_that_were_read(pool: Pool) -> None:
+async def test_new_ciphers_replace_only_the_ciphers_that_were_read(pool: Pool) -> None:
     await reauthorise(pool)
     read = await the_seller(pool)
     assert await sellers.reencrypt(pool, read, session_cipher=b"s2", refresh_cipher=b"r2")

@@ -1,4 +1,4 @@
-"""A table for all partitions of a process: one statement, and what is one's stays one's."""
+"""A table for all partitions of a process: a single statement, and separate outcomes."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ async def write_all(
 
 
 async def statements(pool: Pool) -> int:
-    """How many transactions have written orders: each statement is one of its own."""
+    """How many transactions have written orders: each statement is a transaction."""
     return int(await pool.fetchval("select count(distinct xmin::text) from orders"))
 
 
-async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs: list[int]) -> None:
+async def test_parts_of_several_partitions_become_a_single_statement(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     parts = [
         PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
     ]
     written = await write_all(table, parts)
-    assert [one.rows for one in written if isinstance(one, Written)] == [1] * PARTITIONS
-    assert [[ahead.key for ahead in one.ahead] for one in written if isinstance(one, Written)] == [
-        [TID + number] for number in range(PARTITIONS)
-    ]
+    assert [outcome.rows for outcome in written if isinstance(outcome, Written)] == [1] * PARTITIONS
+    assert [
+        [ahead.key for ahead in outcome.ahead] for outcome in written if isinstance(outcome, Written)
+    ] == [[TID + number] for number in range(PARTITIONS)]
     assert await statements(pool) == 1
 
 
@@ -59,7 +59,7 @@ async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: li
     written = await write_all(SharedTables(pool).of(orders.TABLE), parts)
     assert isinstance(written[2], NotOwnerError)
     assert "partition 2" in str(written[2])
-    assert [type(one) for one in written[:2] + written[3:]] == [Written] * 4
+    assert [type(outcome) for outcome in written[:2] + written[3:]] == [Written] * 4
     assert (await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))).keys() == {
         TID,
         TID + 1,
@@ -68,7 +68,7 @@ async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: li
     }
 
 
-async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
+async def test_a_version_that_cannot_be_stored_affects_only_its_partition(
     pool: Pool, epochs: list[int]
 ) -> None:
     versions = [version(TID + number, 1, 2) for number in range(PARTITIONS)]
@@ -77,22 +77,22 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
     parts = [PartitionRows(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
     written = await write_all(SharedTables(pool).of(orders.TABLE), parts)
     assert isinstance(written[3], UnstorableError)
-    assert [type(one) for one in written[:3] + written[4:]] == [Written] * 4
+    assert [type(outcome) for outcome in written[:3] + written[4:]] == [Written] * 4
     assert len(await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))) == 4
 
 
-async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
+async def test_each_caller_gets_the_state_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     await table.upsert(PartitionRows(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
-    one, both, none = await asyncio.gather(
+    first, both, none = await asyncio.gather(
         table.known({TID}), table.known({TID, TID + 1}), table.known({TID + 2})
     )
-    assert [set(one), set(both), set(none)] == [{TID}, {TID, TID + 1}, set()]
-    assert one[TID].modified == at(1)
+    assert [set(first), set(both), set(none)] == [{TID}, {TID, TID + 1}, set()]
+    assert first[TID].modified == at(1)
 
 
-async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]) -> None:
+async def test_published_versions_are_marked_for_all_partitions(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     written = [await table.upsert(PartitionRows(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
-    await asyncio.gather(*(table.mark_published(one.ahead) for one in written))
+    await asyncio.gather(*(table.mark_published(outcome.ahead) for outcome in written))
     assert await all_unpublished(pool, orders.TABLE) == []

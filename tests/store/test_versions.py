@@ -1,4 +1,4 @@
-"""What the tables of orders and refunds promise alike."""
+"""What the tables of orders and refunds both promise."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ TID = 4000000000000000101
 REFUND = 180000000000000101
 
 
-async def test_what_was_noted_as_published_is_so_after_a_crash_of_the_database() -> None:
-    """Nobody may notice the crash, and a version that is not noted is told once more beside the next."""
+async def test_a_version_that_was_noted_as_published_still_is_after_a_crash_of_the_database() -> None:
+    """If nobody notices the crash, a version without its note is reported again with the next version."""
     async with killable_postgres() as postgres:
         await schema.migrate(settings_for(postgres.url))
         async with database.connect(settings_for(postgres.url)) as pool:

@@ -1,14 +1,14 @@
-"""Settings, topics and readers of a test on the shared broker."""
+"""Settings, topics and readers for a test on the shared broker."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from tests.support.eventually import eventually
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topic_admin, topic_look, topics
 from topsync.stream.layout import LayoutError
@@ -39,27 +39,6 @@ def record(topic: str, key: str, value: str | None = "{}") -> Record:
     return Record(topic, key.encode(), None if value is None else value.encode(), [])
 
 
-@asynccontextmanager
-async def reading(
-    kafka: KafkaSettings, topic: str, partitions: int, *, group: str | None = None
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """A `read_committed` reader of a whole topic, from its beginning."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.kafka_bootstrap_servers,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    try:
-        await consumer.start()
-        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
-        await consumer.seek_to_beginning()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
 async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[ConsumerRecord[bytes, bytes]]:
     """Everything that a subscriber can see now."""
     found: list[ConsumerRecord[bytes, bytes]] = []
@@ -73,7 +52,7 @@ async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Co
 
 
 def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
-    return [one.value.decode() if one.value is not None else None for one in found]
+    return [taken.value.decode() if taken.value is not None else None for taken in found]
 
 
 async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
@@ -85,7 +64,7 @@ async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
 
 
 async def gone(kafka: KafkaSettings, topic: Topic) -> None:
-    """Wait until the broker knows a topic no more that is being deleted."""
+    """Wait until the broker no longer knows a topic that is being deleted."""
 
     async def is_gone() -> bool:
         return topic.name not in await topic_look.topic_ids(kafka, [topic.name])

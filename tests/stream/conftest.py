@@ -20,5 +20,5 @@ def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
 @pytest.fixture
 async def registry(kafka: KafkaSettings) -> AsyncIterator[Registry]:
     yield await create_topics(kafka)
-    # A fenced producer of aiokafka leaves failed futures behind, of which no later test must hear.
+    # A fenced producer of aiokafka leaves failed futures, which must not show up in a later test.
     gc.collect()

@@ -1,4 +1,4 @@
-"""No Kafka client of ours creates a topic by looking at it, also where the broker would (Kafka's default)."""
+"""No Kafka client of ours creates a topic by asking for it, even if the broker would (Kafka's default)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from topsync.stream.records import Record
 from topsync.stream.topics import TopicsError
 
 forgiving = pytest.mark.filterwarnings(
-    # A client of aiokafka that is cancelled while it connects leaves its socket to the collector.
+    # A client of aiokafka that is cancelled while it connects does not close its socket itself.
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
@@ -40,13 +40,13 @@ def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
-    """What is left behind is collected now, and not in the middle of another test."""
+    """Objects that are left are collected now, and not in the middle of another test."""
     yield
     gc.collect()
 
 
 async def there(kafka: KafkaSettings) -> set[str]:
-    """The topics of this test that the broker has; asks for all of them, and so by no name."""
+    """The topics of this test that the broker has; asks for all topics, and so for no name."""
     async with clients.admin_client(kafka) as admin:
         return {name for name in await admin.list_topics() if name.startswith(f"{kafka.topic_prefix}.")}
 
@@ -116,7 +116,7 @@ LOOKS: tuple[Callable[[KafkaSettings], Awaitable[None]], ...] = (
 
 async def created_by(look: Callable[[KafkaSettings], Awaitable[None]], kafka: KafkaSettings) -> set[str]:
     own = kafka.model_copy(update={"topic_prefix": f"{kafka.topic_prefix}-{look.__name__}"})
-    # It waits for the topic, which may be coming, or fails; either is right.
+    # It waits for the topic, which may come, or fails; both are right.
     with suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(LOOKING_SECONDS):
             await look(own)
@@ -125,7 +125,7 @@ async def created_by(look: Callable[[KafkaSettings], Awaitable[None]], kafka: Ka
 
 
 async def a_foreign_look_has_created_one(kafka: KafkaSettings) -> None:
-    """What was asked for before would be there by then, too; and it is no broker that never creates."""
+    """By then, topics that were asked for before would exist, too; and the broker does create topics."""
     name = f"{kafka.topic_prefix}.{FOREIGN}"
     async with clients.admin_client(kafka) as admin:
         await admin._send_request(MetadataRequest([name]))
@@ -137,7 +137,7 @@ async def is_there(kafka: KafkaSettings, name: str) -> bool:
 
 
 @forgiving
-async def test_looking_at_topics_that_are_not_there_creates_none(kafka: KafkaSettings) -> None:
+async def test_asking_for_topics_that_do_not_exist_creates_none(kafka: KafkaSettings) -> None:
     created = await asyncio.gather(*(created_by(look, kafka) for look in LOOKS))
     assert dict(zip([look.__name__ for look in LOOKS], created, strict=True)) == {
         look.__name__: set() for look in LOOKS
@@ -145,10 +145,10 @@ async def test_looking_at_topics_that_are_not_there_creates_none(kafka: KafkaSet
 
 
 @forgiving
-async def test_a_topic_that_is_deleted_under_a_process_is_not_back_by_its_looking(
+async def test_a_process_does_not_recreate_a_deleted_topic_by_asking_for_it(
     kafka: KafkaSettings,
 ) -> None:
-    """It would be back with one partition, and not compacted."""
+    """It would have a single partition, and would not be compacted."""
     kafka = kafka.model_copy(update={"kafka_metadata_age_seconds": 1.0})
     await topic_admin.apply(kafka)
     changes = topics.registry(kafka).changes.name

@@ -1,10 +1,11 @@
-"""What a look at a group from outside sees; and that only what the group has done with is deleted."""
+"""What another process sees of a group; and that only committed records are deleted."""
 
 from __future__ import annotations
 
 from aiokafka import TopicPartition
 
-from tests.stream.clusters import read_all, reading, record, values
+from tests.stream.clusters import read_all, record, values
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import producer as producers
 from topsync.stream.group_progress import group_progress
@@ -13,10 +14,10 @@ from topsync.stream.topics import Registry
 PARTITIONS = 4
 
 
-async def test_a_group_is_behind_by_what_it_has_not_committed(
+async def test_the_lag_of_a_group_is_what_it_has_not_committed(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
-    """What comes after the marks does not count: else nobody would ever be done while others write."""
+    """Records after the marks do not count: otherwise nobody would ever be done while others write."""
     topic, group = registry.changes.name, f"{kafka.topic_prefix}-group"
     async with (
         producers.idempotent(kafka) as producer,
@@ -32,7 +33,7 @@ async def test_a_group_is_behind_by_what_it_has_not_committed(
         assert await progress.behind(await progress.ends()) == 20
 
 
-async def test_only_what_the_group_has_committed_is_deleted_and_only_of_that_topic(
+async def test_only_records_that_the_group_has_committed_are_deleted_and_only_of_that_topic(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     changes, snapshots = registry.changes.name, registry.snapshots.name
@@ -51,7 +52,7 @@ async def test_only_what_the_group_has_committed_is_deleted_and_only_of_that_top
         assert await progress.delete_done(registry.snapshots) == 2
         assert values(await read_all(kafka, snapshots, PARTITIONS)) == ['"2"']
         assert len(await read_all(kafka, changes, PARTITIONS)) == 3
-        # What is deleted is done with, also for a group whose offsets are forgotten.
+        # Deleted records are done, also for a group whose offsets are forgotten.
         assert await progress.behind(marks) == 1
         assert await progress.delete_done(registry.snapshots) == 0
 

@@ -1,4 +1,4 @@
-"""Ownership: each partition's task runs in exactly one process, and is let go before another has it (P2)."""
+"""Ownership: each partition's task runs in only one process, and ends before another process has it (P2)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 
 from tests.stream.clusters import BOUND_SECONDS, record
 from tests.support.eventually import eventually
+from tests.support.running import running
 from topsync.base.settings import KafkaSettings
 from topsync.stream import ownership
 from topsync.stream import producer as producers
@@ -31,7 +32,7 @@ Own = Callable[[int, Member], Coroutine[None, None, None]]
 
 @dataclass
 class Board:
-    """Who runs which partition's task now, and whether two ever did."""
+    """Which member runs which partition's task now, and whether two ever did."""
 
     running: dict[int, str] = field(default_factory=dict)
     collisions: list[tuple[int, str, str]] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Board:
         return lambda partition, _: self.run(name, partition)
 
     async def run(self, name: str, partition: int, *, ends_in_seconds: float = 0.05) -> None:
-        """A partition's task: until cancelled, and a while longer to put its things away."""
+        """A partition's task: runs until it is cancelled, and a little longer to clean up."""
         if partition in self.running:
             self.collisions.append((partition, self.running[partition], name))
         self.running[partition] = name
@@ -85,19 +86,12 @@ async def member(
     instance_id: str | None = None,
     session_timeout_seconds: float = SESSION_TIMEOUT_SECONDS,
 ) -> AsyncIterator[Member]:
-    """A running member; leaving lets it go in an orderly way."""
-    stopping = asyncio.Event()
-    one = membership(
+    """A running member; it ends in an orderly way when the block ends."""
+    joined = membership(
         kafka, registry, own, instance_id=instance_id, session_timeout_seconds=session_timeout_seconds
     )
-    running = asyncio.create_task(one.run(stopping.is_set))
-    try:
-        yield one
-        stopping.set()
-        await asyncio.wait_for(running, BOUND_SECONDS)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    async with running(joined.run, within_seconds=BOUND_SECONDS):
+        yield joined
 
 
 async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_member(
@@ -112,16 +106,16 @@ async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_me
             )
             assert set(first.partitions) | set(second.partitions) == {0, 1, 2, 3}
             assert not set(first.partitions) & set(second.partitions)
-        assert not board.of("second"), "one that ends lets go of its tasks before it leaves"
+        assert not board.of("second"), "a member that ends stops its tasks before it leaves"
         await eventually(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
     assert board.running == {}
     assert board.collisions == []
 
 
-async def test_a_member_hears_of_another_at_once_however_long_it_may_be_silent(
+async def test_a_member_learns_of_another_at_once_whatever_its_session_time(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
-    """Nobody reads anything between the first member's hearing of it and the last one's."""
+    """No member reads anything between the moments at which the first and the last member learn of it."""
     board = Board()
     loop = asyncio.get_running_loop()
     async with member(kafka, registry, board.as_("first"), session_timeout_seconds=LONG_SECONDS) as first:
@@ -134,7 +128,7 @@ async def test_a_member_hears_of_another_at_once_however_long_it_may_be_silent(
             assert loop.time() - began < LONG_SECONDS / 8
 
 
-async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_moves_nobody_elses(
+async def test_a_member_that_restarts_under_its_name_gets_its_partitions_back_and_moves_no_others(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     """Static membership: it does not leave the group when it ends, and others are not disturbed."""
@@ -159,11 +153,11 @@ async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_
         ):
             await eventually(lambda: bool(board.of("second")), within_seconds=BOUND_SECONDS)
             assert (board.of("first"), board.of("second")) == (kept, left)
-            assert board.begun["first"] == begun, "the first one's tasks went on"
+            assert board.begun["first"] == begun, "the tasks of the first member continued"
 
 
-async def test_one_that_is_leaving_takes_nothing_more(kafka: KafkaSettings, registry: Registry) -> None:
-    """The group is divided anew while it puts its things away; what it took then, nobody would take away."""
+async def test_a_member_that_is_leaving_takes_no_partition(kafka: KafkaSettings, registry: Registry) -> None:
+    """The group rebalances while it cleans up; a partition that it took then would stay with it."""
     board = Board()
 
     async def own_slowly(partition: int, _: Member) -> None:
@@ -191,14 +185,14 @@ async def test_a_task_that_fails_ends_the_member_with_its_error_and_every_other_
             raise LookupError("defect")
         await board.run("first", partition)
 
-    one = membership(kafka, registry, own)
+    joined = membership(kafka, registry, own)
     with pytest.raises(LookupError, match="defect"):
-        await asyncio.wait_for(one.run(lambda: False), BOUND_SECONDS)
-    assert one.partitions == []
+        await asyncio.wait_for(joined.run(lambda: False), BOUND_SECONDS)
+    assert joined.partitions == []
     assert board.running == {}
 
 
-async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_published(
+async def test_a_take_over_begins_after_the_records_that_the_former_owner_published(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     group = f"{kafka.topic_prefix}-group"
@@ -207,11 +201,11 @@ async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_publish
         await former.publish([record(registry.orders.name, "1")], {source: 41})
     found: dict[int, int | None] = {}
 
-    async def own(partition: int, one: Member) -> None:
+    async def own(partition: int, joined: Member) -> None:
         async with producers.partition_publisher(
             kafka, group=group, partition=partition, spacing_seconds=0.01
         ):
-            found[partition] = await one.committed(registry.changes.name, partition)
+            found[partition] = await joined.committed(registry.changes.name, partition)
             await asyncio.Event().wait()
 
     async with member(kafka, registry, own):
@@ -219,7 +213,7 @@ async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_publish
     assert found == {0: 41, 1: None, 2: None, 3: None}
 
 
-async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_passes_what_was_never_committed(
+async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_skips_aborted_records(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     name = registry.notifications.name
@@ -233,6 +227,6 @@ async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_passes_what
                 while len(found) < len(expected):
                     batch = await reader.batch(max_records=1, timeout_seconds=1)
                     assert len(batch) <= 1
-                    found += [one.value for one in batch]
+                    found += [taken.value for taken in batch]
             assert found == expected
             assert await reader.batch(max_records=10, timeout_seconds=0.1) == []

@@ -1,4 +1,4 @@
-"""Publishing: durable when it says so, all or nothing with offsets, and fenced (I1, P2, P4)."""
+"""Publishing: durable when it returns, all or nothing with offsets, and fenced (I1, P2, P4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aiokafka.admin import NewPartitions
 from aiokafka.conn import AIOKafkaConnection
 
 from schemas import cloud_events
-from tests.stream.clusters import BOUND_SECONDS, read_all, reading, record, values
+from tests.stream.clusters import BOUND_SECONDS, read_all, record, values
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, records
 from topsync.stream import producer as producers
@@ -29,7 +30,7 @@ async def committed(kafka: KafkaSettings, topic: str, partition: int) -> int | N
         return offset
 
 
-async def test_what_publish_has_returned_from_is_in_the_topic(
+async def test_records_are_in_the_topic_when_publish_returns(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     wanted = [record(registry.changes.name, str(n), f"{n}") for n in range(200)]
@@ -37,12 +38,12 @@ async def test_what_publish_has_returned_from_is_in_the_topic(
         await producer.publish(wanted)
         found = await read_all(kafka, registry.changes.name, 4)
     assert sorted(values(found), key=lambda v: int(v or 0)) == [str(n) for n in range(200)]
-    assert {one.key: one.partition for one in found} == {
-        one.key: records.partition_of(int(one.key), 4) for one in found
+    assert {written.key: written.partition for written in found} == {
+        written.key: records.partition_of(int(written.key), 4) for written in found
     }
 
 
-async def test_a_record_that_kafka_refuses_is_an_error_and_never_taken_for_written(
+async def test_a_record_that_kafka_refuses_is_an_error_and_never_counts_as_written(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     huge = Record(registry.changes.name, b"1", b"x" * (records.MAX_REQUEST_BYTES + 1), [])
@@ -51,9 +52,7 @@ async def test_a_record_that_kafka_refuses_is_an_error_and_never_taken_for_writt
             await producer.publish([record(registry.changes.name, "2"), huge])
 
 
-async def test_the_largest_record_that_may_have_to_be_set_aside_is_taken(
-    kafka: KafkaSettings, registry: Registry
-) -> None:
+async def test_the_largest_possible_dead_letter_is_accepted(kafka: KafkaSettings, registry: Registry) -> None:
     large = Record(registry.dead_letters.name, b"1", b"x" * (records.MAX_RECORD_BYTES - 1024), [])
     async with producers.idempotent(kafka) as producer:
         await producer.publish([large])
@@ -62,10 +61,10 @@ async def test_the_largest_record_that_may_have_to_be_set_aside_is_taken(
 
 
 @pytest.mark.parametrize("part", ["value", "key", "headers"])
-async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
+async def test_the_dead_letter_of_any_record_in_kafka_is_accepted(
     kafka: KafkaSettings, registry: Registry, part: str
 ) -> None:
-    """Else it would be written anew for ever, and nothing behind it, whoever made the record."""
+    """Otherwise it would be tried for ever, and nothing after it would be written."""
     large = b"x" * (records.MAX_REQUEST_BYTES - 1024)
     letter = records.dead_letter(
         registry.dead_letters.name,
@@ -87,7 +86,7 @@ async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
     assert ce["detail"].startswith("many lines ")
     assert (f" of {len(large)} bytes" in ce["detail"]) == (part == "value")
     kept = [("original_a", b"1"), *([] if part == "headers" else [("original_b", b"2")])]
-    assert [one for one in found.headers if one[0].startswith("original_")] == kept
+    assert [header for header in found.headers if header[0].startswith("original_")] == kept
 
 
 async def test_a_transaction_shows_its_records_together_with_its_offsets(
@@ -107,10 +106,10 @@ async def test_a_transaction_shows_its_records_together_with_its_offsets(
     assert len(await read_all(kafka, registry.orders.name, 4)) == 3
 
 
-async def test_a_transaction_makes_no_more_requests_for_many_orders_than_for_one(
+async def test_a_transaction_makes_as_many_requests_for_many_orders_as_for_a_single_order(
     kafka: KafkaSettings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is a round trip, of which all that waits behind the transaction has its share."""
+    """Each request is a round trip, which delays everything that waits behind the transaction."""
     sent, send = list[str](), AIOKafkaConnection.send
 
     def noted(self: AIOKafkaConnection, request: object, *args: object, **kwargs: object) -> object:
@@ -140,14 +139,14 @@ async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offs
             await publisher.publish([*two_batches, huge], {source: 7})
         assert await read_all(kafka, registry.orders.name, 4) == []
         assert await committed(kafka, *source) is None
-        # And the next one goes through.
+        # And the next transaction succeeds.
         await publisher.publish([record(registry.orders.name, "1", "again")], {source: 8})
     assert values(await read_all(kafka, registry.orders.name, 4)) == ["again"]
     assert await committed(kafka, *source) == 8
 
 
-async def test_a_cancelled_transaction_shows_nothing(kafka: KafkaSettings, registry: Registry) -> None:
-    """A writer that is asked to give its partition up in the middle."""
+async def test_a_cancelled_transaction_publishes_nothing(kafka: KafkaSettings, registry: Registry) -> None:
+    """A writer must give its partition up in the middle of a transaction."""
     group = f"{kafka.topic_prefix}-{GROUP}"
     async with producers.partition_publisher(
         kafka, group=group, partition=0, spacing_seconds=60
@@ -161,7 +160,7 @@ async def test_a_cancelled_transaction_shows_nothing(kafka: KafkaSettings, regis
     assert values(await read_all(kafka, registry.orders.name, 4)) == ["first"]
 
 
-async def test_a_second_owner_fences_the_first_and_undoes_what_it_had_open(
+async def test_a_second_owner_fences_the_first_and_aborts_its_open_transaction(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     source = TopicPartition(registry.changes.name, 0)
@@ -183,17 +182,17 @@ async def test_owners_of_different_partitions_do_not_fence_each_other(
 ) -> None:
     group = f"{kafka.topic_prefix}-{GROUP}"
     async with (
-        producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as one,
+        producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as first,
         producers.partition_publisher(kafka, group=group, partition=1, spacing_seconds=0.01) as other,
     ):
         await asyncio.gather(
-            one.publish([record(registry.orders.name, "1", "one")], {}),
+            first.publish([record(registry.orders.name, "1", "one")], {}),
             other.publish([record(registry.orders.name, "2", "other")], {}),
         )
     assert sorted(values(await read_all(kafka, registry.orders.name, 4)), key=str) == ["one", "other"]
 
 
-async def test_while_nobody_knows_of_added_partitions_records_go_where_they_always_went_and_then_nowhere(
+async def test_records_never_go_into_added_partitions_and_are_refused_once_these_are_known(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     """P2: in another partition an order has another writer."""
@@ -206,8 +205,8 @@ async def test_while_nobody_knows_of_added_partitions_records_go_where_they_alwa
             await asyncio.wait_for(publish_for_ever(producer, wanted), BOUND_SECONDS)
     found = await read_all(kafka, registry.changes.name, 7)
     assert len(found) >= len(wanted)
-    assert {one.key: one.partition for one in found} == {
-        one.key: records.partition_of(int(one.key), 4) for one in found
+    assert {written.key: written.partition for written in found} == {
+        written.key: records.partition_of(int(written.key), 4) for written in found
     }
 
 
@@ -234,4 +233,4 @@ async def test_more_partitions_of_a_topic_that_is_not_read_by_key_stop_nobody(
         await admin.create_partitions({registry.dead_letters.name: NewPartitions(3)})
     async with producers.idempotent(kafka) as producer:
         await producer.publish([record(registry.dead_letters.name, str(n)) for n in range(10)])
-    assert {one.partition for one in await read_all(kafka, registry.dead_letters.name, 3)} == {0}
+    assert {written.partition for written in await read_all(kafka, registry.dead_letters.name, 3)} == {0}

@@ -1,4 +1,4 @@
-"""The records that topsync writes: key, partition and headers as every reader expects them."""
+"""The records that topsync writes: key, partition and headers, as readers expect them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TID = 4000000000000000101
 
 
 @given(tid=st.integers(1, 2**63 - 1), partitions=st.integers(1, 64))
-def test_the_partition_of_an_order_is_what_the_client_chooses(tid: int, partitions: int) -> None:
+def test_the_partition_of_an_order_is_the_same_as_the_client_chooses(tid: int, partitions: int) -> None:
     choose = DefaultPartitioner()
     numbers = list(range(partitions))
     assert records.partition_of(tid, partitions) == choose(records.key_of(tid), numbers, numbers)
@@ -92,7 +92,7 @@ HINTS = st.builds(
 
 
 @given(HINTS)
-def test_a_hint_is_written_byte_for_byte_as_the_model_of_the_contract_writes_itself(hint: Hint) -> None:
+def test_a_hint_is_byte_for_byte_as_the_model_of_the_contract_writes_it(hint: Hint) -> None:
     model = Change(**hint._asdict())
     assert records.change("changes", hint).value == model.model_dump_json(exclude_none=True).encode()
     assert records.change("changes", hint).value == records.change("changes", model).value
@@ -134,17 +134,17 @@ def test_each_event_is_in_a_trace_and_continues_that_of_the_event_that_led_to_it
     assert ("original_ce_traceparent", TRACEPARENT.encode()) in letter.headers
 
 
-def test_two_changes_of_one_order_are_two_events() -> None:
+def test_two_changes_of_an_order_are_two_events() -> None:
     first, second = (cloud_events.attributes(records.change("c", hint()).headers)["id"] for _ in range(2))
     assert first != second
 
 
-def test_a_version_published_twice_is_one_event_and_the_next_version_another() -> None:
-    """A subscriber that drops what it has seen by (source, id) drops the repeated record and no other."""
+def test_a_version_that_is_published_twice_is_the_same_event_and_the_next_version_is_another() -> None:
+    """A subscriber that drops known pairs of (source, id) drops the repeated record and no other."""
     again, newer = an_order(published_at=at(9)), an_order(revision=4)
     ids = [
         (ce["source"], ce["id"])
-        for ce in (cloud_events.attributes(one.headers) for one in (an_order(), again, newer))
+        for ce in (cloud_events.attributes(record.headers) for record in (an_order(), again, newer))
     ]
     assert ids[0] == ids[1] != ids[2]
 
@@ -172,7 +172,7 @@ def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() 
     assert not {"statusfrom", "changedfields"} & new.keys()
 
 
-def test_a_snapshot_says_whose_it_is_and_how_old_its_state_may_be() -> None:
+def test_a_snapshot_names_its_seller_and_the_age_of_its_state() -> None:
     written = records.snapshot(
         "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", trade=b'{"tid":1}'
     )
@@ -216,8 +216,8 @@ def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> N
     assert attributes["dataschema"] == "urn:topsync:taobao.ops.replay.finished.v1"
 
 
-def test_a_tombstone_has_no_value_and_says_that_it_is_one() -> None:
-    """Filtered like any other event: by headers; and one more version for who drops by revision."""
+def test_a_tombstone_has_no_value_and_its_headers_say_what_it_is() -> None:
+    """Subscribers filter it by headers, like any event; by its revision it is another version."""
     end = records.tombstone(
         "orders",
         type_=events.ORDERS.erased,

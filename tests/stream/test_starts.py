@@ -1,4 +1,4 @@
-"""A cluster that goes away between the check at a start and the first use is waited for, a line each time."""
+"""A process waits for a cluster that goes away between the check at its start and the first use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def open_a_producer(kafka: KafkaSettings, _: Registry, used: asyncio.Event
 
 
 @pytest.mark.parametrize("use", [be_a_member, open_a_producer])
-async def test_a_cluster_that_is_away_at_its_first_use_is_waited_for(
+async def test_a_process_waits_for_a_cluster_that_is_away_at_its_first_use(
     kafka: KafkaSettings, registry: Registry, use: Use
 ) -> None:
     relay, used = Relay(kafka.kafka_bootstrap_servers), asyncio.Event()
@@ -62,7 +62,7 @@ async def test_a_cluster_that_is_away_at_its_first_use_is_waited_for(
 
 
 @pytest.mark.parametrize("use", [be_a_member, open_a_producer])
-async def test_a_cluster_that_stays_away_is_said_in_one_line(
+async def test_a_cluster_that_stays_away_is_reported_in_one_line(
     kafka: KafkaSettings, registry: Registry, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starts, "START", retry.Policy(max_attempts=2, first_wait_seconds=0.01))

@@ -1,4 +1,4 @@
-"""A look at a topic from outside: it says what is there, and makes nothing."""
+"""A look at a topic from outside: it reports the state, and creates nothing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ async def test_a_look_shows_id_and_offsets_and_another_id_of_a_topic_that_was_ma
 
 
 @pytest.mark.parametrize("version", [topic_look.METADATA_VERSION, 1000])
-async def test_what_is_not_there_is_absent_and_is_not_created_also_on_a_broker_without_ids(
+async def test_a_missing_topic_is_absent_and_is_not_created_also_on_a_broker_without_ids(
     kafka_bootstrap_servers: str, topic_prefix: str, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A version that no broker knows stands for an old broker."""
+    """A version that no broker knows makes the broker look old."""
     monkeypatch.setattr(topic_look._Ask, "API_VERSION", version)
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
     registry = await create_topics(kafka)

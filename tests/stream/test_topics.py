@@ -1,4 +1,4 @@
-"""The topics as the cluster must have them: created once, required with an explanation."""
+"""The topics as the cluster must have them: created once; a difference is refused with an explanation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_missing_topics_are_named_with_what_to_run(
 async def test_a_topic_that_a_broker_does_not_know_yet_has_no_configuration_there(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
-    """The brokers learn of a new topic one after another."""
+    """The brokers learn of a new topic at different times."""
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
     orders = topics.registry(kafka).orders.name
     async with clients.admin_client(kafka) as admin:
@@ -76,7 +76,7 @@ async def test_the_topic_of_orders_is_compacted_and_keeps_tombstones_for_a_day(
 async def test_another_number_of_partitions_is_refused_with_the_numbers_and_the_danger(
     kafka_bootstrap_servers: str, topic_prefix: str, wanted: int
 ) -> None:
-    """A process that counts partitions otherwise would write orders that are another's."""
+    """A process with another number of partitions would write orders of other owners."""
     await create_topics(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4))
     with pytest.raises(LayoutError) as refused:
         await topics.require(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=wanted))
@@ -95,11 +95,11 @@ async def test_another_number_of_partitions_is_refused_with_the_numbers_and_the_
         ("refunds", "delete this topic, then run `topsync topics apply` and `topsync republish`"),
     ],
 )
-def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and_the_cure(
+def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and_the_next_step(
     name: str, cure: str
 ) -> None:
     topic: Topic = getattr(WANTED, name)
-    counts = {one.name: one.partitions for one in WANTED.all()} | {topic.name: 7}
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()} | {topic.name: 7}
     with pytest.raises(LayoutError) as refused:
         layout.require_all(WANTED, counts)
     text = str(refused.value)
@@ -108,16 +108,16 @@ def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and
     assert "\n" not in text
 
 
-def test_while_it_is_drained_only_what_is_drained_may_have_more_partitions() -> None:
-    counts = {one.name: one.partitions for one in WANTED.all()}
+def test_during_a_drain_only_the_drained_topics_may_have_more_partitions() -> None:
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()}
     layout.require_all(WANTED, counts | {WANTED.changes.name: 7}, draining=True)
     for other in ({WANTED.orders.name: 7}, {WANTED.changes.name: 3}):
         with pytest.raises(LayoutError):
             layout.require_all(WANTED, counts | other, draining=True)
 
 
-def test_partitions_added_to_a_topic_that_is_not_looked_into_by_key_do_no_harm() -> None:
-    counts = {one.name: one.partitions for one in WANTED.all()}
+def test_partitions_added_to_a_topic_that_is_not_read_by_key_do_no_harm() -> None:
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()}
     layout.require_all(WANTED, counts | {WANTED.dead_letters.name: 3})
 
 
@@ -132,7 +132,7 @@ def test_partitions_added_to_a_topic_that_is_not_looked_into_by_key_do_no_harm()
         ("dead_letters", "max.message.bytes", "1048588"),
     ],
 )
-async def test_a_topic_that_would_lose_what_it_must_keep_is_refused_at_every_start(
+async def test_a_topic_that_would_lose_needed_records_is_refused_at_every_start(
     kafka_bootstrap_servers: str, topic_prefix: str, name: str, entry: str, value: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
@@ -148,7 +148,7 @@ async def test_a_topic_that_would_lose_what_it_must_keep_is_refused_at_every_sta
     await topics.require(kafka)
 
 
-def test_what_keeps_more_than_it_must_is_enough() -> None:
+def test_a_topic_may_keep_more_than_it_must() -> None:
     longer = {**WANTED.changes.config, "retention.ms": "-1", "max.message.bytes": "99999999"}
     assert topics.falls_short(WANTED.changes, longer) == {}
 
@@ -157,7 +157,7 @@ def test_what_keeps_more_than_it_must_is_enough() -> None:
 
 
 def found(topic: Topic) -> FoundTopic:
-    """The topic as it should be, with what every topic has besides."""
+    """The topic as it should be, with the other settings of every topic."""
     return FoundTopic(topic.partitions, topic.replicas, {"segment.bytes": "1", **topic.config})
 
 
@@ -166,7 +166,7 @@ AS_IT_SHOULD_BE = {topic.name: found(topic) for topic in WANTED.all()}
 
 
 def planned(**changes: FoundTopic | None) -> list[Action]:
-    """The plan where some topics, by their name in the registry, are found otherwise or not at all."""
+    """The plan if some topics, by their name in the registry, are different or missing."""
     there = dict(AS_IT_SHOULD_BE)
     for name, other in changes.items():
         topic = getattr(WANTED, name).name
@@ -176,11 +176,11 @@ def planned(**changes: FoundTopic | None) -> list[Action]:
     return topic_plan.plan(WANTED.all(), there)
 
 
-def test_where_all_is_as_it_should_be_nothing_is_planned() -> None:
+def test_nothing_is_planned_if_all_topics_are_as_they_should_be() -> None:
     assert planned() == []
 
 
-def test_what_is_missing_is_created_and_what_differs_is_set() -> None:
+def test_missing_topics_are_created_and_different_settings_are_set() -> None:
     other = replace(found(WANTED.orders), config={**WANTED.orders.config, "cleanup.policy": "delete"})
     assert planned(changes=None, orders=other) == [
         Create(WANTED.changes),
@@ -189,7 +189,7 @@ def test_what_is_missing_is_created_and_what_differs_is_set() -> None:
     assert "cleanup.policy delete -> compact" in str(planned(orders=other)[0])
 
 
-def test_partitions_and_replicas_are_left_to_people_with_the_reason() -> None:
+def test_numbers_of_partitions_and_replicas_are_left_to_people_with_the_reason() -> None:
     (partitions,) = planned(orders=replace(found(WANTED.orders), partitions=5))
     assert isinstance(partitions, ByHand)
     assert "5 partitions, not 4" in str(partitions)
@@ -218,10 +218,10 @@ async def test_apply_sets_what_an_installation_wants_and_keeps_what_an_operator_
     assert await topic_admin.plan(wanted) == []
 
 
-async def test_topics_that_somebody_created_by_looking_at_them_are_repaired(
+async def test_topics_that_a_client_created_by_asking_for_them_are_repaired(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
-    """With one partition, and not compacted; `apply` may be run by several at once."""
+    """They have one partition, and are not compacted. Several may run `apply` at once."""
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
     async with clients.admin_client(kafka) as admin:
         await admin._send_request(MetadataRequest([topic.name for topic in topics.registry(kafka).all()]))
@@ -238,7 +238,7 @@ async def are_there(kafka: KafkaSettings) -> bool:
         return len(await topics.look(admin, topics.registry(kafka))) == len(topics.registry(kafka).all())
 
 
-async def test_apply_never_changes_the_partitions_of_what_was_written(
+async def test_apply_never_changes_the_partitions_of_a_topic_with_records(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
     before = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4)
@@ -252,7 +252,7 @@ async def test_apply_never_changes_the_partitions_of_what_was_written(
     assert await topic_admin.plan(wanted) == actions
 
 
-def test_only_where_nothing_was_written_with_another_number_are_partitions_added() -> None:
+def test_partitions_are_added_only_if_no_record_was_written_with_another_number() -> None:
     few = replace(found(WANTED.changes), partitions=1)
     there = AS_IT_SHOULD_BE | {WANTED.changes.name: few}
     assert topic_plan.plan(WANTED.all(), there, unwritten=[WANTED.changes.name]) == [Widen(WANTED.changes, 1)]

@@ -14,6 +14,7 @@ from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.base.settings import DatabaseSettings
 from topsync.local.system import System
+from topsync.model.kind import Kind
 from topsync.sellers import status
 from topsync.simulator import scenario
 from topsync.simulator.faults.base import Fault, Selective
@@ -114,7 +115,7 @@ class Stage:
                 systems.kafka_settings(self.system),
                 systems.registry(self.system),
                 self.system.admin_url,
-                with_refunds=True,
+                kinds=tuple(Kind),
             )
             result = await audit.run(settle_seconds=SETTLE_SECONDS)
         assert result.witnessed

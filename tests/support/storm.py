@@ -22,11 +22,11 @@ from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.local.system import System
-from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.port import Details
 from topsync.sellers.sessions import Sessions
 from topsync.store import database
 from topsync.store.shared_table import SharedTables
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
 
 POOL_SIZE = 4
 MOST_MEMBERS = 4
@@ -45,7 +45,7 @@ class Storm:
     """Lets enrichers join and leave; the same seed makes the same choices."""
 
     system: System
-    client: TopClient
+    details: Details
     clock: ServerClock
     sessions: Sessions
     dice: random.Random
@@ -100,7 +100,7 @@ class Storm:
                     clock=self.clock,
                     pool=pool,
                     tables=tables,
-                    batches=reading.reader(pool, self.client, self.clock, self.sessions, topics, tables),
+                    batches=reading.reader(pool, self.details, self.clock, self.sessions, topics, tables),
                     bytes_in_flight=BytesInFlight(own.enricher_max_bytes),
                     limit=Limit(
                         own.dead_letter_limit_share,
@@ -130,9 +130,9 @@ async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
             patch.setenv(name, text)
         async with (
             database.connect(_database(system, "storm")) as pool,
-            parts.open_gateway(pool) as (client, clock),
+            opening.open_platform(platforms.chosen(), pool) as (opened, clock),
         ):
             sessions = Sessions(pool, parts.vault())
-            yield Storm(system, client, clock, sessions, random.Random(seed))
+            yield Storm(system, opened.details, clock, sessions, random.Random(seed))
     # Collect now, and not in the middle of another test.
     gc.collect()

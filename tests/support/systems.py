@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import platform_time
 from tests.support import commands
 from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.support.servers import embedded_only, require_killable_servers
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.base.vault import new_key
 from topsync.local import run_folders
@@ -340,8 +341,8 @@ def registry(system: System) -> Registry:
 async def records(settings: KafkaSettings, topic: Topic) -> list[Record]:
     """All records of a topic that a `read_committed` subscriber can read now, by partition and offset."""
     found: list[Record] = []
-    async with _reader(settings, topic) as (consumer, partitions):
-        await consumer.seek_to_beginning(*partitions)
+    partitions = _partitions(topic)
+    async with reading(settings, topic.name, topic.partitions) as consumer:
         ends = await consumer.end_offsets(partitions)
         for tp in partitions:
             while await consumer.position(tp) < ends[tp]:
@@ -374,32 +375,17 @@ async def unread_changes(system: System) -> int:
 async def unread(system: System, topic: Topic) -> int:
     """How many records of a topic the enrichers have not finished: those after the committed offsets."""
     settings = kafka_settings(system)
-    async with _reader(settings, topic, group=_group(system)) as (consumer, partitions):
+    partitions = _partitions(topic)
+    async with reading(settings, topic.name, topic.partitions, group=_group(system)) as consumer:
         ends = await consumer.end_offsets(partitions)
         done = {tp: await consumer.committed(tp) or 0 for tp in partitions}
     # Only `orders` has transaction markers: in topics that enrichers read, every offset is a record.
     return sum(ends[tp] - done[tp] for tp in partitions)
 
 
+def _partitions(topic: Topic) -> list[TopicPartition]:
+    return [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+
+
 def _group(system: System) -> str:
     return system.environment.get("TOPSYNC_ENRICHER_GROUP", "topsync-enricher")
-
-
-@asynccontextmanager
-async def _reader(
-    settings: KafkaSettings, topic: Topic, *, group: str | None = None
-) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    try:
-        await consumer.start()
-        consumer.assign(partitions)
-        yield consumer, partitions
-    finally:
-        await consumer.stop()

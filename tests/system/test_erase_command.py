@@ -21,7 +21,8 @@ from topsync.store import erasures, sellers
 from topsync.store.erasures import Left
 from topsync.store.sellers import SellerState
 from topsync.stream import producer as producers
-from topsync.wiring import parts
+from topsync.wiring import opening, platforms
+from topsync.wiring.taobao import OpenTaobao
 
 __all__ = ["installation"]
 
@@ -118,7 +119,9 @@ async def test_the_messages_of_a_shop_that_has_the_nick_now_go_on(
         monkeypatch.setenv("TOPSYNC_GATEWAY_URL", platform.addresses.gateway_url)
         monkeypatch.setenv("TOPSYNC_APP_SECRET", platform.settings.app_secret)
         monkeypatch.setenv("TOPSYNC_APP_KEY", platform.settings.app_key)
-        async with parts.open_gateway(installation.pool) as (client, _):
+        async with opening.open_platform(platforms.chosen(), installation.pool) as (opened, _):
+            assert isinstance(opened, OpenTaobao)
+            client = opened.client
             session = SecretStr(platform.authorisations.current(other).token)
             await messages.permit(client, session)
             await sellers.add(installation.pool, seller_id=SELLER, nick=other.nick, session_cipher=b"x")

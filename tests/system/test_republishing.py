@@ -40,7 +40,7 @@ from tests.system.test_writer import (
 )
 from topsync.base import metrics
 from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
-from topsync.model.compacted_topic import Compacted, Reason
+from topsync.model.compacted_topic import Reason
 from topsync.model.kind import Kind
 from topsync.operate import installation_commands, republish_command
 from topsync.operate.republish_command import RepublishError, RepublishRequest
@@ -72,7 +72,7 @@ def wish(
     *,
     seller: str | None = None,
     tids: Sequence[int] = (),
-    only: Compacted | None = None,
+    only: Kind | None = None,
     per_second: int = 5000,
     dry_run: bool = False,
 ) -> RepublishRequest:
@@ -122,8 +122,8 @@ async def events(installation: Installation, topic: Topic) -> dict[int, list[Eve
     return found
 
 
-async def reasons(installation: Installation) -> dict[Compacted, Reason]:
-    return {loss.topic: loss.reason for loss in await compacted_topics.losses(installation.pool)}
+async def reasons(installation: Installation) -> dict[Kind, Reason]:
+    return {loss.kind: loss.reason for loss in await compacted_topics.losses(installation.pool)}
 
 
 @asynccontextmanager
@@ -167,9 +167,9 @@ async def test_recreated_topics_are_noticed_reported_and_filled_again_beside_liv
             # The platform does not have these orders, so the audit is not clean in any case.
             assert await says_so in (None, 1)
             shown = capsys.readouterr().out
-            for name in Compacted:
-                assert f"the topic {name} was deleted and made anew: run `topsync republish`" in shown
-        assert all(metrics.TOPIC_LOST.labels(name)._value.get() == 1 for name in Compacted)
+            for kind in Kind:
+                assert f"the topic {kind.plural} was deleted and made anew: run `topsync republish`" in shown
+        assert all(metrics.TOPIC_LOST.labels(kind.plural)._value.get() == 1 for kind in Kind)
 
         async with live_changes(filled) as made:
             began, versions = time.monotonic(), len(made)
@@ -190,15 +190,15 @@ async def test_recreated_topics_are_noticed_reported_and_filled_again_beside_liv
 
 
 async def has_been_looked_at(installation: Installation) -> bool:
-    return len(await compacted_topics.last_looks(installation.pool)) == len(Compacted)
+    return len(await compacted_topics.last_looks(installation.pool)) == len(Kind)
 
 
 async def both_are_lost(installation: Installation) -> bool:
-    return await reasons(installation) == dict.fromkeys(Compacted, Reason.MADE_ANEW)
+    return await reasons(installation) == dict.fromkeys(Kind, Reason.MADE_ANEW)
 
 
 async def no_alarm() -> bool:
-    return not any(metrics.TOPIC_LOST.labels(topic)._value.get() for topic in Compacted)
+    return not any(metrics.TOPIC_LOST.labels(kind.plural)._value.get() for kind in Kind)
 
 
 async def is_published_as(installation: Installation, id_: str) -> bool:
@@ -215,7 +215,7 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
     # Its successor need not wait until the group has noticed.
     monkeypatch.setenv("TOPSYNC_ENRICHER_INSTANCE_ID", "the only enricher")
     reached = tmp_path / "reached"
-    asking = asyncio.create_task(republish_command.republish(wish(only=Compacted.ORDERS, per_second=10)))
+    asking = asyncio.create_task(republish_command.republish(wish(only=Kind.ORDER, per_second=10)))
     dying = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "topsync", "enrich"),
         env={**os.environ, POINT_VARIABLE: f"{point}:2", REACHED_VARIABLE: str(reached)},
@@ -227,13 +227,13 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
     assert id_ is not None
     half_way = await republications.get(filled.pool, id_)
     assert half_way is not None
-    assert 0 < half_way.published.orders < ORDERS
+    assert 0 < half_way.published[Kind.ORDER] < ORDERS
 
     async with enricher(), asyncio.timeout(BOUND_SECONDS):
         assert await asking == 0
     done = await republications.get(filled.pool, id_)
     assert done is not None
-    assert (done.state, done.published.orders) == (RepublicationState.DONE, ORDERS)
+    assert (done.state, done.published[Kind.ORDER]) == (RepublicationState.DONE, ORDERS)
     after = await events(filled, filled.topics.orders)
     assert {key: seen[-1:] for key, seen in after.items()} == before
     repeated = sum(len(seen) - 1 for seen in after.values())
@@ -243,7 +243,7 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
 async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older_than_the_table(
     installation: Installation,
 ) -> None:
-    piece = Piece(Compacted.ORDERS, frozenset({TID}))
+    piece = Piece(Kind.ORDER, frozenset({TID}))
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(taking_over(installation))
         before = batch_of("before", modified=5)
@@ -288,9 +288,9 @@ async def test_an_order_and_a_seller_are_published_alone_and_everything_else_sta
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7]}
         refunds_again = await events(filled, filled.topics.refunds)
         assert {key: len(seen) for key, seen in refunds_again.items()} == {1: 2, 2: 1, 3: 1, 4: 1}
-        assert await republish_command.republish(wish(seller="another", only=Compacted.ORDERS)) == 0
+        assert await republish_command.republish(wish(seller="another", only=Kind.ORDER)) == 0
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7], LIVE_TID}
-    assert await reasons(filled) == {Compacted.ORDERS: Reason.MADE_ANEW}
+    assert await reasons(filled) == {Kind.ORDER: Reason.MADE_ANEW}
     assert "the topic orders was deleted and made anew: run `topsync republish`" in capsys.readouterr().out
 
 

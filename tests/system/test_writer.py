@@ -55,7 +55,7 @@ from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
 from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
-from topsync.wiring import enrich, parts
+from topsync.wiring import enrich, opening, platforms
 
 SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
@@ -510,9 +510,9 @@ async def a_process(
     """An enricher that does nothing by itself."""
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
-    async with parts.open_gateway(pool) as (client, clock):
+    async with opening.open_platform(platforms.chosen(), pool) as (opened, clock):
         tables = SharedTables(pool)
-        reader = reading.reader(pool, client, clock, sessions, topics, tables)
+        reader = reading.reader(pool, opened.details, clock, sessions, topics, tables)
         own = settings.load(EnricherSettings)
         tools = Tools(topics, clock, pool, tables, reader, BytesInFlight(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")

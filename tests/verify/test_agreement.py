@@ -1,4 +1,4 @@
-"""What an audit calls stale, and what only differs in fields that do not count."""
+"""Which copies an audit calls stale, and which differ only in fields that do not count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ LACKING = {name: value for name, value in WHOLE.items() if name != "commission_f
 
 
 def of(trade: dict[str, Any]) -> ShownObject:
-    return shown(Trade.from_platform(trade))
+    read = Trade.from_platform(trade)
+    return shown(read.tid, read, read.modified)
 
 
 def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:
@@ -34,7 +35,9 @@ def test_equal_is_equal(trade: dict[str, Any]) -> None:
     ("truth", "copy"),
     [(WHOLE, {**WHOLE, **NEW}), ({**WHOLE, **NEW}, WHOLE), (WHOLE, LACKING), (WHOLE, {**LACKING, **NEW})],
 )
-def test_what_nobody_knows_or_was_left_out_is_not_stale(truth: dict[str, Any], copy: dict[str, Any]) -> None:
+def test_a_difference_in_unknown_or_left_out_fields_is_not_stale(
+    truth: dict[str, Any], copy: dict[str, Any]
+) -> None:
     assert compared(truth, copy) is Agreement.IN_WHAT_COUNTS
 
 
@@ -58,13 +61,13 @@ def test_a_topic_that_differs_from_the_table_is_stale() -> None:
     assert compared(WHOLE, LACKING, WHOLE) is Agreement.NONE
 
 
-def test_what_is_missing_agrees_with_nothing() -> None:
+def test_a_missing_copy_agrees_with_nothing() -> None:
     truth = of(WHOLE)
     assert agreement(Trade, truth, None, truth.state, b"") is Agreement.NONE
     assert agreement(Trade, truth, truth, None, b"") is Agreement.NONE
 
 
-def test_what_is_shown_does_not_show_it_in_a_log() -> None:
+def test_the_repr_of_a_copy_does_not_show_its_content() -> None:
     assert "receiver" not in repr(of(WHOLE))
     assert isinstance(of(WHOLE).state, StoredState)
 
@@ -78,14 +81,14 @@ MEMO = {**WHOLE, "seller_memo": "noted within the same second"}
 LATER = {**MEMO, "modified": "2036-01-01 00:00:00"}
 
 
-def test_a_copy_has_arrived_at_any_state_that_was_shown_or_beyond() -> None:
+def test_a_copy_has_arrived_when_it_has_the_shown_state_or_a_later_state() -> None:
     assert arrived([WHOLE, WHOLE], WHOLE) is Agreement.FULL
     assert arrived([WHOLE, LATER], WHOLE) is Agreement.FULL, "as the first look saw it"
-    assert arrived([WHOLE, WHOLE], LATER) is Agreement.FULL, "newer than anybody has looked"
+    assert arrived([WHOLE, WHOLE], LATER) is Agreement.FULL, "newer than any look"
     assert arrived([WHOLE, WHOLE], LACKING) is Agreement.IN_WHAT_COUNTS
     assert arrived([LATER, LATER], WHOLE) is Agreement.NONE
 
 
-def test_of_two_changes_in_one_second_the_second_is_no_stale_first() -> None:
-    assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "nobody has shown that"
+def test_of_two_changes_in_a_second_the_second_is_not_a_stale_first() -> None:
+    assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "no look showed that"
     assert arrived([WHOLE, MEMO], MEMO) is Agreement.FULL

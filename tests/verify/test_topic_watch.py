@@ -1,4 +1,4 @@
-"""A compacted topic that has lost records is noticed, on a real broker: whatever way it lost them."""
+"""The watch notices a compacted topic that has lost records in any way, on a real broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aiokafka.structs import TopicPartition
 
 from tests.store.databases import emptied, version
 from tests.stream.clusters import create_topics, gone, make_anew, record, settings_for
-from topsync.model.compacted_topic import Compacted, Reason
+from topsync.model.compacted_topic import Reason
+from topsync.model.kind import Kind
 from topsync.store import compacted_topics, orders
 from topsync.store.database import Pool
 from topsync.stream import clients, topic_look
@@ -41,8 +42,8 @@ async def store_published(pool: Pool, count: int) -> None:
     await orders.TABLE.mark_published(pool, written.ahead)
 
 
-async def lost(watch: TopicWatch) -> list[tuple[Compacted, Reason]]:
-    return [(loss.topic, loss.reason) for loss in await watch.look()]
+async def lost(watch: TopicWatch) -> list[tuple[Kind, Reason]]:
+    return [(loss.kind, loss.reason) for loss in await watch.look()]
 
 
 async def test_a_topic_that_only_grows_is_whole(watch: TopicWatch) -> None:
@@ -54,18 +55,18 @@ async def test_a_topic_that_only_grows_is_whole(watch: TopicWatch) -> None:
 async def test_a_topic_that_was_made_anew_is_found_even_when_it_is_longer_than_before(
     watch: TopicWatch,
 ) -> None:
-    """What the writers publish since then must hide nothing."""
+    """Records that the writers publish later must hide nothing."""
     await publish(watch, "a")
     assert await lost(watch) == []
     await make_anew(watch.kafka, watch.topics.orders)
     await publish(watch, *"abcdefgh")
-    assert await lost(watch) == [(Compacted.ORDERS, Reason.MADE_ANEW)]
+    assert await lost(watch) == [(Kind.ORDER, Reason.MADE_ANEW)]
     (first,) = await compacted_topics.losses(watch.pool)
     assert await watch.look() == [first], "it stays, and is not noticed anew"
 
 
 async def test_records_deleted_from_the_beginning_are_found(watch: TopicWatch) -> None:
-    """As by a retention that somebody has set: compaction never does it, and of a topic that is compacted
+    """As by a retention that somebody has set. Compaction never does it, and of a topic that is compacted
     alone Kafka deletes nothing by hand.
     """
     await publish(watch, *"abcd")
@@ -79,7 +80,7 @@ async def test_records_deleted_from_the_beginning_are_found(watch: TopicWatch) -
         await admin.alter_configs([resource])
         place = TopicPartition(watch.topics.orders.name, partition)
         await admin.delete_records({place: RecordsToDelete(1)})
-    assert await lost(watch) == [(Compacted.ORDERS, Reason.CUT_OFF)]
+    assert await lost(watch) == [(Kind.ORDER, Reason.CUT_OFF)]
 
 
 async def test_a_topic_that_is_gone_is_found_and_never_created_by_the_look(watch: TopicWatch) -> None:
@@ -87,17 +88,17 @@ async def test_a_topic_that_is_gone_is_found_and_never_created_by_the_look(watch
     async with clients.admin_client(watch.kafka) as admin:
         await admin.delete_topics([watch.topics.refunds.name])
     await gone(watch.kafka, watch.topics.refunds)
-    assert await lost(watch) == [(Compacted.REFUNDS, Reason.GONE)]
-    assert await lost(watch) == [(Compacted.REFUNDS, Reason.GONE)]
+    assert await lost(watch) == [(Kind.REFUND, Reason.GONE)]
+    assert await lost(watch) == [(Kind.REFUND, Reason.GONE)]
     await create_topics(watch.kafka)
-    assert await lost(watch) == [(Compacted.REFUNDS, Reason.MADE_ANEW)]
+    assert await lost(watch) == [(Kind.REFUND, Reason.MADE_ANEW)]
 
 
-async def test_a_topic_lost_before_anybody_looked_is_found_by_its_length(watch: TopicWatch) -> None:
-    """As in an installation that is brought up to this version afterwards."""
+async def test_a_topic_lost_before_the_first_look_is_found_by_its_length(watch: TopicWatch) -> None:
+    """As in an installation that is upgraded to this version afterwards."""
     await store_published(watch.pool, 3)
     await publish(watch, *"ab")
-    assert await lost(watch) == [(Compacted.ORDERS, Reason.TOO_SHORT)]
+    assert await lost(watch) == [(Kind.ORDER, Reason.TOO_SHORT)]
 
 
 async def test_a_topic_as_long_as_its_table_is_not_suspected(watch: TopicWatch) -> None:

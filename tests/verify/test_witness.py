@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from tests.store.databases import SELLER, at, emptied, trade, version
 from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
 from tests.support.eventually import eventually
 from tests.support.relay import Relay
+from tests.support.running import running
 from topsync.base.settings import KafkaSettings
 from topsync.model.compacted_topic import Finder
 from topsync.model.unpublished import Unpublished
@@ -50,7 +50,7 @@ TID = 4000000000000000101
         pytest.param((6, 2), (5, 1), "revision 1 after 2", id="both"),
     ],
 )
-def test_what_may_follow_what(
+def test_which_version_may_follow_which(
     before: tuple[float, int] | None, now: tuple[float, int], finding: str | None
 ) -> None:
     problem = judge(Seen(at(before[0]), before[1]) if before else None, Seen(at(now[0]), now[1]))
@@ -60,7 +60,7 @@ def test_what_may_follow_what(
 @given(
     versions=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8),
 )
-def test_a_sequence_is_clean_exactly_when_neither_part_of_the_version_ever_falls(
+def test_a_sequence_is_clean_exactly_when_no_part_of_the_version_ever_becomes_smaller(
     versions: list[tuple[int, int]],
 ) -> None:
     seen = [Seen(at(modified), revision) for modified, revision in versions]
@@ -72,7 +72,7 @@ def test_a_sequence_is_clean_exactly_when_neither_part_of_the_version_ever_falls
     assert rising == (not any(findings))
 
 
-def test_a_time_that_lay_ahead_may_be_corrected_and_a_revision_never() -> None:
+def test_a_time_in_the_future_may_be_corrected_but_a_revision_may_not() -> None:
     ahead = Seen(at(99), 2, is_ahead=True)
     assert judge(ahead, Seen(at(5), 3)) is None
     assert judge(ahead, Seen(at(5), 1)) == "revision 1 after 2"
@@ -106,22 +106,15 @@ def tombstone(record: Record) -> Record:
 
 async def publish(kafka: KafkaSettings, found: Sequence[Record]) -> None:
     async with producers.idempotent(kafka) as producer:
-        for one in found:
-            await producer.publish([one])
+        for record in found:
+            await producer.publish([record])
 
 
 @asynccontextmanager
 async def watching(kafka: KafkaSettings, registry: Registry, pool: Pool) -> AsyncIterator[Witness]:
-    stopping = asyncio.Event()
-    one = Witness(kafka, registry, pool)
-    running = asyncio.create_task(one.run(stopping.is_set))
-    try:
-        yield one
-        stopping.set()
-        await asyncio.wait_for(running, BOUND_SECONDS)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    witness = Witness(kafka, registry, pool)
+    async with running(witness.run, within_seconds=BOUND_SECONDS):
+        yield witness
 
 
 async def test_the_witness_waits_for_a_cluster_that_has_just_gone_away(
@@ -139,7 +132,7 @@ async def test_the_witness_waits_for_a_cluster_that_has_just_gone_away(
     assert {line["event"] for line in lines} == {"waiting for a server"}
 
 
-async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
+async def test_the_witness_reads_the_whole_topic_and_keeps_each_step_backwards(
     kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
@@ -162,7 +155,7 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
             await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
             ends = {
                 ReadPosition("orders", partition): sum(
-                    records.partition_of(int(one.key or b""), 2) == partition for one in clean
+                    records.partition_of(int(record.key or b""), 2) == partition for record in clean
                 )
                 + 2 * (records.partition_of(TID, 2) == partition)
                 for partition in range(2)
@@ -177,7 +170,7 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
         assert finding.offset == ends[finding.place] - 2
 
 
-async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_order(
+async def test_the_witness_watches_refunds_as_well_and_mistakes_no_refund_for_an_order(
     kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
@@ -193,7 +186,7 @@ async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_or
             await publish(kafka, [same_id])
             await eventually(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
             assert await wait_until_read(pool, {ReadPosition("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
-        assert [(one.place, one.id) for one in await store.findings(pool)] == [
+        assert [(finding.place, finding.id) for finding in await store.findings(pool)] == [
             (ReadPosition("refunds", 0), TID)
         ]
 
@@ -210,7 +203,7 @@ async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done now and then is done all the time."""
+    """Make the regular checks run all the time."""
     monkeypatch.setattr(witness_module, "TOPICS_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(shortage, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(shortage, "COMPARE_EVERY_SECONDS", 0.05)
@@ -218,7 +211,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def store_published(pool: Pool, *tids: int) -> None:
-    """Let the table say that the topic has these."""
+    """Mark these in the table as published."""
     epoch = await orders.take_over(pool, 0, "test")
     stored = [version(tid, 1, 5) for tid in tids]
     written = await orders.TABLE.upsert(pool, stored, partition=0, epoch=epoch)
@@ -232,7 +225,7 @@ async def lacking(pool: Pool) -> int | None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_once_it_is_there(
+async def test_an_order_that_the_topic_lacks_is_found_and_no_longer_when_the_topic_has_it(
     kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
@@ -246,7 +239,7 @@ async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_
         await pool.execute("update orders set revision = 2, published_revision = 2 where tid = 2")
         await publish(kafka, [published(registry, 1, 1, 1), published(registry, 2, 1, 1)])
         async with watching(kafka, registry, pool):
-            # Two orders that were never there, and the newest version of a third.
+            # Two orders that were never in the topic, and the newest version of a third.
             await eventually(lambda: lacks(3), within_seconds=BOUND_SECONDS)
             await publish(kafka, [published(registry, 3, 1, 1), published(registry, 2, 2, 1)])
             await eventually(lambda: lacks(1), within_seconds=BOUND_SECONDS)
@@ -256,10 +249,10 @@ async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_topic_that_was_made_anew_is_read_anew(
+async def test_a_topic_that_was_created_again_is_read_again(
     kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
 ) -> None:
-    """What was seen in the former topic is gone, and an audit must not take it for read."""
+    """Records of the former topic are gone, and an audit must not count them as read."""
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
     registry = await create_topics(kafka)
     async with emptied(migrated_database_url) as pool:
@@ -279,4 +272,4 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
             assert witness.orders == 1
             await publish(kafka, first[1:])
             await eventually(lambda: witness.orders == 3, within_seconds=BOUND_SECONDS)
-        assert await store.findings(pool) == [], "the same versions once more are no step back"
+        assert await store.findings(pool) == [], "a repetition of the same versions is no step back"

@@ -3,7 +3,7 @@
 Windows, cursors and proofs are computed in server time (docs/platform/gateway.md 1.8): a machine clock that
 runs two minutes fast would create windows that end in the future, whose late part is read as empty. The
 clock therefore never asks the machine for the time of day. It keeps bounds on the difference between the
-platform's clock and a monotonic one, and answers with the *lower* bound: it may be late by up to about a
+platform's clock and a monotonic clock, and answers with the *lower* bound: it may be late by up to about a
 second, and is never ahead.
 
 The platform's clock may be wrong for a while, and then be set. When two of its times contradict each other,

@@ -81,7 +81,7 @@ Point = Literal[
     "bulk.handed_over",
     "bulk.failed",
     "bulk.given_back",
-    # or one by one.
+    # or separately.
     "bulk.brought",
     "bulk.hinted",
     # Erasing a seller: the command.

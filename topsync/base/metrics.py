@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from topsync.model.kind import PARTS, Kind
+
 FRESHNESS_BUCKETS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
 STAGE_BUCKETS_SECONDS = (
     0.001,
@@ -59,9 +61,14 @@ PUSH_UNCONFIRMED_BYTES = Gauge(
 CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
 CHANGES_SKIPPED = Counter("topsync_changes_skipped_total", "Changes that the stored order already answered.")
 SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk export read by the enricher.")
-ORDERS_PUBLISHED = Counter(
-    "topsync_orders_published_total", "Order versions published to the topic `orders`."
-)
+PUBLISHED = {
+    kind: Counter(
+        f"topsync_{kind.plural}_published_total",
+        f"{kind.capitalize()} versions published to the topic `{kind.plural}`.",
+    )
+    for kind in Kind
+}
+"""By kind."""
 TOMBSTONES_PUBLISHED = Counter(
     "topsync_tombstones_published_total", "Tombstones of erased orders published to the topic `orders`."
 )
@@ -100,11 +107,16 @@ DEAD_LETTERS = Counter(
     "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]
 )
 
-ORDERS_POSTPONED = Counter(
-    "topsync_orders_postponed_total",
-    "Orders that the platform did not show as promised, to be asked for again later, by reason.",
-    ["reason"],
-)
+POSTPONED = {
+    kind: Counter(
+        f"topsync_{kind.plural}_postponed_total",
+        f"{kind.plural.capitalize()} that the platform did not show as promised, to be asked for again "
+        "later, by reason.",
+        ["reason"],
+    )
+    for kind in Kind
+}
+"""By kind."""
 REFETCHES_WAITING = Gauge(
     "topsync_refetches_waiting",
     "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
@@ -118,22 +130,24 @@ ORDERS_BY_TASK = Counter(
     "topsync_orders_by_task_total", "Orders of backlogs that tasks brought and writers were handed."
 )
 
-REFUNDS_PUBLISHED = Counter(
-    "topsync_refunds_published_total", "Refund versions published to the topic `refunds`."
-)
-REFUND_FRESHNESS = Histogram(
-    "topsync_refund_freshness_seconds",
-    "From the platform's message to the published refund, pushed changes only.",
-    buckets=FRESHNESS_BUCKETS_SECONDS,
-)
-REFUNDS_POSTPONED = Counter(
-    "topsync_refunds_postponed_total",
-    "Refunds that the platform did not show as promised, to be asked for again later, by reason.",
-    ["reason"],
-)
-REFUNDS_REFUSED = Counter(
-    "topsync_refunds_refused_total", "Refusals of refunds, by who met them; orders go on.", ["by"]
-)
+PART_FRESHNESS = {
+    kind: Histogram(
+        f"topsync_{kind}_freshness_seconds",
+        f"From the platform's message to the published {kind}, pushed changes only.",
+        buckets=FRESHNESS_BUCKETS_SECONDS,
+    )
+    for kind in PARTS
+}
+"""By kind of part."""
+REFUSED = {
+    kind: Counter(
+        f"topsync_{kind.plural}_refused_total",
+        f"Refusals of {kind.plural}, by who met them; orders go on.",
+        ["by"],
+    )
+    for kind in PARTS
+}
+"""By kind of part."""
 
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total",

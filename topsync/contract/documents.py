@@ -231,7 +231,7 @@ def _asyncapi() -> Json:
             "CloudEvents 1.0 in Kafka's binary mode. The guide is docs/subscribers.md.",
         },
         "defaultContentType": "application/json",
-        "channels": {name: _channel(name, getattr(registry, name)) for name in names},
+        "channels": {name: _channel(name, registry.by_name[name]) for name in names},
         "operations": {
             f"{action}_{name}": {
                 "action": action,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 import orjson
 
 from schemas import examples, platform_time, refund_transitions, transitions
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
-from schemas.delta import CORRECTED, T, TransitionWord
+from schemas.delta import CORRECTED, Delta, T, TransitionWord
 from schemas.erasure import Erasure
 from schemas.events import ORDERS, REFUNDS, EventType, VersionEvents
 from schemas.json_schema import Json
@@ -39,6 +40,8 @@ SELLER_ID = 2200000000001
 EVENT_ID = "8f3a61c09d52e7b4-1"
 TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
 """In place of random ids, with which the documents would differ each time."""
+
+M = TypeVar("M", Trade, Refund)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +72,19 @@ def _shown(record: Record) -> Example:
 
 def order_states(transition: Transition) -> tuple[Trade | None, Trade]:
     """The two states that are declared as an example of what has happened to an order."""
-    sample = Trade.from_platform(examples.TRADE).to_json()
-    before = transition.before
-    return (
-        None if before is None else Trade.model_validate(examples.altered(sample, before)),
-        Trade.model_validate(examples.altered(sample, transition.after)),
-    )
+    return _states(Trade, examples.TRADE, transition)
 
 
 def refund_states(transition: RefundTransition) -> tuple[Refund | None, Refund]:
     """The same of a refund."""
-    sample = Refund.from_platform(examples.REFUND).to_json()
-    before = transition.before
+    return _states(Refund, examples.REFUND, transition)
+
+
+def _states(kind: type[M], raw: Mapping[str, object], transition: TransitionWord) -> tuple[M | None, M]:
+    sample, before = kind.from_platform(raw).to_json(), transition.before
     return (
-        None if before is None else Refund.model_validate(examples.altered(sample, before)),
-        Refund.model_validate(examples.altered(sample, transition.after)),
+        None if before is None else kind.model_validate(examples.altered(sample, before)),
+        kind.model_validate(examples.altered(sample, transition.after)),
     )
 
 
@@ -95,48 +96,48 @@ def found_by(transition: TransitionWord) -> Source:
 def _order(transition: Transition) -> Record:
     before, trade = order_states(transition)
     source = found_by(transition)
-    version = Unpublished(
-        key=trade.tid,
-        tid=trade.tid,
-        oid=None,
-        seller_id=SELLER_ID,
-        revision=1 if before is None else 2,
-        modified=trade.modified,
-        status=trade.status,
-        fetched_at=trade.modified + timedelta(seconds=1),
-        value=trade.to_wire(),
-        source=source,
-        step=transitions.step(before.to_json() if before else None, trade.to_json(), source),
-    )
-    return _published(ORDERS, version)
+    step = transitions.step(before.to_json() if before else None, trade.to_json(), source)
+    return _published(ORDERS, step, trade, source, key=trade.tid, oid=None, revision=2 if before else 1)
 
 
 def _refund(transition: RefundTransition) -> Record:
     before, refund = refund_states(transition)
     source = found_by(transition)
+    step = refund_transitions.step(before.to_json() if before else None, refund.to_json(), source)
+    key, oid = refund.refund_id, refund.oid
+    return _published(REFUNDS, step, refund, source, key=key, oid=oid, revision=3 if before else 1)
+
+
+def _published(
+    of: VersionEvents[T],
+    step: Delta[T],
+    state: Trade | Refund,
+    source: Source,
+    *,
+    key: int,
+    oid: int | None,
+    revision: int,
+) -> Record:
+    modified = state.modified
     version = Unpublished(
-        key=refund.refund_id,
-        tid=refund.tid,
-        oid=refund.oid,
+        key=key,
+        tid=state.tid,
+        oid=oid,
         seller_id=SELLER_ID,
-        revision=1 if before is None else 3,
-        modified=refund.modified,
-        status=refund.status,
-        fetched_at=refund.modified + timedelta(seconds=1),
-        value=refund.to_wire(),
+        revision=revision,
+        modified=modified,
+        status=state.status,
+        fetched_at=modified + timedelta(seconds=1),
+        value=state.to_wire(),
         source=source,
-        step=refund_transitions.step(before.to_json() if before else None, refund.to_json(), source),
+        step=step,
     )
-    return _published(REFUNDS, version)
-
-
-def _published(of: VersionEvents[T], version: Unpublished[T]) -> Record:
     return records.version(
         of.topic,
         of,
         version,
-        published_at=version.modified + timedelta(seconds=1.2),
-        hinted_at=version.modified if version.source is Source.PUSH else None,
+        published_at=modified + timedelta(seconds=1.2),
+        hinted_at=modified if source is Source.PUSH else None,
     )
 
 

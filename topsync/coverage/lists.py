@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
 
 from schemas import platform_time
 from schemas.change import Change
@@ -18,29 +17,20 @@ from topsync.base.settings import CoverageSettings
 from topsync.coverage import listing
 from topsync.coverage.listing import ListingFailedError, ListingLimits, Page, PageRequest, SpanPart
 from topsync.coverage.pull_request import PullRequest
+from topsync.model import named
 from topsync.model.kind import Kind
 from topsync.model.listed import Listed
+from topsync.model.named import Named
 from topsync.model.span import Span
 from topsync.platforms.port import ListAnswer, ListPage, Lists, Refused, WindowTooWide
-from topsync.store import orders, refunds
 from topsync.store.database import Pool
+from topsync.store.version_tables import TABLES
 
 REACH_SECONDS = 60.0
 """How far beyond the present a listing "to now" asks, so that nothing modified meanwhile lies behind it."""
 
 MAX_LISTINGS = 6
 """Listings "to now" that took longer than their reach, which doubles each time: half an hour at the end."""
-
-_OUTSTANDING_OF: Final = {
-    Kind.ORDER: orders.TABLE.outstanding,
-    Kind.REFUND: refunds.TABLE.outstanding,
-}
-
-LEDGER_NAME_OF: Final[Mapping[Kind, Literal["orders", "refunds"]]] = {
-    Kind.ORDER: "orders",
-    Kind.REFUND: "refunds",
-}
-"""What the ledger's windows call a list."""
 
 
 class ListRefusedError(RuntimeError):
@@ -79,30 +69,24 @@ class SellerList:
 
         What is stored with a time ahead of `latest_now`, the latest that platform time can be, is not newer.
         """
-        return await _OUTSTANDING_OF[self.kind](pool, listed, latest_now=latest_now)
+        return await TABLES[self.kind].outstanding(pool, listed, latest_now=latest_now)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """The hint that asks the writer for it.
 
         A thing that is not an order itself promises nothing of its order: the orders' own list does that.
         """
-        promised: dict[str, object]
-        match self.kind:
-            case Kind.ORDER:
-                promised = {"tid": listed.id, "modified": listed.modified}
-            case Kind.REFUND:
-                order_id = self._order_of[listed.id]
-                promised = {"tid": order_id, "refund_id": listed.id, "refund_modified": listed.modified}
-        return Change(
+        order = Change(
             seller_id=self.request.seller_id,
+            tid=listed.id if self.kind.leads else self._order_of[listed.id],
             event="listed",
             occurred_at=listed.modified or listed.settled_after,
             settled_after=listed.settled_after,
             received_at=now,
             source=self.request.source,
             reason=self.request.reason,
-            **promised,
         )
+        return named.naming(order, self.kind, Named(listed.id, listed.modified))
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """Pulling a span of a seller: list it, hint what is missing, wait until it is stored, claim it.
 
-Orders are listed first and refunds after them, and one claim speaks of both: what a seller's ledger
-covers is proven of its refunds as well, unless the ledger says that they were left out (`with_refunds`).
-Refunds are left out where they are switched off or the platform refuses them; the first pull that gets them
-again lists the refunds of all that was claimed without them.
+Orders are listed first and their parts (refunds) after them, and one claim speaks of all: what a seller's
+ledger covers is proven of each kind of parts that the ledger names (`coverage.parts`). Parts are left out
+where they are switched off or the platform refuses them; the first pull that gets them again lists the parts
+of all that was claimed without them.
 
 The engine behind gaps, sweeps, operators' replays and the bootstrap's last step. It never writes
 anything: it only publishes hints, and claims a span in the ledger once the writers have stored and published
@@ -13,7 +13,7 @@ everything that the platform listed (I4, I6).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,9 +24,9 @@ from topsync.base.settings import CoverageSettings
 from topsync.base.stall_timer import StallTimer
 from topsync.coverage import spans
 from topsync.coverage.listing import ListingFailedError, SpanPart
-from topsync.coverage.lists import LEDGER_NAME_OF, Lister, ListRefusedError, SellerList, SpanListing
+from topsync.coverage.lists import Lister, ListRefusedError, SellerList, SpanListing
 from topsync.coverage.pull_request import PullRequest
-from topsync.model.kind import Kind
+from topsync.model.kind import IN_WORDS, Kind
 from topsync.model.listed import Listed
 from topsync.model.span import Span
 from topsync.platforms.port import PLATFORM_FAILURES, Details, Lists, PlatformAwayError, Refused
@@ -55,20 +55,17 @@ PULL_FAILURES: Final = (*PLATFORM_FAILURES, NotStoredError, ListingFailedError, 
 class PullOutcome:
     """What a pull found and did."""
 
-    listed: int
-    """Orders."""
-    hinted: int
+    listed: Mapping[Kind, int]
+    """How many, of each kind. A kind that was switched off or refused is not there."""
+    hinted: Mapping[Kind, int]
     """How many of these were missing or older."""
     calls: int
-    """For lists, of both kinds."""
+    """For lists, of all kinds."""
     proven_to: datetime | None
-    refunds_listed: int | None
-    """None: they were switched off, or refused."""
-    refunds_hinted: int | None
 
 
 Progress = Callable[[int, int], None]
-"""Called with (settled, listed), orders and refunds together."""
+"""Called with (settled, listed), all kinds together."""
 
 
 def _ignore(_settled: int, _listed: int) -> None:
@@ -87,8 +84,8 @@ class Puller:
     changes_topic: str
     settings: CoverageSettings
     detail_lag: timedelta
-    with_refunds: bool
-    """Whether refunds are kept as well."""
+    kinds: Sequence[Kind]
+    """What is kept; the kind that leads is the first."""
 
     async def pull(self, request: PullRequest, *, progress: Progress = _ignore) -> PullOutcome:
         """List, hint, wait, and claim what is proven. Idempotent.
@@ -110,9 +107,9 @@ class Puller:
     async def preview(self, request: PullRequest) -> PullOutcome:
         """What a pull would find now, without hinting or claiming anything."""
         listings = await self._list_all(request)
-        for one in listings:
-            one.hinted = await one.of.outstanding(
-                self.pool, list(one.wanted.values()), latest_now=self.clock.latest_now()
+        for listing in listings:
+            listing.hinted = await listing.of.outstanding(
+                self.pool, list(listing.wanted.values()), latest_now=self.clock.latest_now()
             )
         return _outcome(listings, None)
 
@@ -135,30 +132,29 @@ class Puller:
         return await self._lister.all_of(SellerList(Kind.ORDER, self.lists, request, window), request.start)
 
     async def _list_all(self, request: PullRequest) -> list[SpanListing]:
-        """The orders and, unless they are switched off or refused, the refunds."""
-        listings = [await self._list_orders(request)]
-        if self.with_refunds and (refunds := await self._list_refunds(request)) is not None:
-            listings.append(refunds)
-        return listings
+        """The orders and, unless they are switched off or refused, their parts."""
+        orders = await self._list_orders(request)
+        parts = [await self._list_parts(kind, request) for kind in self.kinds if not kind.leads]
+        return [orders, *(found for found in parts if found is not None)]
 
-    async def _list_refunds(self, request: PullRequest) -> SpanListing | None:
-        """The refunds, with those of what was claimed without them; None where they are refused.
+    async def _list_parts(self, kind: Kind, request: PullRequest) -> SpanListing | None:
+        """The parts of a kind, with those of what was claimed without them; None where they are refused.
 
         A hundred orders have a few refunds: so their windows are as long as the platform allows.
         """
-        since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
-        start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
-        refunds = SellerList(Kind.REFUND, self.lists, request, self.lists.rules(Kind.REFUND).longest)
+        since = await coverage.claimed_without(self.pool, request.seller_id, kind)
+        start = min(moment for moment in (request.start, request.parts_from, since) if moment is not None)
+        parts = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
         try:
-            found = await self._lister.all_of(refunds, start)
+            found = await self._lister.all_of(parts, start)
             refusal = await self._refusal_to_fetch(found)
         except ListRefusedError as error:
-            # The same session has just got orders: only refunds are refused to it.
+            # The same session has just got orders: only these parts are refused to it.
             refusal = str(error)
         if refusal is None:
             return found
-        metrics.REFUNDS_REFUSED.labels("pull").inc()
-        log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=refusal)
+        metrics.REFUSED[kind].labels("pull").inc()
+        log.warning(f"{kind.plural} refused; orders go on", seller_id=request.seller_id, reason=refusal)
         return None
 
     async def _refusal_to_fetch(self, found: SpanListing) -> str | None:
@@ -187,15 +183,15 @@ class Puller:
     async def _settle(self, listings: Sequence[SpanListing], progress: Progress) -> None:
         """Hint what is not stored as listed, until all of it is; notes what was hinted."""
         loop = asyncio.get_running_loop()
-        left = [dict(one.wanted) for one in listings]
+        left = [dict(listing.wanted) for listing in listings]
         total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
         timer = StallTimer(self.settings.stored_within_seconds)
         while True:
-            for each, one in zip(left, listings, strict=True):
+            for each, listing in zip(left, listings, strict=True):
                 if not each:
                     continue
-                missing = await one.of.outstanding(
+                missing = await listing.of.outstanding(
                     self.pool, list(each.values()), latest_now=self.clock.latest_now()
                 )
                 for id_ in each.keys() - missing:
@@ -206,7 +202,7 @@ class Puller:
                 return
             if timer.is_stalled(count, at_seconds=loop.time()):
                 raise NotStoredError(
-                    f"{count} of {total} listed orders and refunds were not stored within "
+                    f"{count} of {total} listed {IN_WORDS} were not stored within "
                     f"{self.settings.stored_within_seconds:g} s; are the enrichers running?"
                 )
             if loop.time() >= rehint_at:
@@ -220,27 +216,29 @@ class Puller:
         now = self.clock.now()
         await self.producer.publish(
             [
-                records.change(self.changes_topic, one.of.hint(listed, now=now))
-                for each, one in zip(left, listings, strict=True)
+                records.change(self.changes_topic, listing.of.hint(listed, now=now))
+                for each, listing in zip(left, listings, strict=True)
                 for listed in each.values()
             ]
         )
-        for each, one in zip(left, listings, strict=True):
-            one.hinted |= each.keys()
+        for each, listing in zip(left, listings, strict=True):
+            listing.hinted |= each.keys()
 
     async def _claim(self, request: PullRequest, listings: Sequence[SpanListing]) -> PullOutcome:
-        """Write every part down, and claim what the orders' parts prove, as far as the refunds' do too."""
+        """Write all of it down, and claim what the orders' list proves, as far as the other lists do too."""
         of_orders, *of_others = listings
-        proven_by_others = [self._reach(request, one) for one in of_others]
+        proven_by_others = [self._reach(request, listing) for listing in of_others]
         order_proofs = [_cut_short(self._proof(request, part), proven_by_others) for part in of_orders.parts]
         windows = [
             _window(request, of_orders, part, proof)
             for part, proof in zip(of_orders.parts, order_proofs, strict=True)
         ]
         windows += [
-            _window(request, one, part, self._proof(request, part)) for one in of_others for part in one.parts
+            _window(request, listing, part, self._proof(request, part))
+            for listing in of_others
+            for part in listing.parts
         ]
-        await coverage.record(self.pool, windows, with_refunds=len(listings) > 1)
+        await coverage.record(self.pool, windows, parts=[listing.of.kind for listing in of_others])
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
         outcome = _outcome(listings, max((proof.end for proof in order_proofs if proof), default=None))
         log.info(
@@ -249,10 +247,7 @@ class Puller:
             source=request.source,
             reason=request.reason,
             windows=len(windows),
-            listed=outcome.listed,
-            hinted=outcome.hinted,
-            refunds_listed=outcome.refunds_listed,
-            refunds_hinted=outcome.refunds_hinted,
+            **_counts(outcome),
             calls=outcome.calls,
             proven_to=outcome.proven_to.isoformat() if outcome.proven_to else None,
         )
@@ -292,18 +287,23 @@ def _window(request: PullRequest, found: SpanListing, part: SpanPart, proof: Spa
         listed=len(part.orders),
         hinted=len(found.hinted & part.orders.keys()),
         proven_to=proof.end if proof else None,
-        lists=LEDGER_NAME_OF[found.of.kind],
+        lists=found.of.kind,
     )
 
 
 def _outcome(listings: Sequence[SpanListing], proven_to: datetime | None) -> PullOutcome:
-    orders, *others = listings
-    refunds = others[0] if others else None
     return PullOutcome(
-        listed=len(orders.wanted),
-        hinted=len(orders.hinted),
-        calls=sum(one.calls for one in listings),
+        listed={listing.of.kind: len(listing.wanted) for listing in listings},
+        hinted={listing.of.kind: len(listing.hinted) for listing in listings},
+        calls=sum(listing.calls for listing in listings),
         proven_to=proven_to,
-        refunds_listed=len(refunds.wanted) if refunds else None,
-        refunds_hinted=len(refunds.hinted) if refunds else None,
     )
+
+
+def _counts(outcome: PullOutcome) -> dict[str, int]:
+    """The counts of an outcome, by their names in the log."""
+    found: dict[str, int] = {}
+    for kind, listed in outcome.listed.items():
+        of_parts = "" if kind.leads else f"{kind.plural}_"
+        found |= {f"{of_parts}listed": listed, f"{of_parts}hinted": outcome.hinted[kind]}
+    return found

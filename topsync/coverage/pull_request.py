@@ -22,8 +22,8 @@ class PullRequest:
     """None: up to now, which alone can prove anything. Otherwise a past moment."""
     source: Source
     reason: str
-    refunds_from: datetime | None = None
-    """Since when to list refunds, where that is before the start."""
+    parts_from: datetime | None = None
+    """Since when to list the parts of orders, where that is before the start."""
 
     @property
     def priority(self) -> Priority:

@@ -15,6 +15,7 @@ from aiokafka import ConsumerRecord
 
 from schemas import cloud_events
 from topsync.base import metrics, telemetry
+from topsync.model import named
 from topsync.store import open_letters
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenDeadLetter, Subject
@@ -60,7 +61,7 @@ class DeadLetter:
             reason=self.reason,
             detail=self.detail,
             tid=about and about.tid,
-            refund_id=(about and about.refund_id) or None,
+            **({} if about is None else named.ids(about.kind, about.id)),
             source=cloud_events.attributes(self.record.headers)["source"],
         )
 
@@ -107,7 +108,7 @@ async def without_repeats(pool: Pool, letters: list[DeadLetter], *, kept: timede
 
     `kept` is how long the topic keeps a letter.
     """
-    subjects = {one.subject for one in letters if one.subject is not None}
+    subjects = {dead_letter.subject for dead_letter in letters if dead_letter.subject is not None}
     if not subjects:
         return letters
     return first_ones(letters, await open_letters.among(pool, subjects, kept=kept))
@@ -116,16 +117,16 @@ async def without_repeats(pool: Pool, letters: list[DeadLetter], *, kept: timede
 def first_ones(letters: Iterable[DeadLetter], open_already: Set[Subject]) -> list[DeadLetter]:
     """The letters but for those whose subject has one that is open, each subject once. Pure."""
     seen, first = set(open_already), []
-    for one in letters:
-        if one.subject is None or one.subject not in seen:
-            first.append(one)
-        if one.subject is not None:
-            seen.add(one.subject)
+    for dead_letter in letters:
+        if dead_letter.subject is None or dead_letter.subject not in seen:
+            first.append(dead_letter)
+        if dead_letter.subject is not None:
+            seen.add(dead_letter.subject)
     return first
 
 
 async def note(pool: Pool, letters: Sequence[DeadLetter], *, kept: timedelta) -> None:
     """Note that the topic has these letters. Idempotent."""
-    opened = [noted for one in letters if (noted := one.opened()) is not None]
+    opened = [noted for dead_letter in letters if (noted := dead_letter.opened()) is not None]
     if opened:
         await open_letters.note(pool, opened, kept=kept)

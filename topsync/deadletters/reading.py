@@ -78,7 +78,7 @@ async def open_letters(kafka: KafkaSettings, topic: str) -> AsyncIterator[Letter
     async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([topic])
     partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
-    async with clients.reader(kafka) as consumer:
+    async with lookback.reader(kafka) as consumer:
         consumer.assign(partitions)
         # If a task of the client has not begun yet, `stop` raises the cancellation of that task.
         await asyncio.sleep(0)

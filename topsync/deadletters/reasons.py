@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Final
 
+from topsync.model.kind import PARTS
+
 KNOWN: Final = frozenset(
     {
         "unreadable_frame",
@@ -19,8 +21,8 @@ KNOWN: Final = frozenset(
         "modified_ahead",
         "unstorable",
         "refused",
-        "refund_refused",
-        "refund_of_another_order",
+        *(kind.refused for kind in PARTS),
+        *(kind.of_another_order for kind in PARTS),
         "not_there",
         "detail_behind",
         "platform_unavailable",

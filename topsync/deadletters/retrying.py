@@ -14,6 +14,8 @@ from typing import Final
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.deadletters.letters import Letter
+from topsync.model import named
+from topsync.model.named import Named
 
 EVENT: Final = "retried"
 """Stands for a message's topic when the letter holds no hint."""
@@ -38,18 +40,20 @@ def retry(letter: Letter, *, now: datetime) -> Change | NothingToRetry:
     if letter.tid is None or letter.seller_id is None:
         return NothingToRetry(_advice(letter))
     hint = letter.hint
-    return Change(
+    again = Change(
         seller_id=letter.seller_id,
         tid=letter.tid,
         event=EVENT if hint is None else hint.event,
         occurred_at=letter.at if hint is None else hint.occurred_at,
         settled_after=letter.at if hint is None else hint.settled_after,
         modified=None if hint is None else hint.modified,
-        refund_id=None if hint is None else hint.refund_id,
         received_at=now,
         source=Source.OPERATOR,
         reason=f"dead letter {letter.id}",
     )
+    for kind, part in () if hint is None else named.parts(hint):
+        again = named.naming(again, kind, Named(part.id))
+    return again
 
 
 def _advice(letter: Letter) -> str:

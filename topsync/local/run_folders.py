@@ -7,14 +7,13 @@ what a running run needs.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from topsync.base.errors import OperatorError
-from topsync.local import paths
+from topsync.local import locks, paths
 
 LOCK_NAME = ".lock"
 LEFT_OVERS_PER_START = 20
@@ -51,7 +50,7 @@ def lock(folder: Path) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if not _try_lock(descriptor):
+        if not locks.try_lock(descriptor):
             os.close(descriptor)
             raise FolderInUseError(f"{folder} is in use by another process")
         if _is_still_at(folder / LOCK_NAME, descriptor):
@@ -66,7 +65,7 @@ def is_in_use(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try_lock(descriptor)
+        return not locks.try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -79,14 +78,14 @@ def outside(link: Path) -> Path:
 
 
 def _remove_left_overs(parent: Path) -> None:
-    locks = sorted(parent.glob(f"*/{LOCK_NAME}"))
-    for lock_file in locks[:LEFT_OVERS_PER_START]:
+    lock_files = sorted(parent.glob(f"*/{LOCK_NAME}"))
+    for lock_file in lock_files[:LEFT_OVERS_PER_START]:
         try:
             descriptor = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:  # another start removes the same folder
             continue
         try:
-            if _try_lock(descriptor):
+            if locks.try_lock(descriptor):
                 _remove(lock_file.parent)
         finally:
             os.close(descriptor)
@@ -102,14 +101,6 @@ def _remove(folder: Path) -> None:
 
 def _is_from_outside(target: Path) -> bool:
     return target.parent == Path(tempfile.gettempdir()) and target.name.startswith(OUTSIDE_PREFIX)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_still_at(path: Path, descriptor: int) -> bool:

@@ -7,7 +7,6 @@ and two runs at the same time do no harm. Standard library only, because it runs
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from topsync.local import java, kafka_jars, paths
+from topsync.local import java, kafka_jars, locks, paths
 from topsync.local.steps import step
 
 VENV = paths.CHECKOUT / ".venv"
@@ -237,7 +236,7 @@ def _alone() -> Iterator[None]:
         os.set_inheritable(file.fileno(), True)
         deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
         announced = False
-        while not _try_lock(file.fileno()):
+        while not locks.try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise SetupError("another set-up of this checkout does not end")
             if not announced:
@@ -246,14 +245,6 @@ def _alone() -> Iterator[None]:
                 announced = True
             time.sleep(POLL_SECONDS)
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _packages_digest() -> str:

@@ -12,12 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-
-class Compacted(StrEnum):
-    """The compacted topics, by their names in the registry. Each stands for a table."""
-
-    ORDERS = "orders"
-    REFUNDS = "refunds"
+from topsync.model.kind import Kind
 
 
 class Finder(StrEnum):
@@ -71,13 +66,19 @@ class Look:
 class TopicLoss:
     """A topic that has lost records."""
 
-    topic: Compacted
+    kind: Kind
+    """What the topic holds."""
     found_by: Finder
     reason: Reason
     lacking: int | None
     """How many records, if they were counted."""
     noticed_at: datetime
     """The database's clock."""
+
+    @property
+    def topic(self) -> str:
+        """Its name in the registry."""
+        return self.kind.plural
 
     def __str__(self) -> str:
         """What is wrong, and what to do."""
@@ -106,5 +107,5 @@ def judge(before: Look, now: Look) -> Reason | None:
 
 
 def judge_first(now: Look, published: int) -> Reason | None:
-    """The same for the first look at a topic, by how many orders or refunds were published before it."""
+    """The same for the first look at a topic, by how many of its kind were published before it."""
     return Reason.TOO_SHORT if now.offsets < published else None

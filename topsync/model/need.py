@@ -10,7 +10,7 @@ from schemas.change import Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Everything that a batch's hints about an order, or about a refund of it, ask for together."""
+    """Everything that a batch's hints about an order, or about a part of it, ask for together."""
 
     tid: int
     seller_id: int
@@ -32,6 +32,6 @@ class Need:
     """When the latest of the hints was written to the topic."""
     linger_until: datetime | None = None
     """Until when all of the hints may wait for others; None when any of them may not."""
-    by_refund_alone: bool = False
-    """Only a list of refunds names the order. The platform may no longer give it: orders older than three
-    months are out of reach (docs/platform/gateway.md 3.4)."""
+    by_part_alone: bool = False
+    """Only a list of parts, e.g. of refunds, names the order. The platform may no longer give it: orders
+    older than three months are out of reach (docs/platform/gateway.md 3.4)."""

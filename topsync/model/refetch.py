@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
+
+from topsync.model.kind import Kind
 
 NO_NEWS = "no_news"
 """The platform announced a change, but its detail still shows the state that we know."""
@@ -54,6 +57,13 @@ LATE = "late"
 """An order from a backlog that is on its way to its writer; we ask for it again if it does not come."""
 
 
+class OrderPart(NamedTuple):
+    """Something that belongs to an order."""
+
+    kind: Kind
+    id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Refetch:
     """An order to be asked for again. Times are platform time."""
@@ -73,8 +83,8 @@ class Refetch:
     """The whole of the last answer that could not be read."""
     attempts: int = 0
     """How often we have asked again, without the attempts while its seller was away."""
-    refund_ids: tuple[int, ...] = ()
-    """Refunds of the order to be asked for with it. An answer about the order settles them as well."""
+    parts: tuple[OrderPart, ...] = ()
+    """Parts of the order to be asked for with it. An answer about the order settles them as well."""
 
     @property
     def parked(self) -> bool:

@@ -17,7 +17,7 @@ class Unpublished(Generic[T]):
     key: int
     """Its id."""
     tid: int
-    """Its order's id: itself, where it is one."""
+    """The id of its order; of an order, its own id."""
     oid: int | None
     """Its order's line; none where it is of no line."""
     seller_id: int

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from topsync.base.progress_bars import moving
+from topsync.model.kind import IN_WORDS
 from topsync.verify.audit import Compared, Stage
 
 LINE_EVERY_SECONDS = 5.0
@@ -17,7 +18,7 @@ def describe(stage: Stage) -> str:
         return f"compared {stage.sellers} of {stage.of} sellers"
     holes = f", and {stage.holes} spans that nothing vouches for" if stage.holes else ""
     return (
-        f"{stage.differing} orders and refunds still on the move{holes}: "
+        f"{stage.differing} {IN_WORDS} still on the move{holes}: "
         f"looking again for up to {stage.seconds_left:.0f} s"
     )
 

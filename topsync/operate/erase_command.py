@@ -13,14 +13,14 @@ from topsync.base.settings import (
     BudgetSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
 )
 from topsync.model.priority import Priority
 from topsync.operate import seller_commands, seller_tables
 from topsync.operate.seller_commands import Ask, SellerOperationError
+from topsync.platforms.export_port import part_of
+from topsync.platforms.platform_port import OrderPlatform
 from topsync.platforms.port import PLATFORM_FAILURES
-from topsync.platforms.taobao.calls import messages
-from topsync.platforms.taobao.gateway.download import part_of
+from topsync.platforms.session_port import MessagesGoOn
 from topsync.sellers import erasure
 from topsync.sellers.erasure import Eraser, ErasureOutcome
 from topsync.store import erasures, sellers
@@ -28,7 +28,7 @@ from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller
 from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
 
 RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
 """How the platform is called: briefly, because the erasure need not wait for the platform."""
@@ -70,7 +70,8 @@ async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> Er
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
     # The settings for the platform: find a wrong setting before the seller is stopped.
-    settings.load(PlatformSettings)
+    platform = platforms.chosen()
+    platform.check_settings()
     settings.load(BudgetSettings)
     kafka, registry = await parts.open_topics()
     # First, so that a run that dies leaves no file behind. A bulk start under way deletes its own file.
@@ -87,7 +88,7 @@ async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> Er
                 progress=progress,
                 topics=registry,
                 seller=seller,
-                tell_platform=lambda: _tell_platform(pool, seller),
+                tell_platform=lambda: _tell_platform(platform, pool, seller),
                 report=bars.reporter(seller.nick),
                 say=bars.say,
                 stalled_after_seconds=stalled_after_seconds,
@@ -95,22 +96,18 @@ async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> Er
             return await eraser.run()
 
 
-async def _tell_platform(pool: Pool, seller: Seller) -> bool:
-    """Stop the platform's messages of a seller; false when the platform does not answer.
-
-    The platform takes a nick, which may be another shop's by now: that shop's messages must go on.
-    """
+async def _tell_platform(platform: OrderPlatform, pool: Pool, seller: Seller) -> bool:
+    """Stop the platform's messages of a seller; false when the platform does not answer."""
     answered = True
     try:
-        async with parts.open_gateway(pool, retries=RETRIES, waits=False) as (client, _):
-            known = await messages.user(client, seller.nick, priority=Priority.OPERATOR)
-            if known is not None and known.user_id != seller.seller_id:
-                terminal.say(
-                    f"on the platform, {seller.nick} is now the nick of {known.user_id}, whose messages "
-                    f"go on; if any of {seller.seller_id} come, they are dropped"
-                )
-            elif known is not None:
-                await messages.cancel(client, seller.nick, priority=Priority.OPERATOR)
+        async with opening.open_platform(platform, pool, retries=RETRIES, waits=False) as (opened, _):
+            outcome = await opened.subscriptions.cancel(
+                seller.seller_id, seller.nick, priority=Priority.OPERATOR
+            )
+        if isinstance(outcome, MessagesGoOn):
+            terminal.say(
+                f"on the platform, {outcome.why}; if any of {seller.seller_id} come, they are dropped"
+            )
     except* (*PLATFORM_FAILURES, UnreachableError) as group:
         answered = False
         terminal.say(f"the platform could not be asked to stop its messages: {first_of(group)}")

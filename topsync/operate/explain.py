@@ -19,6 +19,7 @@ from topsync.base import settings, terminal
 from topsync.base.errors import OperatorError, UnreachableError
 from topsync.base.settings import EnricherSettings, KafkaSettings, ReconcilerSettings
 from topsync.coverage import spans
+from topsync.model.refetch import OrderPart
 from topsync.operate import order_records, story_tables
 from topsync.operate.order_records import OrderRecords
 from topsync.operate.story import OrderEvidence
@@ -110,7 +111,7 @@ async def _with_records(evidence: OrderEvidence, kafka: KafkaSettings) -> OrderE
             registry,
             settings.load(EnricherSettings).enricher_group,
             evidence.tid,
-            refund_ids=[row.refund_id for row in evidence.facts.refunds if row.refund_id is not None],
+            parts=[OrderPart(row.kind, row.id) for row in evidence.facts.parts],
             since=evidence.since,
         )
     except TimeoutError:
@@ -125,9 +126,9 @@ async def _with_records(evidence: OrderEvidence, kafka: KafkaSettings) -> OrderE
 def _seller_in(found: OrderRecords) -> int | None:
     """Whose order it is, by the topics, the newest record first."""
     named = [
-        *(one.change.seller_id for one in reversed(found.hints)),
-        *(one.seller_id for one in reversed(found.versions) if one.seller_id is not None),
-        *(one.seller_id for one in reversed(found.letters) if one.seller_id is not None),
+        *(hint.change.seller_id for hint in reversed(found.hints)),
+        *(version.seller_id for version in reversed(found.versions) if version.seller_id is not None),
+        *(letter.seller_id for letter in reversed(found.letters) if letter.seller_id is not None),
     ]
     return named[0] if named else None
 
@@ -162,10 +163,10 @@ async def _with_surroundings(pool: Pool, evidence: OrderEvidence) -> OrderEviden
     silent_for = timedelta(seconds=own.push_lost_after_seconds)
     return replace(
         evidence,
-        marks=await dead_letters.marks(pool, [one.event_id for one in evidence.records.letters]),
+        marks=await dead_letters.marks(pool, [letter.event_id for letter in evidence.records.letters]),
         bans=tuple(await call_budget.bans(pool)),
         losses=tuple(await compacted_topics.losses(pool)),
-        running=Counter(one.service for one in await activity.processes(pool)),
+        running=Counter(process.service for process in await activity.processes(pool)),
         push_is_up=bool(await push_connections.up(pool, silent_for=silent_for)),
         last_push=await push_connections.last(pool),
         refetch_attempts=own.refetch_attempts,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from schemas import platform_time
 from topsync.base import retry, settings, terminal
 from topsync.base.errors import reaching
-from topsync.base.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
+from topsync.base.settings import DatabaseSettings, KafkaSettings, SimulatorAdminSettings
 from topsync.base.terminal import Column, Table
+from topsync.model.kind import Kind
 from topsync.operate import audit_progress, overview, overview_tables
 from topsync.store import database, schema
 from topsync.stream import topic_admin, topics
@@ -17,7 +18,7 @@ from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
 from topsync.verify.audit import Audit, Result
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
 
@@ -86,9 +87,9 @@ async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool:
-        with_refunds = settings.load(PlatformSettings).refunds
+        kinds = parts.kinds(platforms.chosen())
         with audit_progress.showing() as reached, reaching(topics.SERVER, (PublishError,)):
-            audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
+            audit = Audit(pool, kafka, registry, admin_url, kinds, reached)
             result = await audit.run(settle_seconds=settle_seconds)
     if as_json:
         terminal.write_json(audit_document(result))
@@ -103,8 +104,7 @@ def print_audit(result: Result) -> None:
         (
             Column("id", whole=True, rank=3),
             Column("seller"),
-            Column("orders", whole=True),
-            Column("refunds", whole=True, rank=2),
+            *(Column(kind.plural, whole=True, rank=0 if kind.leads else 2) for kind in Kind),
             Column("missing", whole=True),
             Column("stale", whole=True),
             Column("holes", whole=True),
@@ -116,8 +116,7 @@ def print_audit(result: Result) -> None:
         table.add(
             str(seller_result.seller.seller_id),
             seller_result.seller.nick,
-            str(seller_result.orders),
-            "not kept" if seller_result.refunds is None else str(seller_result.refunds),
+            *(_count_of(seller_result.count(kind)) for kind in Kind),
             str(seller_result.missing),
             str(seller_result.stale),
             str(seller_result.holes),
@@ -145,6 +144,10 @@ def print_audit(result: Result) -> None:
     terminal.say(result.line())
 
 
+def _count_of(kept: int | None) -> str:
+    return "not kept" if kept is None else str(kept)
+
+
 def audit_document(result: Result) -> dict[str, object]:
     """The audit for machines. The keys are a contract (docs/operations.md)."""
     return {
@@ -162,8 +165,7 @@ def audit_document(result: Result) -> dict[str, object]:
             {
                 "seller_id": str(seller_result.seller.seller_id),
                 "nick": seller_result.seller.nick,
-                "orders": seller_result.orders,
-                "refunds": seller_result.refunds,
+                **{kind.plural: seller_result.count(kind) for kind in Kind},
                 "missing": seller_result.missing,
                 "stale": seller_result.stale,
                 "holes": seller_result.holes,

@@ -18,6 +18,9 @@ from schemas.types import parse_instant
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import letters
 from topsync.deadletters.letters import Letter
+from topsync.model import named
+from topsync.model.kind import PARTS, Kind
+from topsync.model.refetch import OrderPart
 from topsync.stream import clients, lookback, records
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry, Topic
@@ -90,7 +93,7 @@ class ErasureRecord:
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """A version in `orders` or `refunds`, by its headers. What is in it is not kept."""
+    """A version in a compacted topic, by its headers. What is in it is not kept."""
 
     where: WhereRecorded
     id: int
@@ -139,7 +142,7 @@ async def of_order(
     group: str,
     tid: int,
     *,
-    refund_ids: Collection[int],
+    parts: Collection[OrderPart],
     since: datetime,
     seconds: float = LOOKING_SECONDS,
 ) -> OrderRecords:
@@ -150,7 +153,7 @@ async def of_order(
         StalledError: it does not deliver its records.
     """
     async with _searching(kafka, registry, group, since=since, seconds=seconds) as search:
-        return await search.all_of(tid, refund_ids)
+        return await search.all_of(tid, parts)
 
 
 @asynccontextmanager
@@ -160,7 +163,7 @@ async def _searching(
     until = asyncio.get_running_loop().time() + seconds
     async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([registry.dead_letters.name])
-    async with clients.reader(kafka, group_id=group) as consumer:
+    async with lookback.reader(kafka, group_id=group) as consumer:
         yield _Search(consumer, registry, since - CLOCKS_APART, until, len(described["partitions"]))
 
 
@@ -173,7 +176,7 @@ class _Search:
     """On the loop's clock."""
     letter_partitions: int
 
-    async def all_of(self, tid: int, refund_ids: Collection[int]) -> OrderRecords:
+    async def all_of(self, tid: int, parts: Collection[OrderPart]) -> OrderRecords:
         key, found = records.key_of(tid), OrderRecords()
         number = records.partition_of(tid, self.registry.changes.partitions)
 
@@ -197,17 +200,22 @@ class _Search:
         snapshots = await self._find(found, self.registry.snapshots, "snapshots", [number], is_of_it)
         done = await self._done(TopicPartition(self.registry.snapshots.name, number))
         found.snapshots = [_snapshot(record, done) for record in snapshots]
-        named = {hint.change.refund_id for hint in found.hints} | set(refund_ids)
-        keys = {records.key_of(one) for one in named if one is not None}
-        if keys:
-            numbers = sorted(
-                {records.partition_of_key(one, self.registry.refunds.partitions) for one in keys}
-            )
-            versions += await self._find(
-                found, self.registry.refunds, "refunds", numbers, lambda record: record.key in keys
-            )
-        found.versions = [one for record in versions if (one := _version(record, self.registry)) is not None]
+        hinted = {OrderPart(kind, part.id) for hint in found.hints for kind, part in named.parts(hint.change)}
+        for kind in PARTS:
+            keys = {records.key_of(part.id) for part in {*parts, *hinted} if part.kind is kind}
+            if keys:
+                versions += await self._find_parts(found, kind, keys)
+        found.versions = [
+            version for record in versions if (version := _version(record, self.registry)) is not None
+        ]
         return found
+
+    async def _find_parts(
+        self, found: OrderRecords, kind: Kind, keys: Collection[bytes]
+    ) -> list[ConsumedRecord]:
+        topic = self.registry.versions[kind]
+        numbers = sorted({records.partition_of_key(key, topic.partitions) for key in keys})
+        return await self._find(found, topic, kind.plural, numbers, lambda record: record.key in keys)
 
     async def _find(
         self,
@@ -272,7 +280,8 @@ def _snapshot(record: ConsumedRecord, done: int | None) -> SnapshotRecord:
 def _version(record: ConsumedRecord, registry: Registry) -> VersionRecord | None:
     """None for a record that somebody else made."""
     about = cloud_events.attributes(record.headers)
-    where = _where(record, "orders" if record.topic == registry.orders.name else "refunds")
+    kind = next(kind for kind, topic in registry.versions.items() if topic.name == record.topic)
+    where = _where(record, kind.plural)
     id_, revision = records.id_of(record.key), records.id_of(about.get("revision", "").encode())
     if id_ is None or revision is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from schemas import platform_time
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
+from topsync.model.kind import PARTS
 from topsync.operate import seller_documents
 from topsync.operate.overview import Overview, is_held_up, problems
 from topsync.operate.seller_tables import state_of
@@ -146,8 +147,8 @@ def _gaps(stands: SellerStatus) -> Cell:
 def _notes(stands: SellerStatus) -> Iterable[str]:
     if stands.seller.reason:
         yield stands.seller.reason
-    if stands.complete_until is not None and not stands.with_refunds:
-        yield "without refunds"
+    if stands.complete_until is not None:
+        yield from (f"without {kind.plural}" for kind in PARTS if kind not in stands.parts)
 
 
 def document(seen: Overview) -> seller_documents.Document:

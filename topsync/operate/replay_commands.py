@@ -17,14 +17,16 @@ from topsync.base.progress_bars import moving
 from topsync.base.settings import CoverageSettings
 from topsync.coverage import reach, replay_requests
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.operate import replay_tables
 from topsync.operate.seller_commands import find
+from topsync.platforms.port import ListRules
 from topsync.store import call_budget, replay_jobs, sellers
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, ReplayState, WantedReplay
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 OUTCOME_POLL_SECONDS: Final = 0.3
 
@@ -61,7 +63,7 @@ async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
             dry_run=asked.dry_run,
         )
         now = datetime.now(UTC)
-        job = await replay_requests.note(pool, wanted, AskedBy.OPERATOR, parts.order_list_rules(), now=now)
+        job = await replay_requests.note(pool, wanted, AskedBy.OPERATOR, _list_rules(), now=now)
         terminal.complain(_announcement(job, now=now))
         return await _show_outcome(pool, job, wait_seconds=wait_seconds, as_json=as_json)
 
@@ -160,7 +162,7 @@ def _announcement(job: ReplayJob, *, now: datetime) -> str:
     if job.state is not ReplayState.REQUESTED:
         return f"replay {job.id} was asked for at {platform_time.format(job.requested_at)} (GMT+8) already"
     window = timedelta(seconds=settings.load(CoverageSettings).window_seconds)
-    span = reach.pullable(Span(wanted.start, wanted.end), parts.order_list_rules(), now=now)
+    span = reach.pullable(Span(wanted.start, wanted.end), _list_rules(), now=now)
     calls = reach.fewest_list_calls(span, window=window) if span else 0
     if wanted.dry_run:
         return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}"
@@ -172,6 +174,10 @@ def _announcement(job: ReplayJob, *, now: datetime) -> str:
 
 def _at_least(calls: int) -> str:
     return "at least 1 call" if calls == 1 else f"at least {calls} calls"
+
+
+def _list_rules() -> ListRules:
+    return platforms.chosen().list_rules(Kind.ORDER)
 
 
 def _way_back(job: ReplayJob) -> str:

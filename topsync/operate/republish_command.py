@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -13,12 +13,11 @@ from uuid import uuid4
 from topsync.base import terminal
 from topsync.base.errors import OperatorError, reaching
 from topsync.base.progress_bars import Bars
-from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
 from topsync.store import compacted_topics, republications, sellers
 from topsync.store.database import Pool
 from topsync.store.republications import (
     Republication,
-    RepublicationCounts,
     RepublicationState,
     UnderWayError,
     WantedRepublication,
@@ -44,7 +43,7 @@ class RepublishRequest:
 
     seller: str | None
     tids: Sequence[int]
-    only: Compacted | None
+    only: Kind | None
     per_second: int
     dry_run: bool
     wait: bool
@@ -57,7 +56,7 @@ async def republish(wish: RepublishRequest) -> int:
         wanted = await _wanted(pool, wish)
         expected = await republications.count(pool, wanted)
         if wish.dry_run:
-            counted = _counted(wanted.topics, expected)
+            counted = _counted(expected)
             terminal.say(f"to be published again: {counted}, {_takes(expected, wish)}")
             return 0
         # Note present losses before the request: when the republication ends, they are known to be repaired.
@@ -79,7 +78,7 @@ async def republish(wish: RepublishRequest) -> int:
                 f"republication {other} is under way: wait for it with `topsync republish --id {other}`, "
                 f"or end it with `topsync republish --id {other} --cancel`"
             ) from None
-        terminal.say(f"republication {id_}: {_counted(wanted.topics, expected)}, {_takes(expected, wish)}")
+        terminal.say(f"republication {id_}: {_counted(expected)}, {_takes(expected, wish)}")
         return await _follow(pool, id_, wait=wish.wait)
 
 
@@ -99,13 +98,13 @@ async def findings(pool: Pool) -> list[str]:
     found = [str(loss) for loss in await compacted_topics.losses(pool)]
     if id_ := await republications.under_way(pool):
         republication = await _get(pool, id_)
-        done, expected = republication.published.total, republication.expected.total
+        done, expected = sum(republication.published.values()), sum(republication.expected.values())
         found.append(f"republication {id_} is under way: {done} of {expected} records")
     return found
 
 
 async def _wanted(pool: Pool, wish: RepublishRequest) -> WantedRepublication:
-    which = (Compacted.ORDERS, Compacted.REFUNDS) if wish.only is None else (wish.only,)
+    which = tuple(Kind) if wish.only is None else (wish.only,)
     if wish.seller is not None and wish.tids:
         raise RepublishError("--seller or --order, not both")
     if wish.tids:
@@ -143,7 +142,7 @@ async def _follow(pool: Pool, id_: str, *, wait: bool) -> int:
         return 0
     for loss in await compacted_topics.losses(pool):
         # E.g. when only a seller's records were published again, or the topic was lost once more.
-        if loss.topic in found.topics:
+        if loss.kind in found.kinds:
             terminal.say(str(loss))
     return 0 if found.state is RepublicationState.DONE else 1
 
@@ -153,11 +152,11 @@ async def _wait(pool: Pool, id_: str) -> Republication:
     loop = asyncio.get_running_loop()
     with Bars(sys.stderr, {"published": "published again"}) as bars:
         found = await _get(pool, id_)
-        reports = {topic: bars.reporter(topic.value) for topic in found.topics}
+        reports = {kind: bars.reporter(kind.plural) for kind in found.kinds}
         before, moved_at = found.published, loop.time()
         while True:
-            for topic, report in reports.items():
-                report("published", found.published.of(topic), found.expected.of(topic))
+            for kind, report in reports.items():
+                report("published", found.published[kind], found.expected[kind])
             if found.state is not RepublicationState.UNDER_WAY:
                 return found
             await asyncio.sleep(POLL_SECONDS)
@@ -170,21 +169,21 @@ async def _wait(pool: Pool, id_: str) -> Republication:
 
 
 def _in_words(found: Republication) -> str:
-    counts = _counted(found.topics, found.published)
+    counts = _counted(found.published)
     if found.ended_at is None:
-        expected = _counted(found.topics, found.expected)
+        expected = _counted(found.expected)
         return f"republication {found.id} is under way: {counts} of {expected}"
     took = _duration((found.ended_at - found.requested_at).total_seconds())
     return f"republication {found.id} is {found.state}: {counts} published again in {took}"
 
 
-def _counted(which: Sequence[Compacted], counts: RepublicationCounts) -> str:
-    return " and ".join(f"{counts.of(topic):,} {topic}" for topic in which)
+def _counted(counts: Mapping[Kind, int]) -> str:
+    return " and ".join(f"{count:,} {kind.plural}" for kind, count in counts.items())
 
 
-def _takes(expected: RepublicationCounts, wish: RepublishRequest) -> str:
+def _takes(expected: Mapping[Kind, int], wish: RepublishRequest) -> str:
     """How long the records take at this rate; the time until the enrichers begin comes in addition."""
-    took = _duration(expected.total / wish.per_second)
+    took = _duration(sum(expected.values()) / wish.per_second)
     return f"at {wish.per_second} a second about {took}"
 
 

@@ -15,25 +15,27 @@ from topsync.base import terminal
 from topsync.base.errors import OperatorError
 from topsync.base.vault import Vault
 from topsync.operate import seller_documents, seller_tables
-from topsync.platforms.session_port import SessionGrant
-from topsync.platforms.taobao.gateway import oauth
-from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TopError
-from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig
+from topsync.platforms.port import PlatformAwayError
+from topsync.platforms.session_port import (
+    Authorisation,
+    CallbackUnusable,
+    GrantRefused,
+    GrantUnreadable,
+    NoAuthorisation,
+    SessionGrant,
+)
 from topsync.sellers import session_rules, status
 from topsync.sellers.session_refresh import life_of
 from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, NickError, Seller, SellerState
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 MAX_TOKEN_BYTES = 64 * 1024
 """A token has a hundred characters, the platform's whole answer a thousand."""
 
 MAX_IMPORT_BYTES = 16 * 1024 * 1024
 """Enough for more than ten thousand sellers."""
-
-ANY_SELLER = 0
-"""Stands in the `state` of an address that any seller may open."""
 
 
 class SellerOperationError(OperatorError):
@@ -164,10 +166,9 @@ def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -
             return SecretStr(text.decode()), Life(authorised_at=now)
         except UnicodeDecodeError:
             raise SellerOperationError("the session token is no text") from None
-    try:
-        grant = oauth.read_grant(text, answered_at=now)
-    except TopError as error:
-        raise SellerOperationError(f"that is no answer of the token endpoint: {error}") from None
+    grant = platforms.chosen().read_grant(text, answered_at=now)
+    if isinstance(grant, GrantRefused | GrantUnreadable):
+        raise SellerOperationError(f"that is no answer of the token endpoint: {grant.detail}")
     if grant.seller_id != user_id:
         raise SellerOperationError(f"that session belongs to seller {grant.seller_id}, not to {user_id}")
     return grant.session, life_of(grant, vault)
@@ -183,12 +184,13 @@ async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
     `handed_in` is the code, or the whole address that the seller came back with. Without it, the address to
     open is printed, and `ask` is called for the answer.
     """
-    config, vault = parts.oauth_config(), parts.vault()
-    async with parts.open_pool() as pool:
+    vault = parts.vault()
+    async with platforms.chosen().authorisation() as authorisation, parts.open_pool() as pool:
         expected = None if name is None else await find(pool, name)
-        seller_id = ANY_SELLER if expected is None else expected.seller_id
-        code = await _code(config, seller_id, handed_in, ask)
-        grant = await _exchange(config, code)
+        seller_id = None if expected is None else expected.seller_id
+        if handed_in is None:
+            handed_in = await _have_authorised(authorisation, seller_id, ask)
+        grant = await _exchange(authorisation, SecretStr(handed_in), seller_id)
         if expected is not None and grant.seller_id != expected.seller_id:
             raise SellerOperationError(
                 f"{grant.nick} ({grant.seller_id}) has authorised, not {expected.name}: nothing "
@@ -208,34 +210,33 @@ async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
     terminal.say(_authorised(before, after), *shares)
 
 
-async def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Ask) -> SecretStr:
-    now = datetime.now(UTC)
-    try:
-        if handed_in is None:
-            url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
-            terminal.say("The seller opens this address, logs in and agrees:", "", url, "")
-            handed_in = await ask("The code, or the whole address that the browser was sent to: ")
-        callback = oauth.read_callback(handed_in)
-        if callback.state is not None:
-            oauth.check_state(config, callback.state, seller_id, now=datetime.now(UTC))
-    except CallbackError as error:
-        raise SellerOperationError(f"that cannot be used: {error}") from None
-    return callback.code
+async def _have_authorised(authorisation: Authorisation, seller_id: int | None, ask: Ask) -> str:
+    """Send a seller to the platform; what it came back with."""
+    address = authorisation.address(seller_id)
+    if isinstance(address, NoAuthorisation):
+        raise SellerOperationError(f"no seller can authorise: {address.why}")
+    terminal.say("The seller opens this address, logs in and agrees:", "", address.url, "")
+    return await ask("The code, or the whole address that the browser was sent to: ")
 
 
-async def _exchange(config: OAuthConfig, code: SecretStr) -> SessionGrant:
+async def _exchange(
+    authorisation: Authorisation, came_back_with: SecretStr, seller_id: int | None
+) -> SessionGrant:
     try:
-        async with OAuthClient(config) as client:
-            return await client.exchange(code)
-    except GrantRefusedError as error:
-        what = (
-            "check TOPSYNC_APP_KEY and TOPSYNC_APP_SECRET"
-            if error.concerns_app
-            else "a code works once and not for long: open the address again"
-        )
-        raise SellerOperationError(f"{error}; {what}") from None
-    except TopError as error:
+        answer = await authorisation.exchange(came_back_with, seller_id)
+    except PlatformAwayError as error:
         raise SellerOperationError(f"{error}; the code may be spent: open the address again") from None
+    match answer:
+        case SessionGrant():
+            return answer
+        case CallbackUnusable(why):
+            raise SellerOperationError(f"that cannot be used: {why}")
+        case GrantRefused(concerns_app=True):
+            raise SellerOperationError(answer.detail)
+        case GrantRefused():
+            raise SellerOperationError(
+                f"{answer.detail}; a code works once and not for long: open the address again"
+            )
 
 
 def _authorised(before: Seller | None, after: Seller) -> str:

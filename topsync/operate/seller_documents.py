@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from topsync.model.kind import PARTS
 from topsync.sellers import session_rules
 from topsync.sellers.status import SellerStatus
 from topsync.store.bootstraps import Bootstrap
@@ -38,8 +39,8 @@ def of_standing(stands: SellerStatus) -> Document:
     return {
         "orders": stands.orders,
         "complete_until": stands.complete_until,
-        "lost_topics": sorted({loss.topic.value for loss in stands.losses}),
-        "with_refunds": stands.with_refunds,
+        "lost_topics": sorted({loss.topic for loss in stands.losses}),
+        **{f"with_{kind.plural}": kind in stands.parts for kind in PARTS},
         "holes": [{"from": hole.start, "to": hole.end} for hole in stands.holes],
         "open_gaps": [
             {"from": gap.began, "to": gap.ended, "cause": gap.cause, "opened_at": gap.opened_at}

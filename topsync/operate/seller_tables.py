@@ -79,8 +79,7 @@ def of_erasure(seller: Seller, found: Preview) -> Table:
     """What is deleted when a seller is erased."""
     table = facts(f"To be erased of {seller.name}")
     for heading, count in (
-        ("orders", found.orders),
-        ("refunds", found.refunds),
+        *((kind.plural, count) for kind, count in found.stored.items()),
         ("orders to be asked for again", found.refetches),
         ("bulk starts", found.bootstraps),
         ("certificates", found.certificates),

@@ -15,8 +15,11 @@ from typing import Final
 from schemas import platform_time
 from schemas.change import Source
 from topsync.deadletters.letters import Letter
+from topsync.model import named
 from topsync.model.call_limits import APP
 from topsync.model.compacted_topic import TopicLoss
+from topsync.model.kind import PARTS, Kind
+from topsync.model.refetch import OrderPart
 from topsync.operate.order_records import HintRecord, OrderRecords, SnapshotRecord, VersionRecord
 from topsync.store.call_budget import Ban
 from topsync.store.dead_letters import Mark
@@ -111,18 +114,18 @@ class OrderEvidence:
     @property
     def unread(self) -> list[HintRecord | SnapshotRecord]:
         """Hints and whole orders that the enrichers are not done with, and that nothing stored answers."""
-        hints = [one for one in self.records.hints if one.ahead and not self._is_answered(one)]
+        hints = [hint for hint in self.records.hints if hint.ahead and not self._is_answered(hint)]
         fetched_at = None if self.order is None else self.order.fetched_at
         snapshots = [
-            one
-            for one in self.records.snapshots
-            if one.ahead and (fetched_at is None or fetched_at < one.as_of)
+            snapshot
+            for snapshot in self.records.snapshots
+            if snapshot.ahead and (fetched_at is None or fetched_at < snapshot.as_of)
         ]
         return [*hints, *snapshots]
 
     def _is_answered(self, hint: HintRecord) -> bool:
         change, row = hint.change, self.order
-        if row is None or change.refund_id is not None or row.fetched_at < change.settled_after:
+        if row is None or named.parts(change) or row.fetched_at < change.settled_after:
             return False
         return change.modified is None or row.modified >= change.modified
 
@@ -131,7 +134,7 @@ class OrderEvidence:
         """Whether anything is known of the order itself."""
         return bool(
             self.order
-            or self.facts.refunds
+            or self.facts.parts
             or self.facts.wait
             or self.facts.letters
             or self.facts.tombstones
@@ -156,7 +159,9 @@ class OrderEvidence:
     @property
     def open_letters(self) -> list[Letter]:
         """Dead letters about it that nobody has dealt with."""
-        return [one for one in self.records.letters if self.marks.get(one.event_id, OPEN_MARK).is_open]
+        return [
+            letter for letter in self.records.letters if self.marks.get(letter.event_id, OPEN_MARK).is_open
+        ]
 
     def runs(self, service: str) -> bool:
         """Whether a service is running, as far as its connections to the database show."""
@@ -179,7 +184,7 @@ def events(evidence: OrderEvidence) -> list[StoryEvent]:
         *_planned(evidence),
     ]
     ranks = {kind: rank for rank, kind in enumerate(StoryEventKind)}
-    return sorted(found, key=lambda one: (one.at, ranks[one.kind]))
+    return sorted(found, key=lambda event: (event.at, ranks[event.kind]))
 
 
 def _of_platform(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -216,10 +221,10 @@ def _of_seller(evidence: OrderEvidence) -> Iterator[StoryEvent]:
 
 
 def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
-    for one in hints:
-        change = one.change
+    for hint in hints:
+        change = hint.change
         is_message = change.source is Source.PUSH and change.reason is None
-        about = "" if change.refund_id is None else f", about refund {change.refund_id}"
+        about = "".join(f", about {kind} {part.id}" for kind, part in named.parts(change))
         if is_message:
             lag = _since(change.occurred_at, change.received_at)
             says = f"{change.event}{about}, which the platform sent {lag}"
@@ -234,12 +239,13 @@ def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
             "occurred_at": change.occurred_at,
             "settled_after": change.settled_after,
             "modified": change.modified,
-            "refund_id": None if change.refund_id is None else str(change.refund_id),
-            "done": None if one.ahead is None else not one.ahead,
-            "record": str(one.where),
+            **dict.fromkeys(kind.id_name for kind in PARTS),
+            **{kind.id_name: str(part.id) for kind, part in named.parts(change)},
+            "done": None if hint.ahead is None else not hint.ahead,
+            "record": str(hint.where),
         }
         kind = StoryEventKind.MESSAGE if is_message else StoryEventKind.HINT
-        yield StoryEvent(change.received_at, kind, f"{says} ({one.where}{_not_done(one.ahead)})", facts)
+        yield StoryEvent(change.received_at, kind, f"{says} ({hint.where}{_not_done(hint.ahead)})", facts)
 
 
 def _asked_by(source: Source, event: str) -> str:
@@ -257,10 +263,16 @@ def _of_snapshots(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     if (exported := evidence.around.exported) is not None:
         says = f"the bulk export has it, task {exported.task_id}"
         yield StoryEvent(exported.created_at, StoryEventKind.EXPORT, says, {"task_id": str(exported.task_id)})
-    for one in evidence.records.snapshots:
-        says = f"had in bulk, {one.reason}, as of {_time(one.as_of)} ({one.where}{_not_done(one.ahead)})"
-        facts = {"reason": one.reason, "source": one.found_by, "as_of": one.as_of, "record": str(one.where)}
-        yield StoryEvent(one.where.at, StoryEventKind.EXPORT, says, facts)
+    for snapshot in evidence.records.snapshots:
+        as_of = _time(snapshot.as_of)
+        says = f"had in bulk, {snapshot.reason}, as of {as_of} ({snapshot.where}{_not_done(snapshot.ahead)})"
+        facts = {
+            "reason": snapshot.reason,
+            "source": snapshot.found_by,
+            "as_of": snapshot.as_of,
+            "record": str(snapshot.where),
+        }
+        yield StoryEvent(snapshot.where.at, StoryEventKind.EXPORT, says, facts)
 
 
 def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -284,53 +296,54 @@ def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
 
 def _of_versions(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     fetches: set[tuple[datetime, str]] = set()
-    for one in evidence.records.versions:
-        what = _what(one)
-        if one.is_tombstone:
-            says = f"a tombstone: {what} is erased ({one.where})"
-            yield StoryEvent(one.published_at, StoryEventKind.ERASED, says, _version_facts(one))
+    for version in evidence.records.versions:
+        what = _what(version)
+        if version.is_tombstone:
+            says = f"a tombstone: {what} is erased ({version.where})"
+            yield StoryEvent(version.published_at, StoryEventKind.ERASED, says, _version_facts(version))
             continue
-        if one.fetched_at is not None and (one.fetched_at, what) not in fetches:
+        if version.fetched_at is not None and (version.fetched_at, what) not in fetches:
             # Published again, it was not fetched again.
-            fetches.add((one.fetched_at, what))
-            says = f"fetched, found by {one.found_by}: {what} in revision {one.revision}"
-            yield StoryEvent(one.fetched_at, StoryEventKind.FETCH, says, {"revision": one.revision})
+            fetches.add((version.fetched_at, what))
+            says = f"fetched, found by {version.found_by}: {what} in revision {version.revision}"
+            yield StoryEvent(version.fetched_at, StoryEventKind.FETCH, says, {"revision": version.revision})
         lag = (
             ""
-            if one.hinted_at is None
-            else f", {_since(one.hinted_at, one.published_at, 'after its message')}"
+            if version.hinted_at is None
+            else f", {_since(version.hinted_at, version.published_at, 'after its message')}"
         )
-        says = f"{what} in revision {one.revision}: {_brought(one)}{lag} ({one.where})"
-        yield StoryEvent(one.published_at, StoryEventKind.PUBLISHED, says, _version_facts(one))
+        says = f"{what} in revision {version.revision}: {_brought(version)}{lag} ({version.where})"
+        yield StoryEvent(version.published_at, StoryEventKind.PUBLISHED, says, _version_facts(version))
 
 
-def _version_facts(one: VersionRecord) -> dict[str, object]:
+def _version_facts(version: VersionRecord) -> dict[str, object]:
     return {
-        "of": one.where.topic,
-        "id": str(one.id),
-        "revision": one.revision,
-        "status": one.status,
-        "transitions": list(one.transitions),
-        "status_from": one.status_from,
-        "changed": list(one.changed),
-        "source": one.found_by,
-        "fetched_at": one.fetched_at,
-        "hinted_at": one.hinted_at,
-        "record": str(one.where),
+        "of": version.where.topic,
+        "id": str(version.id),
+        "revision": version.revision,
+        "status": version.status,
+        "transitions": list(version.transitions),
+        "status_from": version.status_from,
+        "changed": list(version.changed),
+        "source": version.found_by,
+        "fetched_at": version.fetched_at,
+        "hinted_at": version.hinted_at,
+        "record": str(version.where),
     }
 
 
 def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     """The newest versions of the tables, as far as the topics do not show them."""
-    for row in (evidence.order, *evidence.facts.refunds):
+    for row in (evidence.order, *evidence.facts.parts):
         if row is None:
             continue
-        what = "the order" if row.refund_id is None else f"refund {row.refund_id}"
-        key = evidence.tid if row.refund_id is None else row.refund_id
+        what = name_of(row.kind, row.id)
         shown = [
-            one
-            for one in evidence.records.versions
-            if one.id == key and one.revision == row.revision and not one.is_tombstone
+            version
+            for version in evidence.records.versions
+            if (version.where.topic, version.id) == (row.kind.plural, row.id)
+            and version.revision == row.revision
+            and not version.is_tombstone
         ]
         facts: dict[str, object] = {"revision": row.revision, "source": row.source}
         if not shown:
@@ -339,7 +352,7 @@ def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             if row.is_published and evidence.kafka_problem is None:
                 says += "; its record in the topic is older than what was looked through"
             yield StoryEvent(row.fetched_at, StoryEventKind.STORED, says, facts)
-        elif all(one.fetched_at is None or one.fetched_at < row.fetched_at for one in shown):
+        elif all(version.fetched_at is None or version.fetched_at < row.fetched_at for version in shown):
             says = f"fetched again: {what} is still in revision {row.revision}"
             yield StoryEvent(row.fetched_at, StoryEventKind.FETCH, says, facts)
 
@@ -359,16 +372,16 @@ def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             yield StoryEvent(mark.closed_at, StoryEventKind.OPERATOR, says)
     for noted in evidence.facts.letters:
         if noted.event_id not in in_topic:
-            about = "" if not noted.refund_id else f", about refund {noted.refund_id}"
+            about = "" if noted.kind == Kind.ORDER else f", about {noted.kind} {noted.id}"
             facts = {"letter": None, "reason": noted.reason, "open": True}
             says = f"a dead letter, {noted.reason}{about}"
             yield StoryEvent(noted.noted_at, StoryEventKind.SET_ASIDE, says, facts)
 
 
 def _of_erasure(evidence: OrderEvidence) -> Iterator[StoryEvent]:
-    for one in evidence.records.erasures:
-        says = f"its erasure was asked for ({one.where}{_not_done(one.ahead)})"
-        yield StoryEvent(one.where.at, StoryEventKind.OPERATOR, says, {"record": str(one.where)})
+    for erasure in evidence.records.erasures:
+        says = f"its erasure was asked for ({erasure.where}{_not_done(erasure.ahead)})"
+        yield StoryEvent(erasure.where.at, StoryEventKind.OPERATOR, says, {"record": str(erasure.where)})
     for gone in evidence.facts.tombstones:
         says = (
             f"{gone.kind} {gone.id} was erased; its tombstone, revision {gone.revision}, is to be published"
@@ -377,14 +390,16 @@ def _of_erasure(evidence: OrderEvidence) -> Iterator[StoryEvent]:
 
 
 def _of_republications(evidence: OrderEvidence) -> Iterator[StoryEvent]:
-    for one in evidence.around.republications:
-        topics = " and ".join(one.topics)
-        facts = {"republication": one.id}
-        says = f"republication {one.id} of {topics} was asked for"
-        yield StoryEvent(one.requested_at, StoryEventKind.OPERATOR, says, facts)
-        if (ended := one.finished_at or one.cancelled_at) is not None:
-            how = "done" if one.finished_at else "cancelled"
-            yield StoryEvent(ended, StoryEventKind.OPERATOR, f"republication {one.id} was {how}", facts)
+    for republication in evidence.around.republications:
+        topics = " and ".join(republication.topics)
+        facts = {"republication": republication.id}
+        says = f"republication {republication.id} of {topics} was asked for"
+        yield StoryEvent(republication.requested_at, StoryEventKind.OPERATOR, says, facts)
+        if (ended := republication.finished_at or republication.cancelled_at) is not None:
+            how = "done" if republication.finished_at else "cancelled"
+            yield StoryEvent(
+                ended, StoryEventKind.OPERATOR, f"republication {republication.id} was {how}", facts
+            )
 
 
 def _planned(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -405,24 +420,33 @@ def is_over(evidence: OrderEvidence) -> bool:
     wait, row = evidence.facts.wait, evidence.order
     if wait is None or row is None:
         return False
-    fetched = {one.refund_id: one.fetched_at for one in evidence.facts.refunds}
-    for refund_id in wait.refund_ids:
-        if refund_id not in fetched or fetched[refund_id] < wait.settled_after:
+    fetched = {OrderPart(part.kind, part.id): part.fetched_at for part in evidence.facts.parts}
+    for part in wait.parts:
+        if part not in fetched or fetched[part] < wait.settled_after:
             return False
     return row.fetched_at >= wait.settled_after and (wait.modified is None or row.modified >= wait.modified)
 
 
-def _what(one: VersionRecord) -> str:
-    return f"refund {one.id}" if one.where.topic == "refunds" else "the order"
+def _what(version: VersionRecord) -> str:
+    return name_of(Kind.known_plural(version.where.topic) or Kind.ORDER, version.id)
 
 
-def _brought(one: VersionRecord | StoredRow) -> str:
+def name_of(kind: Kind, id_: int) -> str:
+    """The order, or a part of it, in words."""
+    return "the order" if kind.leads else f"{kind} {id_}"
+
+
+def _brought(version: VersionRecord | StoredRow) -> str:
     """What a version brought beside the version before."""
-    words = ", ".join(one.transitions) or "nothing that it says"
-    if one.status_from is None:
-        return f"{words}; status {one.status}"
-    status = f"status {one.status}" if one.status_from == one.status else f"{one.status_from} to {one.status}"
-    fields = f"; fields: {', '.join(one.changed)}" if one.changed else ""
+    words = ", ".join(version.transitions) or "nothing that it says"
+    if version.status_from is None:
+        return f"{words}; status {version.status}"
+    status = (
+        f"status {version.status}"
+        if version.status_from == version.status
+        else f"{version.status_from} to {version.status}"
+    )
+    fields = f"; fields: {', '.join(version.changed)}" if version.changed else ""
     return f"{words}; {status}{fields}"
 
 

@@ -7,6 +7,8 @@ from typing import Final
 from schemas import platform_time
 from topsync.base import terminal
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
+from topsync.model import named
+from topsync.model.kind import PARTS
 from topsync.operate import story, verdicts
 from topsync.operate.seller_tables import state_of
 from topsync.operate.story import OrderEvidence, StoryEvent, StoryEventKind
@@ -58,9 +60,9 @@ def head(evidence: OrderEvidence) -> Table:
         shown.add("seller", f"{evidence.seller_id}, who was never added here")
     for name, value in _rows(row):
         shown.add(name, value)
-    for refund in evidence.facts.refunds:
-        published = "" if refund.is_published else f", of which the topic has {refund.published_revision}"
-        shown.add(f"refund {refund.refund_id}", f"{refund.status}, revision {refund.revision}{published}")
+    for part in evidence.facts.parts:
+        published = "" if part.is_published else f", of which the topic has {part.published_revision}"
+        shown.add(f"{part.kind} {part.id}", f"{part.status}, revision {part.revision}{published}")
     if evidence.complete_until is not None:
         shown.add("complete until", platform_time.format(evidence.complete_until))
     if evidence.facts.owner is not None and evidence.is_known:
@@ -93,10 +95,10 @@ def _rows(row: StoredRow | None) -> list[tuple[str, Cell]]:
 def table(happened: list[StoryEvent]) -> Table:
     """What happened, a line each, in the order of time."""
     shown = Table((Column("when (GMT+8)", whole=True), Column("what", whole=True), Column("")))
-    for one in happened:
-        style = MARKED.get(one.kind)
-        what: Cell = one.kind.value if style is None else Styled(one.kind.value, style)
-        shown.add(platform_time.format(one.at), what, one.says)
+    for event in happened:
+        style = MARKED.get(event.kind)
+        what: Cell = event.kind.value if style is None else Styled(event.kind.value, style)
+        shown.add(platform_time.format(event.at), what, event.says)
     return shown
 
 
@@ -134,29 +136,37 @@ def document(evidence: OrderEvidence) -> dict[str, object]:
             "complete_until": evidence.complete_until,
         },
         "order": None if evidence.order is None else _stored(evidence.order),
-        "refunds": [_stored(one) for one in evidence.facts.refunds],
+        **{
+            kind.plural: [_stored(part) for part in evidence.facts.parts if part.kind is kind]
+            for kind in PARTS
+        },
         "standing": found[0].standing.value,
-        "standings": [_standing(one) for one in found],
+        "standings": [_standing(verdict) for verdict in found],
         "events": [
-            {"at": one.at, "kind": one.kind.value.replace(" ", "_"), "says": one.says, "facts": one.facts}
-            for one in story.events(evidence)
+            {
+                "at": event.at,
+                "kind": event.kind.value.replace(" ", "_"),
+                "says": event.says,
+                "facts": event.facts,
+            }
+            for event in story.events(evidence)
         ],
         "unread_changes": evidence.records.unread_changes,
         "kafka_problem": evidence.kafka_problem,
         "looked_through": [
-            {"topic": one.topic.replace(" ", "_"), "back_to": one.back_to, "complete": one.is_complete}
-            for one in evidence.records.looked
+            {"topic": topic.topic.replace(" ", "_"), "back_to": topic.back_to, "complete": topic.is_complete}
+            for topic in evidence.records.looked
         ],
     }
 
 
-def _standing(one: OrderVerdict) -> dict[str, object]:
-    return {"standing": one.standing.value, "says": one.says, "next": one.next}
+def _standing(verdict: OrderVerdict) -> dict[str, object]:
+    return {"standing": verdict.standing.value, "says": verdict.says, "next": verdict.next}
 
 
 def _stored(row: StoredRow) -> dict[str, object]:
     return {
-        **({} if row.refund_id is None else {"refund_id": str(row.refund_id)}),
+        **{name: str(id_) for name, id_ in named.ids(row.kind, row.id).items()},
         "status": row.status,
         "created": row.created,
         "modified": row.modified,

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Final
 
 from schemas import platform_time
-from topsync.model.compacted_topic import Compacted
 from topsync.model.refetch import (
     LATE,
     LINGERING,
@@ -18,6 +17,7 @@ from topsync.model.refetch import (
     UNREADABLE_SNAPSHOT,
     WAITING_IN_BACKLOG,
 )
+from topsync.operate import story
 from topsync.operate.story import OrderEvidence, duration, is_over
 from topsync.sellers import session_rules
 from topsync.store.order_facts import OrderWait
@@ -101,7 +101,7 @@ def verdicts(evidence: OrderEvidence) -> list[OrderVerdict]:
 
 
 def _erased(evidence: OrderEvidence) -> OrderVerdict:
-    left = evidence.order is not None or evidence.facts.refunds or evidence.facts.tombstones
+    left = evidence.order is not None or evidence.facts.parts or evidence.facts.tombstones
     if left:
         return OrderVerdict(
             OrderStanding.BEING_ERASED,
@@ -117,9 +117,9 @@ def _erased(evidence: OrderEvidence) -> OrderVerdict:
 
 def _dead(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     row = evidence.order
-    letters = {one.event_id: (one.reason, one.at) for one in evidence.open_letters}
-    letters |= {one.event_id: (one.reason, one.noted_at) for one in evidence.facts.letters}
-    for reason, at in sorted(set(letters.values()), key=lambda one: one[1]):
+    letters = {letter.event_id: (letter.reason, letter.at) for letter in evidence.open_letters}
+    letters |= {letter.event_id: (letter.reason, letter.noted_at) for letter in evidence.facts.letters}
+    for reason, at in sorted(set(letters.values()), key=lambda letter: letter[1]):
         if row is not None and row.fetched_at > at:
             continue
         yield OrderVerdict(
@@ -131,10 +131,10 @@ def _dead(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 
 
 def _unpublished(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
-    for row in (evidence.order, *evidence.facts.refunds):
+    for row in (evidence.order, *evidence.facts.parts):
         if row is None or row.is_published:
             continue
-        what = "the order" if row.refund_id is None else f"refund {row.refund_id}"
+        what = story.name_of(row.kind, row.id)
         was = f"; the topic has revision {row.published_revision}" if row.published_revision else ""
         yield OrderVerdict(
             OrderStanding.UNPUBLISHED,
@@ -219,7 +219,7 @@ def _in_backlog(evidence: OrderEvidence) -> OrderVerdict:
 
 def _waiting(evidence: OrderEvidence, wait: OrderWait) -> OrderVerdict:
     why = EXPLAINED.get(wait.reason, f"it waits for a reason of another release, {wait.reason}")
-    about = f", with refund {', '.join(map(str, wait.refund_ids))}" if wait.refund_ids else ""
+    about = f", with {', '.join(f'{part.kind} {part.id}' for part in wait.parts)}" if wait.parts else ""
     tries = f"asked for again {wait.attempts} times" if wait.attempts else "not asked for again yet"
     if wait.reason == NO_NEWS and wait.modified is None:
         end = "if that brings nothing either, it is let go: nothing is known to be missing"
@@ -236,7 +236,7 @@ def _unread(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     unread = evidence.unread
     if not unread:
         return
-    first = min(unread, key=lambda one: one.ahead or 0)
+    first = min(unread, key=lambda record: record.ahead or 0)
     stands = duration(evidence.now - first.where.at)
     others = (first.ahead or 1) - 1
     before = f", with {others} others before it" if others else ""
@@ -308,7 +308,7 @@ def _push(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 
 def _lost(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     for loss in evidence.losses:
-        if loss.topic is Compacted.ORDERS:
+        if loss.kind.leads:
             yield OrderVerdict(
                 OrderStanding.TOPIC_LOST,
                 "the topic may lack it, although it was published",

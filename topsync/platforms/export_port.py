@@ -97,6 +97,11 @@ class RefusedLine:
 ExportLine = ExportedOrder | ToRepair | RefusedLine
 
 
+def part_of(target: Path) -> Path:
+    """The path of a download to `target` until it is complete."""
+    return target.with_name(target.name + ".part")
+
+
 class ExportFileError(OperatorError):
     """The file is none that is read here, or holds more than it may. The text says which."""
 
@@ -128,8 +133,9 @@ class BulkExport(Protocol):
     async def download(self, ready: ExportReady, target: Path) -> int | DownloadFailed:
         """Fetch the file to `target`, verified, and say its size in bytes.
 
-        It appears under its name only when it is complete, and nobody else can read it: it holds buyers'
-        addresses. One download of a target at a time.
+        It appears under its name only when it is complete; until then it is `part_of` the target, which is
+        deleted on any failure. Nobody else can read the two: they hold buyers' addresses. One download of a
+        target at a time.
 
         Raises:
             OSError: the file cannot be written here.

@@ -8,6 +8,7 @@ from typing import Final
 
 from schemas import platform_time
 from schemas.platform_object import PlatformObject
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
 from topsync.model.refetch import (
@@ -108,13 +109,16 @@ FetchOutcome = Take | AskAgain | SetAside | PassOver | PlatformIsAway
 class FetchRules:
     """In what the kinds differ."""
 
-    refused: str
-    """The reason of the dead letter where the platform refuses one."""
-    leads: bool
-    """It is no part of anything else that is fetched beside it: an outage is judged by it, and it speaks for
-    its seller."""
+    kind: Kind
+    """What leads is no part of anything else that is fetched beside it: an outage is judged by it, and it
+    speaks for its seller."""
     asks_again_unreadable: bool
     """An answer without the object, or without all of it, is asked for again before it is set aside."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether everything else is a part of it."""
+        return self.kind.leads
 
 
 def judge(
@@ -126,14 +130,16 @@ def judge(
     """
     match fetched:
         case Shown():
-            wrong = objection(fetched, order_id=need.tid, promised=need.modified, latest_now=latest_now)
+            wrong = objection(
+                fetched, rules.kind, order_id=need.tid, promised=need.modified, latest_now=latest_now
+            )
             return wrong or Take(fetched.value, is_old_news(need, known, fetched.modified))
         case NotThere():
-            return PassOver() if rules.leads and need.by_refund_alone else AskAgain(NOT_THERE)
+            return PassOver() if rules.leads and need.by_part_alone else AskAgain(NOT_THERE)
         case Unreadable():
             return _unreadable(fetched, rules)
         case Refused(detail):
-            return SetAside(rules.refused, detail)
+            return SetAside(rules.kind.refused, detail)
         case NoSession(seller_is_known=True):
             return AskAgain(NO_SESSION)
         case NoSession():
@@ -146,15 +152,17 @@ def judge(
 
 
 def objection(
-    shown: Shown, *, order_id: int, promised: datetime | None, latest_now: datetime
+    shown: Shown, kind: Kind, *, order_id: int, promised: datetime | None, latest_now: datetime
 ) -> AskAgain | SetAside | None:
     """What speaks against taking what is shown for a version of an object of that order. Pure.
 
     `promised` is the `modified` that it is known to have reached.
     """
     if shown.order_id != order_id:
+        if kind.leads:
+            return SetAside(UNREADABLE_ANSWER, "the answer holds another order")
         # Its one writer is somebody else: that order shows it, or a list names it.
-        return SetAside("refund_of_another_order", "the refund is one of another order")
+        return SetAside(kind.of_another_order, f"the {kind} is one of another order")
     if shown.modified > latest_now:
         # Taken for a version, it would hide every change until then.
         return AskAgain(MODIFIED_AHEAD, shown.original())

@@ -67,7 +67,7 @@ class Shown:
 
     value: PlatformObject
     order_id: int
-    """Its order's id: its own, where it is one."""
+    """The id of its order; of an order, its own id."""
     modified: datetime
     """When the platform changed it last."""
     original: Callable[[], bytes] = field(repr=False, compare=False)

@@ -1,4 +1,4 @@
-"""The part of the port about sellers' sessions: how to refresh them, whose messages come, and the clock."""
+"""The part of the port about sellers: how they authorise us, and whose messages come. And the clock."""
 
 from __future__ import annotations
 
@@ -40,8 +40,42 @@ class GrantRefused:
     """It refuses the application, whoever the seller: nothing is said about the token."""
 
 
+@dataclass(frozen=True, slots=True)
+class GrantUnreadable:
+    """What was handed in is no answer of the platform about a session."""
+
+    detail: str
+    """What is wrong with it; nothing of it."""
+
+
+GrantReading = SessionGrant | GrantRefused | GrantUnreadable
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorisationAddress:
+    """The page on which a seller logs in and agrees."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoAuthorisation:
+    """No seller can be sent to the platform: something is not set up."""
+
+    why: str
+    """In words, with the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackUnusable:
+    """What the seller came back with is no answer to our request. Nobody was asked about it."""
+
+    why: str
+    """In words; nothing of it."""
+
+
 class Grants(Protocol):
-    """New sessions for old ones."""
+    """New sessions for old sessions."""
 
     async def refresh(self, refresh_token: SecretStr) -> SessionGrant | GrantRefused:
         """Take a new session for an old session's refresh token. Asks once, and not again by itself.
@@ -54,6 +88,40 @@ class Grants(Protocol):
         ...
 
 
+class Authorisation(Grants, Protocol):
+    """How a seller lets us in: it opens an address, agrees, and comes back with an answer that works once."""
+
+    def address(self, seller_id: int | None) -> AuthorisationAddress | NoAuthorisation:
+        """The address for this seller to open, or for any seller (None). Asks nobody. Each address is new."""
+        ...
+
+    async def exchange(
+        self, came_back_with: SecretStr, seller_id: int | None
+    ) -> SessionGrant | GrantRefused | CallbackUnusable:
+        """Take a session for what a seller came back with from its `address`: all of it, or the code alone.
+
+        Asks once, and not again by itself. The grant may be another seller's than was meant: where the code
+        came alone, nothing else says whose it is.
+
+        Raises:
+            PlatformAwayError: no answer that can be read; the code may be spent.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesEnded:
+    """The platform sends no more messages of the seller; also where it sent none before."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesGoOn:
+    """The platform may go on sending messages of the seller, and asking again will not help."""
+
+    why: str
+    """In words, as what goes on after "on the platform, ..."."""
+
+
 class Subscriptions(Protocol):
     """Which sellers' messages are pushed."""
 
@@ -64,6 +132,17 @@ class Subscriptions(Protocol):
 
         Raises:
             PlatformAwayError, SessionRefusedError, CallLimitedError, ...: as for any call.
+        """
+        ...
+
+    async def cancel(self, seller_id: int, nick: str, *, priority: Priority) -> MessagesEnded | MessagesGoOn:
+        """Have no message of the seller pushed any more. Idempotent.
+
+        Its session is gone by then. Where a platform names sellers by nick, it may be another seller's by
+        now, whose messages must go on.
+
+        Raises:
+            PlatformAwayError, CallLimitedError, ...: as for any call.
         """
         ...
 

@@ -48,7 +48,7 @@ class SessionRefresher:
     """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
 
     async def refresh(self, seller: Seller) -> Seller:
-        """Try to put another session in the place of this one; the seller as it stands afterwards.
+        """Try to replace this session; returns the seller as it is afterwards.
 
         Safe to call from many tasks and processes at once: one call reaches the platform, everybody sees
         its outcome. Another version means that it worked.

@@ -88,7 +88,7 @@ class Sessions:
         return self._held
 
     async def refused(self, account: Account) -> Account | None:
-        """Note that the platform refused this session; the account with another one, where there is one.
+        """Note that the platform refused this session; returns the account with another, if there is any.
 
         That is a session stored meanwhile, or one that a refresh brings. Otherwise the seller is expired:
         nobody calls for it until it has authorised again. Tasks that were refused together share one refresh.

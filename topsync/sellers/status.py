@@ -8,6 +8,7 @@ from datetime import datetime
 from topsync.coverage import spans
 from topsync.model.compacted_topic import TopicLoss
 from topsync.model.gap import Gap
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.store import compacted_topics, coverage, gaps, orders, refetches, sellers
 from topsync.store.database import Pool
@@ -33,8 +34,9 @@ class SellerStatus:
     """Orders to be asked for again later, or whose messages wait for others; without the parked orders."""
     parked: int
     """Orders with hints from the time while the seller was away: asked for when it is back."""
-    with_refunds: bool
-    """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
+    parts: frozenset[Kind]
+    """The kinds of parts for which all this holds as well: some may be switched off, refused, or not listed
+    yet."""
     losses: tuple[TopicLoss, ...] = ()
     """The compacted topics that have lost records, perhaps of this seller."""
 
@@ -51,7 +53,7 @@ class SellerStatus:
         if self.seller.state is SellerState.ERASED:
             return 0
         spans_of_time = len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
-        return spans_of_time + len({loss.topic for loss in self.losses})
+        return spans_of_time + len({loss.kind for loss in self.losses})
 
 
 async def of_all(pool: Pool) -> list[SellerStatus]:
@@ -60,7 +62,7 @@ async def of_all(pool: Pool) -> list[SellerStatus]:
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)
     waiting = await refetches.of_sellers(pool)
-    with_refunds = await coverage.sellers_with_refunds(pool)
+    parts = await coverage.parts_of_sellers(pool)
     losses = tuple(await compacted_topics.losses(pool))
     return [
         SellerStatus(
@@ -71,7 +73,7 @@ async def of_all(pool: Pool) -> list[SellerStatus]:
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
             waiting=waiting.get(seller.seller_id, NONE_WAIT).waiting,
             parked=waiting.get(seller.seller_id, NONE_WAIT).parked,
-            with_refunds=seller.seller_id in with_refunds,
+            parts=parts.get(seller.seller_id, frozenset()),
             losses=losses,
         )
         for seller in await sellers.all_of(pool)

@@ -19,7 +19,7 @@ from topsync.simulator.settings import OAuthSettings
 from topsync.simulator.wire import JsonObject, time_text
 
 _SPENT_CODES = 1000
-"""How many codes and spent refresh tokens to remember; older ones are unknown, and refused as well."""
+"""How many codes and spent refresh tokens to remember; older values are unknown, and refused as well."""
 
 _UNLIMITED_SECONDS = 10 * 365 * 86400
 """How long the sessions of the start last."""

@@ -11,7 +11,7 @@ _FIRST_USER_ID = 2_000_000_001
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSeller:
-    """A shop. `repr` leaves the session out, because it is a credential, although an invented one."""
+    """A shop. `repr` leaves the session out, because it is a credential, although it is invented."""
 
     index: int
     user_id: int

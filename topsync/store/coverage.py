@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.store.database import Connection, Pool, sql
 
@@ -24,17 +24,18 @@ class PulledWindow:
     hinted: int
     proven_to: datetime | None
     """Exclusive; None when nothing of the window was proven."""
-    lists: Literal["orders", "refunds"] = "orders"
-    """What was listed. The ledger is made from the windows of orders only; see `record` for refunds."""
+    lists: Kind = Kind.ORDER
+    """What was listed. The ledger is made from the windows of orders only; see `record` for their parts."""
 
 
-async def record(pool: Pool, windows: Sequence[PulledWindow], *, with_refunds: bool = False) -> None:
+async def record(pool: Pool, windows: Sequence[PulledWindow], *, parts: Collection[Kind] = ()) -> None:
     """Write pulled windows and, in the same transaction, what they prove (I4, I6).
 
-    `with_refunds` says that everything that the ledger now claims about the seller is also true of its
-    refunds: they were listed for all of these windows, and for all that was claimed without them before
-    (`claimed_without_refunds`).
+    `parts` says of which kinds of parts everything is true that the ledger now claims about the seller: they
+    were listed for all of these windows, and for all that was claimed without them before
+    (`claimed_without`).
     """
+    also = sorted(kind.value for kind in parts)
     async with pool.acquire() as connection, connection.transaction():
         for window in windows:
             await connection.execute(
@@ -48,11 +49,11 @@ async def record(pool: Pool, windows: Sequence[PulledWindow], *, with_refunds: b
                 window.listed,
                 window.hinted,
                 window.proven_to,
-                window.lists,
+                window.lists.plural,
             )
-            if window.proven_to is not None and window.lists == "orders":
+            if window.proven_to is not None and window.lists.leads:
                 await prove(connection, window.seller_id, Span(window.span.start, window.proven_to))
-                await connection.execute(sql("coverage.set_with_refunds"), window.seller_id, with_refunds)
+                await connection.execute(sql("coverage.set_parts"), window.seller_id, also)
 
 
 async def prove(connection: Connection, seller_id: int, span: Span) -> None:
@@ -60,15 +61,18 @@ async def prove(connection: Connection, seller_id: int, span: Span) -> None:
     await connection.execute(sql("coverage.prove"), seller_id, span.start, span.end)
 
 
-async def claimed_without_refunds(pool: Pool, seller_id: int) -> datetime | None:
-    """Since when the ledger's claims about a seller leave its refunds out; None when they do not."""
-    since: datetime | None = await pool.fetchval(sql("coverage.claimed_without_refunds"), seller_id)
+async def claimed_without(pool: Pool, seller_id: int, part: Kind) -> datetime | None:
+    """Since when the ledger's claims about a seller leave a kind of parts out; None when they do not."""
+    since: datetime | None = await pool.fetchval(sql("coverage.claimed_without"), seller_id, part.value)
     return since
 
 
-async def sellers_with_refunds(pool: Pool) -> set[int]:
-    """The sellers whose claims include their refunds."""
-    return {row["seller_id"] for row in await pool.fetch(sql("coverage.with_refunds"))}
+async def parts_of_sellers(pool: Pool) -> dict[int, frozenset[Kind]]:
+    """Of each seller, the kinds of parts that its claims include."""
+    return {
+        row["seller_id"]: frozenset(kind for word in row["parts"] if (kind := Kind.known(word)) is not None)
+        for row in await pool.fetch(sql("coverage.parts"))
+    }
 
 
 async def proven(pool: Pool) -> dict[int, list[Span]]:

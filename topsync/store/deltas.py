@@ -16,8 +16,8 @@ def write(step: Delta[T]) -> str:
 
 def read(text: str, kind: type[T]) -> Delta[T]:
     """The step that was written, in words of this kind; words of a newer release stay as they are."""
-    told = orjson.loads(text)
-    words: list[str] = told["transitions"]
+    stored = orjson.loads(text)
+    words: list[str] = stored["transitions"]
     known = kind.by_rank(words)
     beyond = tuple(word for word in words if word not in known)
-    return Delta(known or kind.by_rank([UPDATED]), told["status_from"], tuple(told["changed"]), beyond)
+    return Delta(known or kind.by_rank([UPDATED]), stored["status_from"], tuple(stored["changed"]), beyond)

@@ -7,8 +7,8 @@ which its owner publishes and then forgets. After a crash, the tombstones that a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ import asyncpg
 
 from topsync.model.kind import Kind
 from topsync.store.database import Pool, sql
+from topsync.store.version_tables import TABLES, sql_over
 from topsync.store.versions import NotOwnerError
 
 UNDER_WAY: Final = "is being erased: run `topsync sellers erase` again until it is done"
@@ -30,10 +31,10 @@ LARGE_TABLES: Final = ("export_rows", "windows", "refetches")
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How many rows there are of a seller, by kind."""
+    """How many rows there are of a seller."""
 
-    orders: int
-    refunds: int
+    stored: Mapping[Kind, int]
+    """Orders, and what belongs to them."""
     refetches: int
     bootstraps: int
     certificates: int
@@ -49,7 +50,7 @@ class ErasureProgress:
 
     begun_at: datetime
     orders: int
-    """Orders of which anything was stored when it began, themselves or a refund."""
+    """Orders of which anything was stored when it began, themselves or a part."""
     platform_notified: bool
     """Whether the platform has been asked to send no more messages of the seller."""
     finished_at: datetime | None
@@ -60,14 +61,14 @@ class Left:
     """What the owners of the partitions still have to do."""
 
     orders: int
-    """Orders of which anything is in the tables, themselves or a refund."""
+    """Orders of which anything is in the tables, themselves or a part."""
     tombstones: int
     """Removed from the table, but perhaps not published in the topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is left of an erased order or refund until its tombstone is in the topic."""
+    """What is left of an erased order, or of a part of it, until its tombstone is in the topic."""
 
     kind: Kind
     id: int
@@ -84,7 +85,8 @@ async def preview(pool: Pool, seller_id: int) -> Preview:
     """What would be erased."""
     row = await pool.fetchrow(sql("erasures.preview"), seller_id)
     assert row is not None
-    return Preview(**{field.name: row[field.name] for field in fields(Preview)})
+    stored = {kind: await table.count_of_seller(pool, seller_id) for kind, table in TABLES.items()}
+    return Preview(stored=stored, **row)
 
 
 async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
@@ -94,7 +96,7 @@ async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
     """
     async with pool.acquire() as connection, connection.transaction():
         if await connection.execute(sql("erasures.stop"), seller_id, UNDER_WAY) == "UPDATE 1":
-            await connection.execute(sql("erasures.begin"), seller_id)
+            await connection.execute(sql_over("erasures.begin"), seller_id)
     found = await get(pool, seller_id)
     assert found is not None, "an erased seller has an erasure"
     return found
@@ -115,7 +117,7 @@ async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[lis
     """The orders of which something is still in the tables, `at_once` at a time."""
     async with pool.acquire() as connection, connection.transaction():
         some: list[int] = []
-        async for row in connection.cursor(sql("erasures.orders"), seller_id, prefetch=at_once):
+        async for row in connection.cursor(sql_over("erasures.orders"), seller_id, prefetch=at_once):
             some.append(row["tid"])
             if len(some) == at_once:
                 yield some
@@ -126,13 +128,13 @@ async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[lis
 
 async def left(pool: Pool, seller_id: int) -> Left:
     """What the owners of the partitions still have to do."""
-    row = await pool.fetchrow(sql("erasures.left"), seller_id)
+    row = await pool.fetchrow(sql_over("erasures.left"), seller_id)
     assert row is not None
     return Left(*row)
 
 
 async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, at: datetime) -> int:
-    """Take these orders of a partition, with their refunds, out of the tables, if their sellers are erased.
+    """Take these orders of a partition, with their parts, out of the tables, if their sellers are erased.
 
     Returns how many orders there were. Idempotent: an erased order leaves no second tombstone. `at` is
     platform time.
@@ -140,7 +142,7 @@ async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, 
     Raises:
         NotOwnerError: the epoch is no longer the partition's; nothing was erased.
     """
-    row = await pool.fetchrow(sql("erasures.erase_orders"), partition, epoch, list(tids), at)
+    row = await pool.fetchrow(sql_over("erasures.erase_orders"), partition, epoch, list(tids), at)
     if row is None or not row["owned"]:
         raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
     return int(row["erased"])
@@ -148,23 +150,17 @@ async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, 
 
 async def tombstones(pool: Pool, tids: Iterable[int]) -> list[Tombstone]:
     """The tombstones of these orders that still have to be published."""
-    return [_tombstone(row) for row in await pool.fetch(sql("erasures.tombstones"), list(tids))]
+    return _tombstones(await pool.fetch(sql("erasures.tombstones"), list(tids)))
 
 
 async def all_tombstones(pool: Pool) -> list[Tombstone]:
     """All tombstones that still have to be published, of all partitions: for the repair after a crash."""
-    return [_tombstone(row) for row in await pool.fetch(sql("erasures.all_tombstones"))]
+    return _tombstones(await pool.fetch(sql("erasures.all_tombstones")))
 
 
-def _tombstone(row: asyncpg.Record) -> Tombstone:
-    return Tombstone(
-        kind=Kind(row["kind"]),
-        id=row["id"],
-        tid=row["tid"],
-        seller_id=row["seller_id"],
-        revision=row["revision"],
-        erased_at=row["erased_at"],
-    )
+def _tombstones(rows: Iterable[asyncpg.Record]) -> list[Tombstone]:
+    """Those that this release can publish: a newer release publishes the others."""
+    return [Tombstone(kind, *rest) for word, *rest in rows if (kind := Kind.known(word)) is not None]
 
 
 async def forget_tombstones(pool: Pool, published: Sequence[Tombstone]) -> None:

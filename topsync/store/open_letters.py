@@ -1,4 +1,4 @@
-"""Which orders and refunds have an open dead letter: these are not set aside a second time.
+"""Which orders and parts of orders have an open dead letter: these are not set aside a second time.
 
 The letters are in their topic, which cannot be queried. So whoever publishes a letter notes it here
 afterwards; a crash in between repeats the letter. Before an operator's hint asks for an order again, its note
@@ -12,15 +12,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
+from topsync.model.kind import Kind
 from topsync.store.database import Pool, sql
 
 
 class Subject(NamedTuple):
-    """What a letter is about, and why it was set aside; `refund_id` is 0 for the order itself."""
+    """What a letter is about, and why it was set aside."""
 
     tid: int
-    refund_id: int
+    kind: Kind
+    id: int
+    """Its `tid`, where it is the order itself."""
     reason: str
+
+    @classmethod
+    def of_order(cls, tid: int, reason: str) -> Subject:
+        """An order itself."""
+        return cls(tid, Kind.ORDER, tid, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class OpenDeadLetter:
 async def among(pool: Pool, subjects: Collection[Subject], *, kept: timedelta) -> set[Subject]:
     """The subjects that have an open letter; `kept` is how long the topic keeps a letter."""
     rows = await pool.fetch(sql("open_letters.among"), *_columns(subjects), kept)
-    return {Subject(*row) for row in rows}
+    return {Subject(row["tid"], Kind(row["kind"]), row["id"], row["reason"]) for row in rows}
 
 
 async def note(pool: Pool, letters: Sequence[OpenDeadLetter], *, kept: timedelta) -> None:
@@ -56,9 +64,10 @@ async def forget(pool: Pool, event_ids: Sequence[str]) -> None:
     await pool.execute(sql("open_letters.forget"), event_ids)
 
 
-def _columns(subjects: Collection[Subject]) -> tuple[list[int], list[int], list[str]]:
+def _columns(subjects: Collection[Subject]) -> tuple[list[int], list[str], list[int], list[str]]:
     return (
         [subject.tid for subject in subjects],
-        [subject.refund_id for subject in subjects],
+        [subject.kind.value for subject in subjects],
+        [subject.id for subject in subjects],
         [subject.reason for subject in subjects],
     )

@@ -15,7 +15,11 @@ from typing import Any, Final, Protocol
 import asyncpg
 import orjson
 
-from topsync.store.database import Pool, sql
+from topsync.model.kind import Kind
+from topsync.model.refetch import OrderPart
+from topsync.store import refetches
+from topsync.store.database import Pool
+from topsync.store.version_tables import sql_over
 
 MOST_WINDOWS: Final = 5
 MOST_GAPS: Final = 10
@@ -23,11 +27,11 @@ MOST_GAPS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """The newest version of the order, or of a refund of it, as the table has it."""
+    """The newest version of the order, or of a part of it, as the table has it."""
 
+    kind: Kind
+    id: int
     seller_id: int
-    refund_id: int | None
-    """None: it is the order."""
     created: datetime | None
     modified: datetime
     status: str
@@ -62,7 +66,7 @@ class OrderWait:
     attempts: int
     due_at: datetime
     """The database's clock."""
-    refund_ids: tuple[int, ...]
+    parts: tuple[OrderPart, ...]
     parked: bool
 
 
@@ -84,8 +88,8 @@ class TaskOfOrder:
 class NotedDeadLetter:
     """A dead letter that nobody has dealt with."""
 
-    refund_id: int
-    """0: the order itself."""
+    kind: str
+    id: int
     reason: str
     event_id: str
     seller_id: int | None
@@ -165,7 +169,7 @@ class OrderFacts:
     """What the tables know of an order by its id."""
 
     order: StoredRow | None = None
-    refunds: tuple[StoredRow, ...] = ()
+    parts: tuple[StoredRow, ...] = ()
     wait: OrderWait | None = None
     task: TaskOfOrder | None = None
     letters: tuple[NotedDeadLetter, ...] = ()
@@ -179,9 +183,9 @@ class OrderFacts:
     def seller_id(self) -> int | None:
         """Whose order it is, as the tables say."""
         named = [
-            *(row.seller_id for row in (self.order, *self.refunds, self.wait) if row is not None),
-            *(one.seller_id for one in self.tombstones),
-            *(one.seller_id for one in self.letters if one.seller_id is not None),
+            *(row.seller_id for row in (self.order, *self.parts, self.wait) if row is not None),
+            *(tombstone.seller_id for tombstone in self.tombstones),
+            *(letter.seller_id for letter in self.letters if letter.seller_id is not None),
         ]
         return named[0] if named else None
 
@@ -207,8 +211,8 @@ async def of_order(pool: Pool, tid: int, *, partition: int) -> OrderFacts:
         owners = await look("owner", partition)
         return OrderFacts(
             order=_stored(order[0]) if order else None,
-            refunds=tuple(map(_stored, await look("refunds", tid))),
-            wait=OrderWait(**{**waits[0], "refund_ids": tuple(waits[0]["refund_ids"])}) if waits else None,
+            parts=tuple(map(_stored, await look("parts", tid))),
+            wait=_wait(waits[0]) if waits else None,
             task=TaskOfOrder(*tasks[0]) if tasks else None,
             letters=tuple(NotedDeadLetter(*row) for row in await look("open_letters", tid)),
             tombstones=tuple(NotedTombstone(*row) for row in await look("tombstones", tid)),
@@ -248,7 +252,7 @@ async def _looking(pool: Pool) -> AsyncIterator[_Look]:
     """Statements by their verbs, all of which see the tables as of the same moment."""
 
     async def look(verb: str, *arguments: object) -> list[asyncpg.Record]:
-        return await connection.fetch(sql(f"order_facts.{verb}"), *arguments)
+        return await connection.fetch(sql_over(f"order_facts.{verb}"), *arguments)
 
     async with (
         pool.acquire() as connection,
@@ -257,11 +261,16 @@ async def _looking(pool: Pool) -> AsyncIterator[_Look]:
         yield look
 
 
+def _wait(row: asyncpg.Record) -> OrderWait:
+    return OrderWait(**{**row, "parts": refetches.read_parts(row["parts"])})
+
+
 def _stored(row: asyncpg.Record) -> StoredRow:
     step: Mapping[str, Any] = orjson.loads(row["step"])
     return StoredRow(
+        kind=Kind(row["kind"]),
+        id=row["id"],
         seller_id=row["seller_id"],
-        refund_id=row.get("refund_id"),
         created=row.get("created"),
         modified=row["modified"],
         status=row["status"],

@@ -81,8 +81,7 @@ class OrderVersion(versions.Version):
 class OrderTable(VersionTable[OrderVersion, Transition]):
     """The table `orders`."""
 
-    noun = "orders"
-    key = "tid"
+    kind = Kind.ORDER
     value = "trade"
     own: ClassVar[Mapping[str, str]] = {}
     words = Transition

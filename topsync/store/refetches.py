@@ -20,17 +20,29 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from schemas.opaque import storable_text
-from topsync.model.refetch import BACKLOG, LATE, NO_NEWS, Lingering, Refetch
+from topsync.model.kind import Kind
+from topsync.model.refetch import BACKLOG, LATE, NO_NEWS, Lingering, OrderPart, Refetch
 from topsync.store.database import Pool, sql
+from topsync.store.version_tables import sql_over
 
 
 def read(row: asyncpg.Record) -> Refetch:
     """A refetch from its row."""
-    return Refetch(**{**row, "refund_ids": tuple(row["refund_ids"])})
+    return Refetch(**{**row, "parts": read_parts(row["parts"])})
+
+
+def read_parts(column: Iterable[tuple[str, int]]) -> tuple[OrderPart, ...]:
+    """The parts in a row. A newer release may have noted others, which are its own to ask for."""
+    return tuple(OrderPart(kind, id_) for word, id_ in column if (kind := Kind.known(word)) is not None)
+
+
+def _parts_text(parts: Iterable[OrderPart]) -> str:
+    """Parts as the text of a PostgreSQL array, which has no arrays of arrays with different lengths."""
+    return "{" + ",".join(f'"({part.kind},{part.id})"' for part in parts) + "}"
 
 
 def join(wanted: Iterable[Refetch]) -> list[Refetch]:
-    """Merge refetches of the same order: the later promises and all refunds count. Pure."""
+    """Merge refetches of the same order: the later promises and all parts count. Pure."""
     joined: dict[int, Refetch] = {}
     for refetch in wanted:
         other = joined.get(refetch.tid)
@@ -48,7 +60,7 @@ def _join(first: Refetch, other: Refetch) -> Refetch:
         # A change that is known to be missing outweighs a change that is only possible.
         reason=first.reason if other.reason == NO_NEWS else other.reason,
         answer=other.answer or first.answer,
-        refund_ids=tuple(sorted({*first.refund_ids, *other.refund_ids})),
+        parts=tuple(sorted({*first.parts, *other.parts})),
     )
 
 
@@ -86,8 +98,7 @@ async def _note(pool: Pool, wanted: Sequence[Refetch], waits: Sequence[timedelta
         [refetch.reason for refetch in wanted],
         [refetch.answer for refetch in wanted],
         waits,
-        # PostgreSQL has no arrays of arrays with different lengths, so each array is sent as text.
-        [f"{{{','.join(map(str, refetch.refund_ids))}}}" for refetch in wanted],
+        [_parts_text(refetch.parts) for refetch in wanted],
     )
 
 
@@ -97,7 +108,7 @@ async def forget_answered(pool: Pool) -> None:
     Messages that wait promise no more than other messages, so whatever answers a message answers them, too
     (`consumer.enrich.read.decisions.is_answered`).
     """
-    await pool.execute(sql("refetches.forget_answered"))
+    await pool.execute(sql_over("refetches.forget_answered"))
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:

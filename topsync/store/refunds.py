@@ -90,8 +90,7 @@ class RefundVersion(versions.Version):
 class RefundTable(VersionTable[RefundVersion, RefundTransition]):
     """The table `refunds`."""
 
-    noun = "refunds"
-    key = "refund_id"
+    kind = Kind.REFUND
     value = "refund"
     own: ClassVar[Mapping[str, str]] = {"tid": "tid", "oid": "oid", "refund_version": "platform_version"}
     words = RefundTransition

@@ -6,15 +6,18 @@ publishes its part in pieces and notes each piece here. After a crash it goes on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 import asyncpg
 
-from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
 from topsync.store.database import Pool, sql
+from topsync.store.version_tables import TABLES
+from topsync.store.versions import Candidate
 
 
 class RepublicationState(StrEnum):
@@ -33,27 +36,11 @@ class UnderWayError(Exception):
 class WantedRepublication:
     """What is to be published again; by default everything that the tables hold."""
 
-    topics: tuple[Compacted, ...] = (Compacted.ORDERS, Compacted.REFUNDS)
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    """Of which the topics are wanted."""
     seller_id: int | None = None
     tids: tuple[int, ...] | None = None
-    """Only these orders, and their refunds."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepublicationCounts:
-    """Records by topic."""
-
-    orders: int
-    refunds: int
-
-    def of(self, topic: Compacted) -> int:
-        """The records of a topic."""
-        return self.orders if topic is Compacted.ORDERS else self.refunds
-
-    @property
-    def total(self) -> int:
-        """The records of both topics."""
-        return self.orders + self.refunds
+    """Only these orders, and their parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +48,15 @@ class Republication:
     """A request, and its progress. Times are the database's clock."""
 
     id: str
-    topics: tuple[Compacted, ...]
+    kinds: tuple[Kind, ...]
     seller_id: int | None
     some_orders: bool
     """Whether only some orders were asked for."""
     per_second: int
-    expected: RepublicationCounts
-    """Counted at the request. What has been stored since is published anyway, and may be published here as
-    well."""
-    published: RepublicationCounts
+    expected: Mapping[Kind, int]
+    """Records, as counted at the request. What has been stored since is published anyway, and may be
+    published here as well."""
+    published: Mapping[Kind, int]
     requested_at: datetime
     ended_at: datetime | None
     state: RepublicationState
@@ -80,7 +67,7 @@ class RepublicationPart:
     """What the owner of a partition still has to publish of a topic."""
 
     id: str
-    topic: Compacted
+    kind: Kind
     partition: int
     done_key: int
     """Everything up to this id is published."""
@@ -90,28 +77,20 @@ class RepublicationPart:
     """Its share of the rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A row of a table, in order of ids. Its partition follows from `tid`."""
-
-    key: int
-    tid: int
-    size_bytes: int
-    """The value as it is stored, compressed."""
-
-
-async def count(pool: Pool, wanted: WantedRepublication) -> RepublicationCounts:
-    """How many records would be published."""
-    row = await pool.fetchrow(sql("republications.count"), wanted.seller_id, wanted.tids)
-    assert row is not None
-    of = {topic: row[topic.value] if topic in wanted.topics else 0 for topic in Compacted}
-    return RepublicationCounts(of[Compacted.ORDERS], of[Compacted.REFUNDS])
+async def count(pool: Pool, wanted: WantedRepublication) -> dict[Kind, int]:
+    """How many records would be published, of each kind that is wanted."""
+    return {
+        kind: await TABLES[kind].count(pool, seller_id=wanted.seller_id, tids=wanted.tids)
+        for kind in wanted.kinds
+    }
 
 
 async def unknown_orders(pool: Pool, tids: Sequence[int]) -> list[int]:
-    """The orders of which nothing is stored, neither themselves nor a refund."""
-    known = {row["tid"] for row in await pool.fetch(sql("republications.known_orders"), list(tids))}
-    return [tid for tid in tids if tid not in known]
+    """The orders of which nothing is stored, neither themselves nor a part."""
+    unknown = set(tids)
+    for table in TABLES.values():
+        unknown -= await table.tids_among(pool, unknown)
+    return [tid for tid in tids if tid in unknown]
 
 
 async def request(
@@ -119,7 +98,7 @@ async def request(
     id_: str,
     wanted: WantedRepublication,
     *,
-    expected: RepublicationCounts,
+    expected: Mapping[Kind, int],
     per_second: int,
     partitions: Sequence[int],
 ) -> None:
@@ -128,13 +107,13 @@ async def request(
     Raises:
         UnderWayError: another republication is under way; nothing was requested.
     """
-    topics = [topic.value for topic in wanted.topics]
-    counted = (expected.orders, expected.refunds)
+    topics = [kind.plural for kind in wanted.kinds]
+    counted = [expected[kind] for kind in wanted.kinds]
     try:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 sql("republications.request"),
-                *(id_, topics, wanted.seller_id, wanted.tids, per_second, *counted),
+                *(id_, topics, wanted.seller_id, wanted.tids, per_second, counted),
             )
             await connection.execute(sql("republications.add_parts"), id_, topics, list(partitions))
     except asyncpg.UniqueViolationError as error:
@@ -153,18 +132,25 @@ async def get(pool: Pool, id_: str) -> Republication | None:
         if row["cancelled_at"]
         else RepublicationState.UNDER_WAY
     )
+    kinds = [Kind.known_plural(topic) for topic in row["topics"]]
     return Republication(
         id=row["id"],
-        topics=tuple(map(Compacted, row["topics"])),
+        kinds=tuple(kind for kind in kinds if kind is not None),
         seller_id=row["seller_id"],
         some_orders=row["some_orders"],
         per_second=row["per_second"],
-        expected=RepublicationCounts(row["orders"], row["refunds"]),
-        published=RepublicationCounts(row["orders_published"], row["refunds_published"]),
+        expected=_by_kind(kinds, row["expected"]),
+        published=_by_kind(kinds, row["published"]),
         requested_at=row["requested_at"],
         ended_at=row["finished_at"] or row["cancelled_at"],
         state=state,
     )
+
+
+def _by_kind(kinds: Sequence[Kind | None], counts: Sequence[int]) -> dict[Kind, int]:
+    """Counts in the order of the topics; 0 where another release has counted."""
+    counted = itertools.zip_longest(kinds, counts, fillvalue=0)
+    return {kind: count for kind, count in counted if isinstance(kind, Kind)}
 
 
 async def under_way(pool: Pool) -> str | None:
@@ -175,12 +161,13 @@ async def under_way(pool: Pool) -> str | None:
 
 async def next_part(pool: Pool, partition: int) -> RepublicationPart | None:
     """What the owner of a partition has to do next."""
-    row = await pool.fetchrow(sql("republications.next_part"), partition)
-    if row is None:
+    row = await pool.fetchrow(sql("republications.next_part"), partition, [kind.plural for kind in Kind])
+    kind = None if row is None else Kind.known_plural(row["topic"])
+    if row is None or kind is None:
         return None
     return RepublicationPart(
         id=row["id"],
-        topic=Compacted(row["topic"]),
+        kind=kind,
         partition=row["partition"],
         done_key=row["done_key"],
         seller_id=row["seller_id"],
@@ -190,22 +177,16 @@ async def next_part(pool: Pool, partition: int) -> RepublicationPart | None:
 
 
 async def candidates(pool: Pool, part: RepublicationPart, *, after: int, limit: int) -> list[Candidate]:
-    """The next rows after an id, of all partitions."""
-    which: tuple[object, ...]
-    if part.tids is not None:
-        of, which = "some", (list(part.tids),)
-    elif part.seller_id is not None:
-        of, which = "seller", (part.seller_id,)
-    else:
-        of, which = "all", ()
-    statement = sql(f"republications.{part.topic}_of_{of}")
-    return [Candidate(*row) for row in await pool.fetch(statement, after, limit, *which)]
+    """The next rows after an id, in order of ids, of all partitions."""
+    return await TABLES[part.kind].candidates(
+        pool, after=after, limit=limit, seller_id=part.seller_id, tids=part.tids
+    )
 
 
 async def note(pool: Pool, part: RepublicationPart, *, done_key: int, published: int) -> None:
     """Note that everything of a part up to an id is published. Idempotent; never moves back."""
     await pool.execute(
-        sql("republications.note"), part.id, part.topic.value, part.partition, done_key, published
+        sql("republications.note"), part.id, part.kind.plural, part.partition, done_key, published
     )
 
 
@@ -217,7 +198,7 @@ async def finish_part(pool: Pool, part: RepublicationPart) -> None:
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(sql("republications.lock"), part.id)
-        await connection.execute(sql("republications.finish_part"), part.id, part.topic.value, part.partition)
+        await connection.execute(sql("republications.finish_part"), part.id, part.kind.plural, part.partition)
         if await connection.execute(sql("republications.finish"), part.id) == "UPDATE 1":
             await connection.execute(sql("republications.clear_losses"), part.id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.unpublished import Unpublished
 from topsync.store.batching import Batcher
@@ -48,7 +49,7 @@ class SharedTable(Generic[V, T]):
     async def known(self, keys: Collection[int]) -> dict[int, Known]:
         """See `VersionTable.known`."""
         found = await self._known(keys)
-        return {key: one for key in keys if (one := found.get(key)) is not None}
+        return {key: state for key in keys if (state := found.get(key)) is not None}
 
     async def upsert(self, part: PartitionRows[V]) -> Written[T]:
         """See `VersionTable.upsert`. A wrong version in a partition concerns no other partition."""
@@ -96,13 +97,13 @@ class SharedTables:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._shared: dict[str, SharedTable[Any, Any]] = {}
+        self._shared: dict[Kind, SharedTable[Any, Any]] = {}
 
     def of(self, table: VersionTable[V, T]) -> SharedTable[V, T]:
         """This table, shared."""
-        shared = self._shared.get(table.noun)
+        shared = self._shared.get(table.kind)
         if shared is None:
-            shared = self._shared[table.noun] = SharedTable(self._pool, table)
+            shared = self._shared[table.kind] = SharedTable(self._pool, table)
         return shared
 
 

@@ -158,13 +158,22 @@ class StoredState:
     content_hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of a table. The partition of its owner follows from `tid`."""
+
+    key: int
+    tid: int
+    size_bytes: int
+    """The value as it is stored, compressed."""
+
+
 class VersionTable(ABC, Generic[V, T]):
     """The statements of a kind. Whoever owns an order's partition is the only writer of all kinds."""
 
-    noun: ClassVar[str]
-    """The table, and the file of the statements that only it has."""
-    key: ClassVar[str]
-    """The column with the id."""
+    kind: ClassVar[Kind]
+    """Says the names of the table, of the file of the statements that only it has, and of the column with the
+    id."""
     value: ClassVar[str]
     """The column with the JSON."""
     own: ClassVar[Mapping[str, str]]
@@ -233,13 +242,13 @@ class VersionTable(ABC, Generic[V, T]):
             for version in versions
             if (row := unpublished.get(version.key)) is not None
         }
-        ahead |= {one.key: one for one in await self.unpublished(pool, kept)} if kept else {}
+        ahead |= {left.key: left for left in await self.unpublished(pool, kept)} if kept else {}
         written = {row["key"] for row in rows}
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
         """Of these versions, the versions that are stored with another hash."""
-        keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
+        keys, hashes = [version.key for version in versions], [version.content_hash for version in versions]
         return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
 
     def _hash(self, before: dict[int, asyncpg.Record], version: V) -> bytes:
@@ -339,9 +348,9 @@ class VersionTable(ABC, Generic[V, T]):
         """
         rows = await pool.fetch(
             self.statement("outstanding"),
-            [one.id for one in listed],
-            [one.modified for one in listed],
-            [one.settled_after for one in listed],
+            [item.id for item in listed],
+            [item.modified for item in listed],
+            [item.settled_after for item in listed],
             latest_now,
         )
         return {row["key"] for row in rows}
@@ -360,6 +369,54 @@ class VersionTable(ABC, Generic[V, T]):
             for row in await pool.fetch(self.statement("values_of"), some):
                 yield row["key"], row["value"]
 
+    async def published(
+        self, pool: Pool, among: Iterable[int] | None = None
+    ) -> AsyncIterator[tuple[int, int]]:
+        """Stream ids and revisions of everything that the topic should have: all, or only some ids."""
+        keys = None if among is None else list(among)
+        async with pool.acquire() as connection, connection.transaction():
+            async for row in connection.cursor(self.statement("published"), keys, prefetch=_STATES_AT_ONCE):
+                yield row["key"], row["revision"]
+
+    async def count_published(self, pool: Pool) -> int:
+        """How many have been published: the topic must have at least as many keys."""
+        return int(await pool.fetchval(self.statement("count_published")))
+
+    async def count(
+        self, pool: Pool, *, seller_id: int | None = None, tids: Collection[int] | None = None
+    ) -> int:
+        """How many are stored: all, a seller's, or those of some orders; without those of erased sellers."""
+        found = await pool.fetchval(self.statement("count"), seller_id, None if tids is None else list(tids))
+        return int(found)
+
+    async def count_of_seller(self, pool: Pool, seller_id: int) -> int:
+        """How many are stored of a seller, also where it is erased."""
+        return int(await pool.fetchval(self.statement("count_of_seller"), seller_id))
+
+    async def tids_among(self, pool: Pool, tids: Collection[int]) -> set[int]:
+        """The orders among these of which anything is stored here."""
+        return {row["tid"] for row in await pool.fetch(self.statement("tids_among"), list(tids))}
+
+    async def candidates(
+        self,
+        pool: Pool,
+        *,
+        after: int,
+        limit: int,
+        seller_id: int | None = None,
+        tids: Collection[int] | None = None,
+    ) -> list[Candidate]:
+        """The next rows after an id, in order of ids: of all, of a seller, or of some orders."""
+        which: tuple[object, ...]
+        if tids is not None:
+            of, which = "some", (list(tids),)
+        elif seller_id is not None:
+            of, which = "seller", (seller_id,)
+        else:
+            of, which = "all", ()
+        rows = await pool.fetch(self.statement(f"candidates_of_{of}"), after, limit, *which)
+        return [Candidate(*row) for row in rows]
+
     def statement(self, verb: str) -> str:
         """A statement of this table by its name in `sql/versions.sql`."""
         if not self._statements:
@@ -368,14 +425,14 @@ class VersionTable(ABC, Generic[V, T]):
 
     def _fill(self, text: str) -> str:
         for name, filling in {
-            "table": self.noun,
-            "key": self.key,
+            "table": self.kind.plural,
+            "key": self.kind.id_name,
             "value": self.value,
             "own": "".join(f"{column}, " for column in self.own),
             "own_values": "".join(f"{source}, " for source in self.own.values()),
             "set_own": "".join(f"{column} = excluded.{column}, " for column in self.own),
             "oid": "oid" if "oid" in self.own else "null",
-            "guard": sql(f"{self.noun}.guard"),
+            "guard": sql(f"{self.kind.plural}.guard"),
         }.items():
             text = text.replace(f"{{{name}}}", filling)
         return text
@@ -433,7 +490,7 @@ def _written(
     if part.partition not in owned:
         return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
     keys = [version.key for version in part.versions if version.key in written]
-    return Written(len(keys), [one for key in keys if (one := ahead.get(key)) is not None])
+    return Written(len(keys), [row for key in keys if (row := ahead.get(key)) is not None])
 
 
 def _ahead(version: Version, revision: int, step: Delta[T]) -> Unpublished[T]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from topsync.base.errors import OperatorError
+from topsync.base.settings import KafkaSettings
+from topsync.stream import clients
 from topsync.stream.clients import Consumer
 
 STALLED_SECONDS: Final = 30.0
@@ -20,9 +23,25 @@ POLL_SECONDS: Final = 1.0
 PIECE_RECORDS: Final = 1000
 """Handed over by the client at once."""
 
+FETCH_WAIT_MILLISECONDS: Final = 50
+"""How long Kafka may wait for records behind the last. The client asks for them ahead, although nobody wants
+them, and gets no other answer meanwhile: by Kafka's default each piece and each look for a topic's end would
+come half a second late."""
+
 
 class StalledError(OperatorError):
     """Kafka does not hand out what it has."""
+
+
+@asynccontextmanager
+async def reader(settings: KafkaSettings, **options: object) -> AsyncIterator[Consumer]:
+    """A started consumer for reading backwards, stopped at the end.
+
+    Raises:
+        KafkaError: the cluster does not answer.
+    """
+    async with clients.reader(settings, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS, **options) as consumer:
+        yield consumer
 
 
 async def bounds(consumer: Consumer, tp: TopicPartition, since: datetime | None) -> tuple[int, int]:

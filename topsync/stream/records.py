@@ -7,7 +7,7 @@ import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -20,6 +20,7 @@ from schemas.events import VersionEvents
 from schemas.notification import Notification
 from schemas.signal import ReplayRequested
 from schemas.types import MAX_ID, write_instant
+from topsync.model.kind import PARTS
 from topsync.model.unpublished import Unpublished
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
@@ -112,6 +113,11 @@ def _source(seller_id: int) -> str:
     return f"/topsync/sellers/{seller_id}"
 
 
+_PARTS_OF_HINTS: Final = tuple(
+    (kind.id_name, kind.modified_name) for kind in PARTS if kind.id_name in Change.model_fields
+)
+"""The fields that name parts of an order, of those kinds that a hint can name."""
+
 _CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
 
 
@@ -143,10 +149,11 @@ def _hint(hint: Change | Hint) -> bytes:
     }
     if hint.modified is not None:
         fields["modified"] = hint.modified
-    if hint.refund_id is not None:
-        fields["refund_id"] = str(hint.refund_id)
-    if hint.refund_modified is not None:
-        fields["refund_modified"] = hint.refund_modified
+    for id_name, modified_name in _PARTS_OF_HINTS:
+        if (part := getattr(hint, id_name)) is not None:
+            fields[id_name] = str(part)
+        if (modified := getattr(hint, modified_name)) is not None:
+            fields[modified_name] = modified
     fields["received_at"] = hint.received_at
     fields["source"] = hint.source.value
     if hint.reason is not None:
@@ -347,18 +354,18 @@ def signal(topic: str, wanted: ReplayRequested, *, at: datetime) -> Record:
     )
 
 
-def notification(topic: str, told: Notification, *, at: datetime) -> Record:
+def notification(topic: str, body: Notification, *, at: datetime) -> Record:
     """Something for operators and subscribers: a marker or an outcome."""
     return Record(
         topic,
-        told.subject.encode(),
-        told.model_dump_json(exclude_none=True).encode(),
+        body.subject.encode(),
+        body.model_dump_json(exclude_none=True).encode(),
         cloud_events.headers(
             id=_new_id(),
-            type=told.event_type,
+            type=body.event_type,
             source="/topsync",
-            subject=told.subject,
+            subject=body.subject,
             time=at,
-            schema=json_schema.uri(told.event_type),
+            schema=json_schema.uri(body.event_type),
         ),
     )

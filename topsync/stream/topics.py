@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
+from topsync.model.kind import Kind
 from topsync.stream import clients, layout
 from topsync.stream.clients import Admin
 from topsync.stream.records import MAX_REQUEST_BYTES
@@ -53,11 +54,33 @@ class Registry:
 
     changes: Topic
     snapshots: Topic
-    orders: Topic
-    refunds: Topic
+    versions: Mapping[Kind, Topic]
+    """The compacted topic of each kind."""
     dead_letters: Topic
     notifications: Topic
     signals: Topic
+
+    @property
+    def orders(self) -> Topic:
+        """The topic of the kind that leads."""
+        return self.versions[Kind.ORDER]
+
+    @property
+    def refunds(self) -> Topic:
+        """The topic of refunds."""
+        return self.versions[Kind.REFUND]
+
+    @property
+    def by_name(self) -> Mapping[str, Topic]:
+        """Every topic by its name in the contract (`schemas.events`)."""
+        return {
+            "changes": self.changes,
+            "snapshots": self.snapshots,
+            **{kind.plural: topic for kind, topic in self.versions.items()},
+            "dead_letters": self.dead_letters,
+            "notifications": self.notifications,
+            "signals": self.signals,
+        }
 
     @property
     def keyed(self) -> tuple[Topic, ...]:
@@ -71,15 +94,13 @@ class Registry:
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
-        return (
-            self.changes,
-            self.snapshots,
-            self.orders,
-            self.refunds,
-            self.dead_letters,
-            self.notifications,
-            self.signals,
-        )
+        return tuple(self.by_name.values())
+
+
+def _about(kind: Kind) -> str:
+    if kind.leads:
+        return ": what downstream services read."
+    return f". Not partitioned as `{Kind.ORDER.plural}`: each names its order."
 
 
 def registry(settings: KafkaSettings) -> Registry:
@@ -101,6 +122,13 @@ def registry(settings: KafkaSettings) -> Registry:
         )
 
     partitions = settings.partitions
+    # A reader that is no further behind than this sees every version and every tombstone.
+    lag_ms = settings.orders_compaction_lag_hours * HOUR_MS
+    compacted: dict[str, int | str] = {
+        "cleanup_policy": "compact",
+        "min_compaction_lag_ms": lag_ms,
+        "delete_retention_ms": lag_ms,
+    }
     return Registry(
         changes=topic(
             "trade.changes.v1",
@@ -116,23 +144,15 @@ def registry(settings: KafkaSettings) -> Registry:
             "Whole orders of the bulk export, keyed by tid; as many partitions as `changes`.",
             retention_ms=settings.changes_retention_hours * HOUR_MS,
         ),
-        orders=topic(
-            "trade.orders.v1",
-            partitions,
-            "Full orders, keyed by tid, compacted: what downstream services read.",
-            cleanup_policy="compact",
-            # A reader that is no further behind than this sees every version and every tombstone.
-            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-        ),
-        refunds=topic(
-            "trade.refunds.v1",
-            partitions,
-            "Full refunds, keyed by refund_id, compacted. Not partitioned as `orders`: each names its order.",
-            cleanup_policy="compact",
-            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-        ),
+        versions={
+            kind: topic(
+                f"trade.{kind.plural}.v1",
+                partitions,
+                f"Full {kind.plural}, keyed by {kind.id_name}, compacted{_about(kind)}",
+                **compacted,
+            )
+            for kind in Kind
+        },
         dead_letters=topic(
             "trade.deadletter.v1",
             None,

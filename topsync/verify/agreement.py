@@ -1,4 +1,4 @@
-"""Compares an order or refund as platform, table and topic show it.
+"""Compares an order, or a part of it, as platform, table and topic show it.
 
 Not every difference is a loss. A change in unknown fields makes no new version (`schemas.content`), and
 fields that the platform left out when an order was fetched come with the order's next change: neither is
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 import orjson
 
 from schemas import content
 from schemas.platform_object import PlatformObject
-from schemas.refund import Refund
-from schemas.trade import Trade
 from topsync.store.versions import StoredState
 
 
 @dataclass(frozen=True, slots=True)
 class ShownObject:
-    """An order or refund as the platform or the table shows it."""
+    """An order, or a part of it, as the platform or the table shows it."""
 
     key: int
     """Its id."""
@@ -42,11 +41,10 @@ class Agreement(Enum):
     NONE = "none"
 
 
-def shown(read: Trade | Refund) -> ShownObject:
+def shown(key: int, read: PlatformObject, modified: datetime) -> ShownObject:
     """An object as this release reads it, to compare: a stored hash may be an earlier release's."""
     written = read.to_json()
-    key = read.tid if isinstance(read, Trade) else read.refund_id
-    state = StoredState(read.modified, content.content_hash(type(read), written))
+    state = StoredState(modified, content.content_hash(type(read), written))
     return ShownObject(key, state, content.unknown_hash(type(read), written), read.to_wire())
 
 

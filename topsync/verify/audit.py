@@ -22,6 +22,7 @@ import httpx
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
 from topsync.model.compacted_topic import TopicLoss
+from topsync.model.kind import Kind
 from topsync.sellers import status
 from topsync.store import compacted_topics, sellers, witness
 from topsync.store.database import Pool
@@ -29,7 +30,7 @@ from topsync.store.sellers import Seller, SellerState
 from topsync.stream.topics import Registry
 from topsync.verify import admin_port
 from topsync.verify.agreement import Agreement, ShownObject, arrival
-from topsync.verify.views import ORDERS, REFUNDS, AuditedKind, TopicReader
+from topsync.verify.views import AuditedKind, TopicReader
 from topsync.verify.witness import wait_until_read
 
 WITNESS_WAIT_SECONDS = 15.0
@@ -48,7 +49,7 @@ class AuditError(OperatorError):
 
 @dataclass(slots=True)
 class Comparison:
-    """What the audit found about a seller's orders, or about its refunds."""
+    """What the audit found about a seller's orders, or about a kind of their parts."""
 
     kind: AuditedKind
     is_erased: bool = False
@@ -74,7 +75,7 @@ class Comparison:
 
     def examples(self) -> list[str]:
         """What is wrong, for people."""
-        noun = self.kind.noun
+        noun = self.kind.kind.value
         found = [f"{noun} {id_} missing in the {where}" for id_, where in self.lacking.items()]
         found += [f"{noun} {id_} stale" for id_ in self.expected if id_ not in self.lacking]
         why = "not erased" if self.is_erased else "unknown to the platform"
@@ -86,22 +87,16 @@ class SellerResult:
     """What the audit found about a seller."""
 
     seller: Seller
-    compared: dict[str, Comparison]
-    """By the kind's name."""
+    compared: dict[Kind, Comparison]
+    """Of each kind that is kept."""
     holes: int = 0
     complete_until: datetime | None = None
     proven_in: str = ""
     """Text that says where `complete_until` holds, if not everywhere."""
 
-    @property
-    def orders(self) -> int:
-        """Orders that the platform has."""
-        return self.compared[ORDERS.name].count
-
-    @property
-    def refunds(self) -> int | None:
-        """Refunds that the platform has; None when refunds are not kept."""
-        return self.compared[REFUNDS.name].count if REFUNDS.name in self.compared else None
+    def count(self, kind: Kind) -> int | None:
+        """How many the platform has of a kind; None when that is not kept."""
+        return self.compared[kind].count if kind in self.compared else None
 
     @property
     def missing(self) -> int:
@@ -181,7 +176,7 @@ class Result:
     @property
     def orders(self) -> int:
         """Orders that the platform has."""
-        return sum(result.orders for result in self.sellers)
+        return sum(result.count(Kind.ORDER) or 0 for result in self.sellers)
 
     @property
     def missing(self) -> int:
@@ -219,8 +214,8 @@ class Audit:
     kafka: KafkaSettings
     topics: Registry
     admin_url: str
-    with_refunds: bool
-    """Whether refunds are kept: then they are compared, and the ledger must vouch for them."""
+    kinds: Sequence[Kind]
+    """What is kept: it is compared, and the ledger must vouch for it."""
     reached: Callable[[Stage], None] = lambda _: None
     """Called with the audit's progress."""
     monotonic: Callable[[], float] = time.monotonic
@@ -231,8 +226,8 @@ class Audit:
         Raises:
             AuditError: the simulator's administrative port does not answer.
         """
-        kinds = (ORDERS, REFUNDS) if self.with_refunds else (ORDERS,)
-        readers = {kind.name: TopicReader(self.kafka, self.topics, kind) for kind in kinds}
+        kinds = [AuditedKind(kind) for kind in self.kinds]
+        readers = {kind.kind: TopicReader(self.kafka, self.topics, kind) for kind in kinds}
         try:
             for reader in readers.values():
                 await reader.start()
@@ -255,18 +250,18 @@ class Audit:
         )
 
     async def _first_look(
-        self, kinds: Sequence[AuditedKind], readers: Mapping[str, TopicReader]
+        self, kinds: Sequence[AuditedKind], readers: Mapping[Kind, TopicReader]
     ) -> list[SellerResult]:
         results = []
         everybody = await sellers.all_of(self.pool)
         for seller in everybody:
-            compared = {kind.name: await self._compare(seller, kind, readers) for kind in kinds}
+            compared = {kind.kind: await self._compare(seller, kind, readers) for kind in kinds}
             results.append(SellerResult(seller, compared))
             self.reached(Compared(len(results), of=len(everybody)))
         return results
 
     async def _settle(
-        self, results: list[SellerResult], readers: Mapping[str, TopicReader], seconds: float
+        self, results: list[SellerResult], readers: Mapping[Kind, TopicReader], seconds: float
     ) -> bool:
         """Look again until nothing differs or the time is up; returns whether nothing differs."""
         deadline = self.monotonic() + seconds
@@ -283,11 +278,11 @@ class Audit:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _compare(
-        self, seller: Seller, kind: AuditedKind, readers: Mapping[str, TopicReader]
+        self, seller: Seller, kind: AuditedKind, readers: Mapping[Kind, TopicReader]
     ) -> Comparison:
         """Compare a seller: reads the copies first, so that the truth is never older than they are."""
-        found, topic = Comparison(kind, is_erased=seller.state is SellerState.ERASED), readers[kind.name]
-        table = {id_: state async for id_, state in kind.stored(self.pool, seller.seller_id)}
+        found, topic = Comparison(kind, is_erased=seller.state is SellerState.ERASED), readers[kind.kind]
+        table = {id_: state async for id_, state in kind.table.states(self.pool, seller.seller_id)}
         found.unknown = table.keys() | topic.of_seller(seller.seller_id)
         if found.is_erased:
             return found
@@ -317,38 +312,41 @@ class Audit:
         id_, first = table.key, found.expected[table.key]
         shown = (first, found.newest.get(id_, first))
         topic_state, unknown = topic.states.get(id_), topic.unknown.get(id_, b"")
-        how = arrival(found.kind.model, shown, table, topic_state, unknown)
+        how = arrival(found.kind.table.model, shown, table, topic_state, unknown)
         if how is Agreement.IN_WHAT_COUNTS:
             found.agreeing.add(id_)
         if how is not Agreement.NONE:
             del found.expected[id_]
 
-    async def _look(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> bool:
+    async def _look(self, results: list[SellerResult], readers: Mapping[Kind, TopicReader]) -> bool:
         """Strike out what has arrived, and read the ledger; true when nothing is left to wait for."""
         standings = {stands.seller.seller_id: stands for stands in await status.of_all(self.pool)}
         for result in results:
             for comparison in result.compared.values():
-                topic = readers[comparison.kind.name]
+                topic = readers[comparison.kind.kind]
                 for ids in _chunks(sorted(comparison.expected)):
                     async for truth in self._truth(result.seller.seller_id, comparison.kind, ids):
                         comparison.newest[truth.key] = truth
                 async for table in comparison.kind.stored_of(self.pool, list(comparison.expected)):
                     self._strike_out(comparison, table, topic)
-                stored = {id_ async for id_, _ in comparison.kind.values_of(self.pool, comparison.unknown)}
+                stored = {
+                    id_ async for id_, _ in comparison.kind.table.values_of(self.pool, comparison.unknown)
+                }
                 comparison.unknown = {
                     id_ for id_ in comparison.unknown if id_ in stored or id_ in topic.states
                 }
             stands = standings[result.seller.seller_id]
             result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
-            lacks_refunds = self.with_refunds and not stands.with_refunds
-            result.holes = stands.doubts + (lacks_refunds and result.seller.state is not SellerState.ERASED)
+            result.holes = stands.doubts
+            if result.seller.state is not SellerState.ERASED:
+                result.holes += len({kind for kind in self.kinds if not kind.leads} - stands.parts)
         return all(result.is_settled for result in results)
 
-    async def _count(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> None:
+    async def _count(self, results: list[SellerResult], readers: Mapping[Kind, TopicReader]) -> None:
         """Separate what is missing from what is stale."""
         for comparison in [comparison for result in results for comparison in result.compared.values()]:
-            table = {id_ async for id_, _ in comparison.kind.values_of(self.pool, comparison.expected)}
-            topic = readers[comparison.kind.name].states
+            table = {id_ async for id_, _ in comparison.kind.table.values_of(self.pool, comparison.expected)}
+            topic = readers[comparison.kind.kind].states
             comparison.lacking = {
                 id_: "table" if id_ not in table else "topic"
                 for id_ in comparison.expected

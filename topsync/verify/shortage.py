@@ -17,9 +17,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from topsync.base import telemetry
-from topsync.model.compacted_topic import Compacted, Finder, Reason
+from topsync.model.compacted_topic import Finder, Reason
+from topsync.model.kind import Kind
 from topsync.store import compacted_topics
 from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.version_tables import TABLES
 from topsync.store.witness import ReadPosition
 from topsync.stream.clients import Consumer
 
@@ -36,7 +38,7 @@ COMPARE_AGAIN_SECONDS: Final = 10.0
 
 
 class HasRevision(Protocol):
-    """What the reader remembers about an order or a refund."""
+    """What the reader remembers about a thing in a topic."""
 
     @property
     def revision(self) -> int:
@@ -54,60 +56,61 @@ class _Doubt:
 
 @dataclass(slots=True)
 class Shortages:
-    """Compares both topics with their tables from time to time."""
+    """Compares the compacted topics with their tables from time to time."""
 
     pool: Pool
-    seen: Mapping[str, Mapping[int, HasRevision]]
-    """What the reader has read so far, by topic and id."""
-    _due_at: dict[Compacted, float] = field(default_factory=dict)
-    _doubts: dict[Compacted, _Doubt] = field(default_factory=dict)
-    _read_once: set[Compacted] = field(default_factory=set)
+    seen: Mapping[Kind, Mapping[int, HasRevision]]
+    """What the reader has read so far, by kind and id."""
+    _due_at: dict[Kind, float] = field(default_factory=dict)
+    _doubts: dict[Kind, _Doubt] = field(default_factory=dict)
+    _read_once: set[Kind] = field(default_factory=set)
 
     async def run(self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition]) -> None:
         """Compare until cancelled, while `consumer` reads all of these partitions."""
         while True:
             try:
-                for topic in Compacted:
-                    await self._look(topic, consumer, [tp for tp in places if places[tp].topic == topic])
+                for kind in Kind:
+                    tps = [tp for tp in places if places[tp].topic == kind.plural]
+                    await self._look(kind, consumer, tps)
             except (*OUTAGE_ERRORS, KafkaError) as error:
                 log.warning("cannot compare topic and table; trying again", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _look(self, topic: Compacted, consumer: Consumer, tps: Sequence[TopicPartition]) -> None:
+    async def _look(self, kind: Kind, consumer: Consumer, tps: Sequence[TopicPartition]) -> None:
         """Take the next step in comparing a topic, if it is due."""
-        if (doubt := self._doubts.get(topic)) is not None:
-            await self._settle(topic, doubt, {tp: await consumer.position(tp) for tp in tps})
-        elif time.monotonic() >= self._due_at.get(topic, 0.0):
-            revisions = await self._unseen(topic) if topic in self._read_once else None
-            self._doubts[topic] = _Doubt(revisions, await consumer.end_offsets(tps))
+        if (doubt := self._doubts.get(kind)) is not None:
+            await self._settle(kind, doubt, {tp: await consumer.position(tp) for tp in tps})
+        elif time.monotonic() >= self._due_at.get(kind, 0.0):
+            revisions = await self._unseen(kind) if kind in self._read_once else None
+            self._doubts[kind] = _Doubt(revisions, await consumer.end_offsets(tps))
 
-    def forget(self, topic: str) -> None:
-        """Begin anew with a topic, because it was made anew."""
-        self._doubts.pop(Compacted(topic), None)
-        self._due_at.pop(Compacted(topic), None)
-        self._read_once.discard(Compacted(topic))
+    def forget(self, kind: Kind) -> None:
+        """Begin anew with a kind's topic, because it was made anew."""
+        self._doubts.pop(kind, None)
+        self._due_at.pop(kind, None)
+        self._read_once.discard(kind)
 
-    async def _unseen(self, topic: Compacted, among: Mapping[int, int] | None = None) -> dict[int, int]:
+    async def _unseen(self, kind: Kind, among: Mapping[int, int] | None = None) -> dict[int, int]:
         """Ids and revisions that are published according to the table, and that the reader has not seen."""
-        seen = self.seen[topic]
+        seen = self.seen[kind]
         return {
             key: revision
-            async for key, revision in compacted_topics.published(self.pool, topic, among)
+            async for key, revision in TABLES[kind].published(self.pool, among)
             if (before := seen.get(key)) is None or before.revision < (among or {}).get(key, revision)
         }
 
-    async def _settle(self, topic: Compacted, doubt: _Doubt, positions: Mapping[TopicPartition, int]) -> None:
+    async def _settle(self, kind: Kind, doubt: _Doubt, positions: Mapping[TopicPartition, int]) -> None:
         """Report what is lacking, once the reader has read so far that it must have seen it."""
         if any(positions[tp] < end for tp, end in doubt.ends.items()):
             return
-        self._doubts.pop(topic, None)
+        self._doubts.pop(kind, None)
         if doubt.revisions is None:
-            self._read_once.add(topic)
+            self._read_once.add(kind)
             return
-        lacking = len(await self._unseen(topic, doubt.revisions)) if doubt.revisions else 0
+        lacking = len(await self._unseen(kind, doubt.revisions)) if doubt.revisions else 0
         if lacking:
-            log.error("the topic lacks what the table has", topic=topic.value, lacking=lacking)
-            await compacted_topics.add_loss(self.pool, topic, Finder.WITNESS, Reason.LACKING, lacking)
+            log.error("the topic lacks what the table has", topic=kind.plural, lacking=lacking)
+            await compacted_topics.add_loss(self.pool, kind, Finder.WITNESS, Reason.LACKING, lacking)
         else:
-            await compacted_topics.clear_loss(self.pool, topic, Finder.WITNESS)
-        self._due_at[topic] = time.monotonic() + (COMPARE_AGAIN_SECONDS if lacking else COMPARE_EVERY_SECONDS)
+            await compacted_topics.clear_loss(self.pool, kind, Finder.WITNESS)
+        self._due_at[kind] = time.monotonic() + (COMPARE_AGAIN_SECONDS if lacking else COMPARE_EVERY_SECONDS)

@@ -12,11 +12,13 @@ from typing import Final
 from topsync.base import metrics, telemetry
 from topsync.base.settings import KafkaSettings
 from topsync.model import compacted_topic
-from topsync.model.compacted_topic import Compacted, Finder, Reason, TopicLoss
+from topsync.model.compacted_topic import Finder, Reason, TopicLoss
+from topsync.model.kind import Kind
 from topsync.store import compacted_topics
 from topsync.store.database import Pool
+from topsync.store.version_tables import TABLES
 from topsync.stream import topic_look
-from topsync.stream.topics import Registry, Topic
+from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
 
@@ -25,11 +27,6 @@ LOOK_TIMEOUT_SECONDS: Final = 30.0
 
 MAX_LOOKS: Final = 5
 """Of two looks at the same time only one counts. Nobody loses that often in a row."""
-
-
-def topic_of(topics: Registry, which: Compacted) -> Topic:
-    """A compacted topic in an installation's registry."""
-    return topics.orders if which is Compacted.ORDERS else topics.refunds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +47,8 @@ class TopicWatch:
             if await self._look_once():
                 break
         found = await compacted_topics.losses(self.pool)
-        for topic in Compacted:
-            metrics.TOPIC_LOST.labels(topic.value).set(any(loss.topic is topic for loss in found))
+        for kind in Kind:
+            metrics.TOPIC_LOST.labels(kind.plural).set(any(loss.kind is kind for loss in found))
         return found
 
     async def _look_once(self) -> bool:
@@ -59,25 +56,25 @@ class TopicWatch:
         before = await compacted_topics.last_looks(self.pool)
         # Counted before the look: so each of these was in its topic by then.
         published = {
-            topic: await compacted_topics.count_published(self.pool, topic)
-            for topic in Compacted
-            if topic not in before
+            kind: await table.count_published(self.pool)
+            for kind, table in TABLES.items()
+            if kind not in before
         }
-        names = {topic: topic_of(self.topics, topic) for topic in Compacted}
+        wanted = self.topics.versions
         async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
-            looks = await topic_look.look(self.kafka, list(names.values()))
+            looks = await topic_look.look(self.kafka, list(wanted.values()))
         counted = True
-        for topic, wanted in names.items():
-            now, last = looks.get(wanted.name), before.get(topic)
+        for kind, topic in wanted.items():
+            now, last = looks.get(topic.name), before.get(kind)
             if now is None:
-                await compacted_topics.add_loss(self.pool, topic, Finder.ENRICHER, Reason.GONE, None)
+                await compacted_topics.add_loss(self.pool, kind, Finder.ENRICHER, Reason.GONE, None)
                 continue
             if last is None:
-                loss = compacted_topic.judge_first(now, published[topic])
+                loss = compacted_topic.judge_first(now, published[kind])
             else:
                 loss = compacted_topic.judge(last.look, now)
-            kept = await compacted_topics.note_look(self.pool, topic, now, last, loss)
+            kept = await compacted_topics.note_look(self.pool, kind, now, last, loss)
             if kept and loss is not None:
-                log.error("a compacted topic has lost records", topic=wanted.name, reason=loss.value)
+                log.error("a compacted topic has lost records", topic=topic.name, reason=loss.value)
             counted = counted and kept
         return counted

@@ -1,8 +1,8 @@
-"""What an audit compares: orders and refunds, and how it reads their truth, table and topic."""
+"""What an audit compares: each kind that is kept, and how it reads truth, table and topic."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,77 +10,62 @@ import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
-from schemas.refund import Refund
-from schemas.trade import Trade
+from schemas.platform_object import PlatformObject
 from topsync.base.settings import KafkaSettings
-from topsync.store import orders, refunds
+from topsync.model.kind import Kind
 from topsync.store.database import Pool
+from topsync.store.version_tables import TABLES, AnyTable
 from topsync.store.versions import StoredState
 from topsync.store.witness import ReadPosition
-from topsync.stream import clients
-from topsync.stream.topics import Registry, Topic
+from topsync.stream import clients, lookback
+from topsync.stream.topics import Registry
 from topsync.verify.agreement import ShownObject, shown
 from topsync.verify.witness import Seen, judge
+
+MODIFIED: Final = "modified"
+"""The field of every kind that says when it was changed last."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedKind:
-    """A kind of object that is kept: orders or refunds."""
+    """A kind of object that is kept."""
 
-    name: str
-    """As in the topic registry."""
-    noun: str
-    """The singular, for people."""
-    topic: Callable[[Registry], Topic]
-    truth: str
-    """Where the simulator shows all of a seller's."""
-    model: type[Trade] | type[Refund]
-    """How each is read."""
-    stored: Callable[[Pool, int], AsyncIterator[tuple[int, StoredState]]]
-    """A seller's ids and states in the table, with the hashes as they were stored."""
-    values_of: Callable[[Pool, Iterable[int]], AsyncIterator[tuple[int, str]]]
+    kind: Kind
+
+    @property
+    def truth(self) -> str:
+        """Where the simulator shows all of a seller's."""
+        return "/truth" if self.kind.leads else f"/truth/{self.kind.plural}"
+
+    @property
+    def table(self) -> AnyTable:
+        """The table, which says how each is read."""
+        return TABLES[self.kind]
 
     def of_platform(self, line: bytes) -> ShownObject:
         """Read it as the platform writes it."""
-        return shown(self.model.from_platform(orjson.loads(line)))
+        return self._shown(self.table.model.from_platform(orjson.loads(line)))
 
     def of_wire(self, value: bytes | str) -> ShownObject:
         """Read it as topic and table hold it."""
-        return shown(self.model.from_wire(value))
+        return self._shown(self.table.model.from_wire(value))
+
+    def _shown(self, read: PlatformObject) -> ShownObject:
+        return shown(getattr(read, self.kind.id_name), read, getattr(read, MODIFIED))
 
     async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[ShownObject]:
         """What the table has of these ids, as this release reads it."""
-        async for _, value in self.values_of(pool, ids):
+        async for _, value in self.table.values_of(pool, ids):
             yield self.of_wire(value)
 
 
-ORDERS: Final = AuditedKind(
-    "orders",
-    "order",
-    lambda topics: topics.orders,
-    "/truth",
-    Trade,
-    orders.TABLE.states,
-    orders.TABLE.values_of,
-)
-REFUNDS: Final = AuditedKind(
-    "refunds",
-    "refund",
-    lambda topics: topics.refunds,
-    "/truth/refunds",
-    Refund,
-    refunds.TABLE.states,
-    refunds.TABLE.values_of,
-)
-
-
 class TopicReader:
-    """A compacted topic as a subscriber sees it: the newest state of each order or refund."""
+    """A compacted topic as a subscriber sees it: the newest state of each thing in it."""
 
     def __init__(self, kafka: KafkaSettings, topics: Registry, kind: AuditedKind) -> None:
         self._kind = kind
-        self._consumer = clients.consumer(kafka)
-        topic = kind.topic(topics)
+        self._consumer = clients.consumer(kafka, fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS)
+        topic = topics.versions[kind.kind]
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._seller_of: dict[int, int] = {}
         self._seen: dict[int, Seen] = {}
@@ -105,7 +90,7 @@ class TopicReader:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
                 for record in batch:
                     self._take(record)
-        self.ends = {ReadPosition(self._kind.name, tp.partition): end for tp, end in ends.items()}
+        self.ends = {ReadPosition(self._kind.kind.plural, tp.partition): end for tp, end in ends.items()}
 
     async def stop(self) -> None:
         """Disconnect."""

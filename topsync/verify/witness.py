@@ -24,6 +24,7 @@ from schemas.types import parse_instant
 from topsync.base import starts, telemetry
 from topsync.base.outages import Outage
 from topsync.base.settings import KafkaSettings
+from topsync.model.kind import Kind
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.witness import ReadPosition, WitnessFinding, WitnessProgress
@@ -68,14 +69,14 @@ def judge(before: Seen | None, now: Seen) -> str | None:
 
 @dataclass(slots=True)
 class Witness:
-    """A reader of all partitions of both topics."""
+    """A reader of all partitions of the compacted topics."""
 
     kafka: KafkaSettings
     topics: Registry
     pool: Pool
     records: int = 0
     backwards: int = 0
-    _seen: dict[str, dict[int, Seen]] = field(default_factory=lambda: {"orders": {}, "refunds": {}})
+    _seen: dict[Kind, dict[int, Seen]] = field(default_factory=lambda: {kind: {} for kind in Kind})
     _topic_ids: dict[str, str | None] = field(default_factory=dict)
     """Kafka's ids, by the topics' names in the registry."""
     _progress: dict[ReadPosition, WitnessProgress] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class Witness:
     @property
     def orders(self) -> int:
         """How many different orders the topic holds."""
-        return len(self._seen["orders"])
+        return len(self._seen[Kind.ORDER])
 
     def freshness(self) -> tuple[float, float] | None:
         """p50 and p99 in seconds, from the platform's message to the published order."""
@@ -102,12 +103,13 @@ class Witness:
             UnreachableError: the cluster was away for too long at the start.
             LayoutError: a topic has another number of partitions than it should.
         """
-        watched = {"orders": self.topics.orders, "refunds": self.topics.refunds}
+        watched = self.topics.versions
         places = {
-            TopicPartition(topic.name, number): ReadPosition(name, number)
-            for name, topic in watched.items()
+            TopicPartition(topic.name, number): ReadPosition(kind.plural, number)
+            for kind, topic in watched.items()
             for number in range(topic.partitions)
         }
+        kinds = {topic.name: kind for kind, topic in watched.items()}
         shortages = Shortages(self.pool, self._seen)
         async with (
             starts.opened(
@@ -124,7 +126,7 @@ class Witness:
                     topics_at = time.monotonic() + TOPICS_EVERY_SECONDS
                 batches = await consumer.getmany(timeout_ms=200, max_records=2000)
                 for tp, batch in batches.items():
-                    self._take(places[tp], batch)
+                    self._take(kinds[tp.topic], places[tp], batch)
                 if time.monotonic() >= save_at:
                     for topic in watched.values():
                         layout.require_known(topic, consumer.partitions_for_topic(topic.name))
@@ -153,22 +155,23 @@ class Witness:
     async def _begin_anew(
         self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition], shortages: Shortages
     ) -> None:
-        """Read from its start each topic that was made anew; at first, both."""
-        names = {"orders": self.topics.orders.name, "refunds": self.topics.refunds.name}
+        """Read from its start each topic that was made anew; at first, all."""
+        names = {kind: topic.name for kind, topic in self.topics.versions.items()}
         found = await topic_look.topic_ids(self.kafka, list(names.values()))
-        for topic, name in names.items():
+        for kind, name in names.items():
+            topic = kind.plural
             if topic in self._topic_ids and found.get(name) in (None, self._topic_ids[topic]):
                 continue
-            self._seen[topic].clear()
-            shortages.forget(topic)
+            self._seen[kind].clear()
+            shortages.forget(kind)
             tps = [tp for tp, place in places.items() if place.topic == topic]
             await consumer.seek_to_beginning(*tps)
             for tp, offset in (await consumer.beginning_offsets(tps)).items():
                 self._progress[places[tp]] = WitnessProgress(offset, offset)
             self._topic_ids[topic] = found.get(name)
 
-    def _take(self, place: ReadPosition, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
-        seen = self._seen[place.topic]
+    def _take(self, kind: Kind, place: ReadPosition, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
+        seen = self._seen[kind]
         for record in batch:
             id_ = int(record.key)
             if record.value is None:

@@ -17,29 +17,24 @@ from consumer.enrich.read.fetching import Fetcher
 from consumer.enrich.write.writer import Tools
 from topsync.base import settings
 from topsync.base.service import Lifetime
-from topsync.base.settings import (
-    EnricherSettings,
-    PlatformSettings,
-)
-from topsync.model.kind import Kind
-from topsync.platforms.taobao.details import TaobaoDetails
+from topsync.base.settings import EnricherSettings
 from topsync.store.shared_table import SharedTables
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
 
 
 async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
     """An enricher: `changes` and `snapshots` to `orders`; with `drain`, until nothing is left of them."""
-    parts.check_settings()
-    own, vault, oauth = settings.load(EnricherSettings), parts.vault(), parts.oauth_config()
+    platform = platforms.chosen()
+    parts.check_settings(platform)
+    own, vault = settings.load(EnricherSettings), parts.vault()
     kafka, registry = await parts.open_topics(draining=drain)
     async with (
         parts.open_pool() as pool,
-        parts.open_gateway(pool, retries=fetching.RETRIES) as (client, clock),
-        parts.open_sessions(pool, clock, vault, oauth) as sessions,
+        opening.open_platform(platform, pool, retries=fetching.RETRIES) as (opened, clock),
+        parts.open_sessions(platform, pool, clock, vault) as sessions,
     ):
         tables = SharedTables(pool)
-        with_refunds = settings.load(PlatformSettings).refunds
-        fetcher = Fetcher(TaobaoDetails(client), clock, sessions)
+        fetcher = Fetcher(opened.details, clock, sessions)
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -52,8 +47,8 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
                     pool,
                     tables,
                     Bringer(fetcher, clock, registry),
-                    kinds=[kind for kind in KINDS.values() if with_refunds or kind.kind is not Kind.REFUND],
-                    linger=parts.linger_times(),
+                    kinds=[KINDS[kind] for kind in parts.kinds(platform)],
+                    linger=parts.linger_times(platform),
                 ),
                 bytes_in_flight=BytesInFlight(own.enricher_max_bytes),
                 limit=Limit(

@@ -5,55 +5,30 @@ from __future__ import annotations
 from consumer.push.service import PushService
 from topsync.base import settings
 from topsync.base.service import Lifetime
-from topsync.base.settings import (
-    PlatformSettings,
-    PushSettings,
-)
-from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
-from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.messages import ConnectFields
-from topsync.platforms.taobao.channel_token import token_source
-from topsync.platforms.taobao.messages import TaobaoMessages
-from topsync.wiring import parts
+from topsync.base.settings import PushSettings
+from topsync.platforms.platform_port import NotOfferedError
+from topsync.wiring import opening, parts, platforms
 
 
 async def run(lifetime: Lifetime) -> None:
-    """The push service: message channel to `changes`."""
-    parts.check_settings()
-    platform, own = settings.load(PlatformSettings), settings.load(PushSettings)
-    config = ConnectionConfig(
-        uri=str(platform.channel_url),
-        app_key=platform.app_key,
-        app_secret=platform.app_secret,
-        group=platform.channel_group,
-        fields=ConnectFields(
-            sdk=own.channel_sdk,
-            intranet_ip=own.channel_intranet_ip,
-            minor_group=own.channel_minor_group,
-            filter_exp=own.channel_filter,
-            out_id=own.channel_out_id,
-        ),
-        pull_interval_seconds=own.pull_interval_seconds,
-        dead_after_seconds=own.dead_peer_seconds,
-        silence_seconds=own.silence_seconds or None,
-        max_frame_bytes=own.max_frame_bytes,
-        max_unconfirmed_bytes=own.max_unconfirmed_bytes,
-        reconnect=ReconnectPolicy(
-            first_seconds=own.reconnect_initial_seconds,
-            max_seconds=own.reconnect_max_seconds,
-            refused_first_seconds=own.refused_initial_seconds,
-            kicked_first_seconds=own.kicked_initial_seconds,
-        ),
-    )
+    """The push service: the platform's messages to `changes`.
+
+    Raises:
+        NotOfferedError: the platform pushes nothing.
+    """
+    platform = platforms.chosen()
+    parts.check_settings(platform)
+    own = settings.load(PushSettings)
     kafka, registry = await parts.open_topics()
-    async with parts.open_pool() as pool, parts.open_gateway(pool) as (client, clock):
+    async with parts.open_pool() as pool, opening.open_platform(platform, pool) as (opened, _):
+        messages = opened.messages
+        if messages is None:
+            raise NotOfferedError(
+                "the platform pushes no messages: do not run `topsync push`. Changes are found by sweeps, "
+                "every TOPSYNC_SWEEP_INTERVAL_SECONDS"
+            )
         service = PushService(
-            messages=TaobaoMessages(
-                config,
-                clock,
-                connection_count=own.push_connections,
-                token_source=token_source(client, config.group) if own.channel_token else None,
-            ),
+            messages=messages,
             kafka=kafka,
             topics=registry,
             pool=pool,

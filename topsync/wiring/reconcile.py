@@ -13,40 +13,44 @@ from reconciler.refetching import Refetching
 from reconciler.replays import Replays
 from reconciler.requests import SignalReader
 from reconciler.service import Reconciler
-from topsync.base import settings
+from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
-    AuthorisationSettings,
     BudgetSettings,
     CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
+    SessionSettings,
 )
-from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
-from topsync.platforms.taobao.sessions import TaobaoSubscriptions
+from topsync.model.kind import Kind
 from topsync.sellers.session_watch import SessionWatch
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
+
+log = telemetry.get_logger(__name__)
 
 
 async def run(lifetime: Lifetime) -> None:
     """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
-    parts.check_settings()
+    platform = platforms.chosen()
+    parts.check_settings(platform)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
-    budget, share = settings.load(BudgetSettings), settings.load(AuthorisationSettings).session_refresh_share
-    vault, oauth = parts.vault(), parts.oauth_config()
+    budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
+    vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
-        parts.open_gateway(pool) as (client, clock),
-        parts.open_sessions(pool, clock, vault, oauth) as sessions,
+        opening.open_platform(platform, pool) as (opened, clock),
+        parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
     ):
-        puller = parts.puller(pool, client, clock, producer, registry)
-        details_by_task = TaobaoDetailTasks(client)
+        puller = parts.puller(platform, opened, pool, clock, producer, registry)
+        detail_tasks = opened.detail_tasks
+        if detail_tasks is None:
+            log.info("the platform has no tasks of many orders: backlogs are drained by single orders")
         reconciler = Reconciler(
             settings=own,
             rules=PullRules(
-                lists=parts.order_list_rules(),
+                lists=list_rules,
                 list_allowances=cover.list_allowances,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
@@ -67,7 +71,7 @@ async def run(lifetime: Lifetime) -> None:
                 pool=pool,
                 producer=producer,
                 topics=registry,
-                tasks=details_by_task,
+                tasks=detail_tasks,
                 clock=clock,
                 sessions=sessions,
                 rules=backlog_plan.BacklogRules(
@@ -75,7 +79,7 @@ async def run(lifetime: Lifetime) -> None:
                     tasks_at_once=own.bulk_tasks,
                     calls_per_second=budget.calls_per_second,
                     backlog_changes=settings.load(EnricherSettings).backlog_changes,
-                    orders_per_task=details_by_task.max_orders,
+                    orders_per_task=0 if detail_tasks is None else detail_tasks.max_orders,
                 ),
                 poll_seconds=own.bulk_poll_seconds,
                 deadline_seconds=own.bulk_deadline_seconds,
@@ -92,13 +96,13 @@ async def run(lifetime: Lifetime) -> None:
         watch = SessionWatch(
             pool=pool,
             sessions=sessions,
-            subscriptions=TaobaoSubscriptions(client),
+            subscriptions=opened.subscriptions,
             clock=clock,
             producer=producer,
             notifications_topic=registry.notifications.name,
             refresh_share=share,
         )
-        reader = SignalReader(kafka, registry, pool, producer, clock, parts.order_list_rules())
+        reader = SignalReader(kafka, registry, pool, producer, clock, list_rules)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reconciler.run(lifetime))
             tasks.create_task(watch.run(lifetime))

@@ -8,10 +8,7 @@ from typing import Final
 from consumer.enrich.kinds.kind import AnyKind
 from consumer.enrich.kinds.order import ORDER
 from consumer.enrich.kinds.refund import REFUND
-from topsync.model.compacted_topic import Compacted
 from topsync.model.kind import Kind
 
-KINDS: Final[Mapping[Kind, AnyKind]] = {Kind.ORDER: ORDER, Kind.REFUND: REFUND}
+KINDS: Final[Mapping[Kind, AnyKind]] = {one.kind: one for one in (ORDER, REFUND)}
 """The kind that leads is the first."""
-
-BY_TOPIC: Final[Mapping[Compacted, AnyKind]] = {kind.compacted: kind for kind in KINDS.values()}

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeAlias
 
-from prometheus_client import Counter, Histogram
-
-from schemas.change import Change
 from schemas.events import VersionEvents
 from schemas.platform_object import PlatformObject
 from topsync.base.failpoints import Point
-from topsync.model.compacted_topic import Compacted
 from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
@@ -26,29 +22,6 @@ from topsync.platforms.fetch_outcome import FetchRules
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.versions import T, V, VersionTable
-from topsync.stream.topics import Registry, Topic
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What a hint names of a kind."""
-
-    id: int
-    modified: datetime | None
-    """The `modified` that it is known to have reached."""
-
-
-@dataclass(frozen=True, slots=True)
-class KindMetrics:
-    """Where the enricher counts."""
-
-    published: Counter
-    postponed: Counter
-    """By reason."""
-    refused: Counter | None = None
-    """By who met the refusal."""
-    freshness: Histogram | None = None
-    """Time from the platform's message to the published version, where it is not measured stage by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +49,26 @@ class ShownInOrders(Generic[V]):
 class EnrichedKind(Generic[V, T]):
     """All that differs from kind to kind."""
 
-    kind: Kind
-    compacted: Compacted
-    """Its table and its topic."""
     table: VersionTable[V, T]
     events: VersionEvents[T]
     rules: FetchRules
     version: Callable[[int, PlatformObject, datetime, str], V]
     """A version to be written, of a seller, from what was fetched at that moment, and how it was found."""
-    named: Callable[[Change], Named | None]
-    """What a hint names."""
-    name: Callable[[Change, Named], Change]
-    """The same hint, but it names this object."""
     origin: str
     """In dead letters: which part of topsync set the record aside."""
-    metrics: KindMetrics
     points: KindPoints
     shown: ShownInOrders[V] | None = None
     """None: no order shows it."""
 
     @property
+    def kind(self) -> Kind:
+        """Its word, from which its names follow."""
+        return self.table.kind
+
+    @property
     def leads(self) -> bool:
         """Whether everything else is a part of this kind."""
-        return self.rules.leads
-
-    def topic(self, topics: Registry) -> Topic:
-        """Its compacted topic."""
-        topic: Topic = getattr(topics, self.compacted.value)
-        return topic
+        return self.kind.leads
 
 
 AnyKind: TypeAlias = "EnrichedKind[Any, Any]"

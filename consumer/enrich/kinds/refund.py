@@ -10,14 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from consumer.enrich.kinds.kind import EnrichedKind, KindMetrics, KindPoints, Named, ShownInOrders
+from consumer.enrich.kinds.kind import EnrichedKind, KindPoints, ShownInOrders
 from schemas import events
-from schemas.change import Change, Source
+from schemas.change import Source
 from schemas.platform_object import PlatformObject
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
-from topsync.base import metrics
-from topsync.model.compacted_topic import Compacted
 from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
@@ -26,15 +24,6 @@ from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion, RefundLine
 from topsync.store.refunds import RefundVersion
-
-
-def named(change: Change) -> Named | None:
-    """The refund that a hint names, or None."""
-    return None if change.refund_id is None else Named(change.refund_id, change.refund_modified)
-
-
-def _name(change: Change, refund: Named) -> Change:
-    return change.model_copy(update={"refund_id": refund.id, "refund_modified": refund.modified})
 
 
 def _version(seller_id: int, value: PlatformObject, fetched_at: datetime, source: str) -> RefundVersion:
@@ -125,21 +114,11 @@ def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine
 
 
 REFUND: Final[EnrichedKind[RefundVersion, RefundTransition]] = EnrichedKind(
-    kind=Kind.REFUND,
-    compacted=Compacted.REFUNDS,
     table=refunds.TABLE,
     events=events.REFUNDS,
-    rules=FetchRules("refund_refused", leads=False, asks_again_unreadable=False),
+    rules=FetchRules(Kind.REFUND, asks_again_unreadable=False),
     version=_version,
-    named=named,
-    name=_name,
     origin="enricher/refunds",
-    metrics=KindMetrics(
-        metrics.REFUNDS_PUBLISHED,
-        metrics.REFUNDS_POSTPONED,
-        metrics.REFUNDS_REFUSED,
-        metrics.REFUND_FRESHNESS,
-    ),
     points=KindPoints("refunds.stored", "refunds.orders_marked"),
     shown=ShownInOrders(shown, shown_otherwise, _ahead_of_orders),
 )

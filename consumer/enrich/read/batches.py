@@ -131,7 +131,7 @@ class BatchReader:
     ) -> None:
         """Fetch what the hints name of each kind, all at the same time."""
         changes = [hint.change for hint in hints]
-        named = [(kind, decisions.coalesce(changes, kind.named, self.linger)) for kind in self.kinds]
+        named = [(kind, decisions.coalesce(changes, kind.kind, self.linger)) for kind in self.kinds]
         bring_named = partial(self._bring_named, taken_at=taken_at, late_before=late_before)
         async with asyncio.TaskGroup() as tasks:
             bringing = {
@@ -157,11 +157,11 @@ class BatchReader:
         part = batch.of(kind.kind)
         part.hinted_at |= {id_: need.hinted_at for id_, need in needs.items() if need.hinted_at is not None}
         known = await self.tables.of(kind.table).known(needs)
-        part.doubtful |= {id_ for id_, one in known.items() if not one.published}
+        part.doubtful |= {id_ for id_, state in known.items() if not state.published}
         needed = decisions.to_fetch(needs, known)
-        trail.answered(needs.keys() - needed.keys(), needs, known)
+        trail.answered(kind.kind, needs.keys() - needed.keys(), needs, known)
         if not kind.leads:
-            return await self.bringer.bring([Wanted(kind, *one) for one in needed.items()], known, batch)
+            return await self.bringer.bring([Wanted(kind, *item) for item in needed.items()], known, batch)
         failpoints.reach("enricher.known_read")
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), hints, taken_at)
@@ -175,16 +175,16 @@ class BatchReader:
         self, wanted: Sequence[Wanted], batch: Batch, late_before: datetime | None
     ) -> list[Wanted]:
         """Note what may wait, in the backlog or for more messages; the rest has to be fetched now."""
-        in_doubt = [one.id for one in wanted if decisions.may_be_waiting(one.need)]
+        in_doubt = [want.id for want in wanted if decisions.may_be_waiting(want.need)]
         waiting = await refetches.reasons(self.pool, in_doubt) if in_doubt else {}
         now, urgent = self.bringer.clock.estimate(), []
-        for one in wanted:
-            if decisions.may_wait(one.need, late_before=late_before, waiting=waiting):
-                postpone(one, one.later(BACKLOG), batch)
-            elif until := decisions.lingers_until(one.need, now=now, waiting=waiting):
-                batch.lingering.append(one.lingering(until))
+        for want in wanted:
+            if decisions.may_wait(want.need, late_before=late_before, waiting=waiting):
+                postpone(want, want.later(BACKLOG), batch)
+            elif until := decisions.lingers_until(want.need, now=now, waiting=waiting):
+                batch.lingering.append(want.lingering(until))
             else:
-                urgent.append(one)
+                urgent.append(want)
         return urgent
 
     def _judge_outage(self, brought: Brought, batch: Batch) -> None:
@@ -198,8 +198,8 @@ class BatchReader:
         if brought.unanswered and self._served.nobody():
             errors = [error for _, error in brought.unanswered]
             raise ExceptionGroup("the platform answers for none of the orders", errors)
-        for one, _ in brought.unanswered:
-            postpone(one, one.later(PLATFORM_UNAVAILABLE), batch)
+        for want, _ in brought.unanswered:
+            postpone(want, want.later(PLATFORM_UNAVAILABLE), batch)
 
     async def _read_shown(
         self, kind: AnyKind, fetched: Mapping[int, OrderVersion], already: Collection[int]
@@ -215,7 +215,7 @@ class BatchReader:
         if not needs:
             return None
         batch = Batch()
-        await self.bringer.bring([Wanted(kind, *one) for one in needs.items()], known, batch)
+        await self.bringer.bring([Wanted(kind, *item) for item in needs.items()], known, batch)
         await self._note_orders_behind(kind, fetched, batch)
         return batch
 

@@ -12,6 +12,7 @@ from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.read.fetching import Fetcher
 from consumer.enrich.read.wanted import Wanted
+from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.model.known import Known
 from topsync.model.refetch import NO_NEWS, Refetch
@@ -57,16 +58,16 @@ class Bringer:
         """
         brought = Brought()
         async with asyncio.TaskGroup() as tasks:
-            for one in wanted:
-                if not self.fetcher.is_refused(one.kind.kind, one.need.seller_id):
-                    tasks.create_task(self._bring(one, known.get(one.id), batch, brought))
+            for want in wanted:
+                if not self.fetcher.is_refused(want.kind.kind, want.need.seller_id):
+                    tasks.create_task(self._bring(want, known.get(want.id), batch, brought))
         return brought
 
     async def _bring(self, wanted: Wanted, known: Known | None, batch: Batch, brought: Brought) -> None:
         trail.fetch_begun(wanted)
         fetched, fetched_at = await self.fetcher.fetch(wanted)
-        if isinstance(fetched, Refused) and (refused := wanted.kind.metrics.refused) is not None:
-            refused.labels("enricher").inc()
+        if isinstance(fetched, Refused) and not wanted.kind.leads:
+            metrics.REFUSED[wanted.kind.kind].labels("enricher").inc()
         latest_now = self.clock.latest_now()
         outcome = judge(fetched, wanted.need, known, wanted.kind.rules, latest_now=latest_now)
         if isinstance(outcome, PlatformIsAway):
@@ -107,5 +108,5 @@ class Bringer:
 
 def postpone(wanted: Wanted, later: Refetch, batch: Batch) -> None:
     """Have something asked for again later."""
-    wanted.kind.metrics.postponed.labels(later.reason).inc()
+    metrics.POSTPONED[wanted.kind.kind].labels(later.reason).inc()
     batch.postponed.append(later)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from consumer.enrich.kinds.kind import Named
 from schemas import platform_time
 from schemas.change import Change, Source
+from topsync.model import named
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.linger import NO_LINGER, LingerTimes
 from topsync.model.need import Need
@@ -23,18 +24,18 @@ def believable(change: Change, *, latest_now: datetime) -> Change:
     other: dict[str, datetime | None] = {}
     if ahead > timedelta(0):
         other |= {"occurred_at": latest_now, "settled_after": change.settled_after - ahead}
-    if change.modified is not None and change.modified > latest_now:
-        other["modified"] = None
-    if change.refund_modified is not None and change.refund_modified > latest_now:
-        other["refund_modified"] = None
+    for name in named.MODIFIED_NAMES:
+        modified: datetime | None = getattr(change, name)
+        if modified is not None and modified > latest_now:
+            other[name] = None
     return change.model_copy(update=other) if other else change
 
 
-def coalesce(
-    changes: Iterable[Change], named: Callable[[Change], Named | None], linger: LingerTimes = NO_LINGER
-) -> dict[int, Need]:
-    """A need for each thing that is named, by its id: a single fetch answers every older hint about it."""
-    found = ((named(change), change) for change in changes)
+def coalesce(changes: Iterable[Change], kind: Kind, linger: LingerTimes = NO_LINGER) -> dict[int, Need]:
+    """A need for each thing of a kind that is named, by its id: a single fetch answers every older hint
+    about it.
+    """
+    found = ((named.named(change, kind), change) for change in changes)
     return _joined(
         (thing.id, _need(change, thing.modified, linger)) for thing, change in found if thing is not None
     )
@@ -64,7 +65,7 @@ def _need(change: Change, modified: datetime | None, linger: LingerTimes = NO_LI
         received_at=change.received_at if is_pushed else None,
         newest_at=change.received_at,
         linger_until=_linger_until(change, linger) if is_message else None,
-        by_refund_alone=change.refund_id is not None and not is_pushed,
+        by_part_alone=not is_pushed and bool(named.parts(change)),
     )
 
 
@@ -74,20 +75,20 @@ def _linger_until(change: Change, linger: LingerTimes) -> datetime | None:
     return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
 
-def _join(one: Need, other: Need) -> Need:
+def _join(first: Need, second: Need) -> Need:
     return Need(
-        tid=other.tid,
-        seller_id=other.seller_id,
-        settled_after=max(one.settled_after, other.settled_after),
-        proven_after=_latest(one.proven_after, other.proven_after),
-        reported_at=_latest(one.reported_at, other.reported_at),
-        modified=_latest(one.modified, other.modified),
-        source=min(one.source, other.source, key=_URGENCY.__getitem__),
-        hinted_at=_earliest(one.hinted_at, other.hinted_at),
-        received_at=_earliest(one.received_at, other.received_at),
-        newest_at=max(one.newest_at, other.newest_at),
-        linger_until=_earlier_of_both(one.linger_until, other.linger_until),
-        by_refund_alone=one.by_refund_alone and other.by_refund_alone,
+        tid=second.tid,
+        seller_id=second.seller_id,
+        settled_after=max(first.settled_after, second.settled_after),
+        proven_after=_latest(first.proven_after, second.proven_after),
+        reported_at=_latest(first.reported_at, second.reported_at),
+        modified=_latest(first.modified, second.modified),
+        source=min(first.source, second.source, key=_URGENCY.__getitem__),
+        hinted_at=_earliest(first.hinted_at, second.hinted_at),
+        received_at=_earliest(first.received_at, second.received_at),
+        newest_at=max(first.newest_at, second.newest_at),
+        linger_until=_earlier_of_both(first.linger_until, second.linger_until),
+        by_part_alone=first.by_part_alone and second.by_part_alone,
     )
 
 
@@ -143,13 +144,13 @@ def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> d
 _URGENCY = {source: rank for rank, source in enumerate(Source)}
 
 
-def _earlier_of_both(one: datetime | None, other: datetime | None) -> datetime | None:
-    return None if one is None or other is None else min(one, other)
+def _earlier_of_both(first: datetime | None, second: datetime | None) -> datetime | None:
+    return None if first is None or second is None else min(first, second)
 
 
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((moment for moment in (one, other) if moment is not None), default=None)
+def _latest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((moment for moment in (first, second) if moment is not None), default=None)
 
 
-def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min((moment for moment in (one, other) if moment is not None), default=None)
+def _earliest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min((moment for moment in (first, second) if moment is not None), default=None)

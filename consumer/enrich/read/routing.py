@@ -23,6 +23,7 @@ from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, Refetch
 from topsync.store.orders import OrderVersion
 from topsync.stream import records
@@ -149,7 +150,7 @@ class Router:
             self.batch.outcomes.append(RecordOutcome(origin.seller_id))
 
     def _postpone(self, tid: int, origin: _Origin, reason: str) -> None:
-        metrics.ORDERS_POSTPONED.labels(reason).inc()
+        metrics.POSTPONED[Kind.ORDER].labels(reason).inc()
         self.batch.tids.add(tid)
         self.batch.postponed.append(
             Refetch(

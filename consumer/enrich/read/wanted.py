@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from consumer.enrich.kinds.kind import AnyKind, Named
+from consumer.enrich.kinds.kind import AnyKind
 from consumer.enrich.read.routing import ReadHint, origin_of
 from schemas.change import Change
 from topsync.deadletters import box
 from topsync.deadletters.box import DeadLetter, Original
+from topsync.model import named
+from topsync.model.named import Named
 from topsync.model.need import Need
-from topsync.model.refetch import LINGERING, Lingering, Refetch
+from topsync.model.refetch import LINGERING, Lingering, OrderPart, Refetch
 from topsync.store.open_letters import Subject
 from topsync.stream import records
 from topsync.stream.topics import Registry
@@ -45,7 +47,7 @@ class Wanted:
             source=need.source.value,
             reason=reason,
             answer=original if self.kind.leads else None,
-            refund_ids=() if self.kind.leads else (self.id,),
+            parts=() if self.kind.leads else (OrderPart(self.kind.kind, self.id),),
         )
 
     def lingering(self, until: datetime) -> Lingering:
@@ -58,7 +60,7 @@ class Wanted:
     ) -> DeadLetter:
         """A dead letter about it: with what came, or else with the hint that asks for it."""
         need = self.need
-        subject = Subject(need.tid, 0 if self.kind.leads else self.id, reason)
+        subject = Subject(need.tid, self.kind.kind, self.id, reason)
         if self.hint is not None:
             record = self.hint.record
             kept, origin = Original.of(record, original), origin_of(record)
@@ -82,4 +84,4 @@ class Wanted:
             received_at=at,
             source=self.need.source,
         )
-        return self.kind.name(asking, Named(self.id, self.need.modified))
+        return named.naming(asking, self.kind.kind, Named(self.id, self.need.modified))

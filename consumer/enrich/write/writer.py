@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from typing import Final, TypeVar
 
 from consumer.enrich import erasure, trail
 from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit, Share, outcome_of
-from consumer.enrich.kinds.catalogue import BY_TOPIC, KINDS
+from consumer.enrich.kinds.catalogue import KINDS
 from consumer.enrich.kinds.kind import AnyKind
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.read.batches import BatchReader
@@ -129,7 +128,7 @@ class PartitionWriter:
 
     async def again(self, piece: Piece) -> Published:
         """What the tables hold of a piece now. Publish it next: later, it may be older than the tables."""
-        kind = BY_TOPIC[piece.topic]
+        kind = KINDS[piece.kind]
         return Published.of(kind.kind, await self._tools.tables.of(kind.table).stored(piece.keys))
 
     async def publish(self, batch: Batch, offsets: Offsets, again: Published | None = None) -> Published:
@@ -143,7 +142,7 @@ class PartitionWriter:
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
         gone = await erasures.tombstones(self._tools.pool, batch.erased) if batch.erased else []
-        buried = {one.tid for one in gone}
+        buried = {tombstone.tid for tombstone in gone}
         published = Published(tombstones=gone, letters=batch.set_aside)
         for kind in KINDS.values():
             published.versions[kind.kind] = await self._ahead(kind, batch, buried)
@@ -178,13 +177,17 @@ class PartitionWriter:
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
         left = {kind.kind: await self._leftovers(kind) for kind in KINDS.values()}
-        gone = [one for one in await erasures.all_tombstones(self._tools.pool) if self._is_mine(one.tid)]
+        gone = [
+            tombstone
+            for tombstone in await erasures.all_tombstones(self._tools.pool)
+            if self._is_mine(tombstone.tid)
+        ]
         if any(left.values()) or gone:
             log.info(
                 "publishing what a crash left",
                 partition=self._partition,
                 tombstones=len(gone),
-                **{KINDS[kind].compacted.value: len(ids) for kind, ids in left.items()},
+                **{kind.plural: len(ids) for kind, ids in left.items()},
             )
         for kind, ids in left.items():
             table = self._tools.tables.of(KINDS[kind].table)
@@ -234,7 +237,7 @@ class PartitionWriter:
                 at=self._tools.clock.now(),
                 origin=kind.origin,
                 seller_id=version.seller_id,
-                subject=Subject(version.tid, 0 if kind.leads else version.key, UNSTORABLE),
+                subject=Subject(version.tid, kind.kind, version.key, UNSTORABLE),
             )
         )
 
@@ -243,30 +246,33 @@ class PartitionWriter:
         published = [
             *self._records(again, Batch(), now),
             *self._records(ahead, batch, now),
-            *(erasure.record_of(one, self._tools.topics, published_at=now) for one in ahead.tombstones),
+            *(
+                erasure.record_of(tombstone, self._tools.topics, published_at=now)
+                for tombstone in ahead.tombstones
+            ),
         ]
         await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
-        trail.published(chain.from_iterable(ahead.versions.values()), ahead.tombstones)
+        trail.published(ahead.versions, ahead.tombstones)
         failpoints.reach("enricher.published")
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
         for kind in KINDS.values():
-            metrics.RECORDS_REPUBLISHED.labels(kind.compacted.value).inc(len(again.versions[kind.kind]))
+            metrics.RECORDS_REPUBLISHED.labels(kind.kind.plural).inc(len(again.versions[kind.kind]))
             self._measure(kind, ahead.versions[kind.kind], batch)
 
     def _measure(self, kind: AnyKind, versions: Sequence[AnyUnpublished], batch: Batch) -> None:
         """Count what was published just now, and how fresh it was."""
-        kind.metrics.published.inc(len(versions))
-        if kind.metrics.freshness is None or not versions:
+        metrics.PUBLISHED[kind.kind].inc(len(versions))
+        if kind.leads or not versions:  # an order's freshness is measured stage by stage
             return
         hinted_at, at = batch.of(kind.kind).hinted_at, self._tools.clock.estimate()
         for version in versions:
             if (hinted := hinted_at.get(version.key)) is not None:
-                kind.metrics.freshness.observe(max(0.0, (at - hinted).total_seconds()))
+                metrics.PART_FRESHNESS[kind.kind].observe(max(0.0, (at - hinted).total_seconds()))
 
     def _records(self, found: Published, batch: Batch, now: datetime) -> Iterator[Record]:
         """The records of these versions, with what the batch knows of how they came."""
         for kind in KINDS.values():
-            topic, hinted_at = kind.topic(self._tools.topics).name, batch.of(kind.kind).hinted_at
+            topic, hinted_at = self._tools.topics.versions[kind.kind].name, batch.of(kind.kind).hinted_at
             for version in found.versions[kind.kind]:
                 yield records.version(
                     topic,

@@ -1,4 +1,4 @@
-"""What is on its way through a process is bounded in bytes, and nobody starves."""
+"""The records in flight in a process are bounded in bytes, and nobody starves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from consumer.enrich.bytes_in_flight import BytesInFlight
 
 
-async def test_who_finds_no_room_waits_and_is_let_in_in_the_order_of_asking() -> None:
+async def test_a_reader_that_finds_no_room_waits_and_gets_it_in_the_order_of_requests() -> None:
     room = BytesInFlight(100)
     let_in: list[int] = []
 
@@ -20,14 +20,14 @@ async def test_who_finds_no_room_waits_and_is_let_in_in_the_order_of_asking() ->
             tasks.create_task(take(size))
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        # The last one would fit, but small ones must not keep a large one out for ever.
+        # The last request would fit, but small requests must not keep a large request waiting for ever.
         assert let_in == [60]
         room.give_back(60)
     assert let_in == [60, 50, 10]
     assert room.taken_bytes == 60
 
 
-async def test_what_is_larger_than_the_room_goes_alone() -> None:
+async def test_records_larger_than_the_bound_go_alone() -> None:
     room = BytesInFlight(100)
     await room.take(10)
     async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""When the enricher stops rather than to set more aside, and when one seller's trouble is only its own."""
+"""When the enricher stops instead of writing more dead letters, and when a seller's failures do not count."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.store.databases import at
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.store.open_letters import Subject
 from topsync.stream import topics
 
@@ -39,16 +40,16 @@ def dead(count: int, seller_id: int | None = None) -> list[RecordOutcome]:
         pytest.param(dead(9), False, id="a few never stop it"),
         pytest.param(dead(10), True, id="enough of them do, with nothing else there"),
         pytest.param(good(80) + dead(20), False, id="a share up to the limit"),
-        pytest.param(good(79) + dead(21), True, id="a larger one"),
-        pytest.param(good(1000) + dead(21), True, id="of the last ones, however many were good before"),
-        pytest.param((good(90) + dead(10)) * 10, False, id="for ever below the limit"),
-        pytest.param(dead(9) + good(100) + dead(9), False, id="what is long past is forgotten"),
+        pytest.param(good(79) + dead(21), True, id="a larger share"),
+        pytest.param(good(1000) + dead(21), True, id="of the last records, however many were good before"),
+        pytest.param((good(90) + dead(10)) * 10, False, id="always below the limit"),
+        pytest.param(dead(9) + good(100) + dead(9), False, id="old records are forgotten"),
         pytest.param(good(20) + dead(15) + good(300), True, id="crossed in the middle of a batch"),
     ],
 )
 def test_a_share_above_the_limit_stops(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
     assert is_stopped(outcomes, spares_one=False) is stops
-    # What is not anybody's is not spared.
+    # Records of no seller are not left out.
     assert is_stopped(outcomes, spares_one=True) is stops
 
 
@@ -57,29 +58,29 @@ def test_a_share_above_the_limit_stops(outcomes: Sequence[RecordOutcome], stops:
     [
         pytest.param(dead(100, ONE), False, id="one seller's orders, and nobody else's"),
         pytest.param(dead(50, ONE) + good(10, OTHER), False, id="most of them"),
-        pytest.param(dead(50, ONE) + good(40, OTHER) + dead(10, OTHER), False, id="a second one's few"),
-        pytest.param(dead(40, ONE) + good(20, OTHER) + dead(20, THIRD), True, id="a second one's many"),
-        pytest.param(dead(50, ONE) + dead(10), True, id="and what is nobody's"),
+        pytest.param(dead(50, ONE) + good(40, OTHER) + dead(10, OTHER), False, id="few of a second seller"),
+        pytest.param(dead(40, ONE) + good(20, OTHER) + dead(20, THIRD), True, id="many of a second seller"),
+        pytest.param(dead(50, ONE) + dead(10), True, id="and records of no seller"),
     ],
 )
 def test_one_seller_alone_does_not_stop_the_others(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
     assert is_stopped(outcomes, spares_one=True) is stops
-    assert is_stopped(outcomes, spares_one=False), "where it is the only one, there is nobody to spare it for"
+    assert is_stopped(outcomes, spares_one=False), "the only seller is not left out"
 
 
-def test_a_limit_of_everything_never_stops() -> None:
+def test_a_limit_of_a_whole_share_never_stops() -> None:
     assert not is_stopped(dead(1000), spares_one=False, limit=Limit(share=1, records=100, least=1))
 
 
-def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
+def test_the_error_says_how_many_records_failed_why_and_what_to_do() -> None:
     share = Share(LIMIT)
     with pytest.raises(TooManyDeadLettersError) as stopped:
         share.take([*good(5), *[RecordOutcome(None, "refused")] * 3, *dead(20)], spares_one=False)
-    told = str(stopped.value)
-    assert "10 of the last 15 records" in told
-    assert "unreadable_change 7, refused 3" in told
-    assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in told
-    assert "remove the cause" in told
+    text = str(stopped.value)
+    assert "10 of the last 15 records" in text
+    assert "unreadable_change 7, refused 3" in text
+    assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in text
+    assert "remove the cause" in text
 
 
 def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:
@@ -94,12 +95,16 @@ def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Li
     ("reason", "subject", "outcome"),
     [
         pytest.param("unreadable_change", None, RecordOutcome(ONE, "unreadable_change"), id="record"),
-        pytest.param("unstorable", Subject(7, 0, "unstorable"), RecordOutcome(ONE, "unstorable"), id="order"),
-        pytest.param("refund_refused", Subject(7, 8, "refund_refused"), None, id="a part of an order"),
-        pytest.param("unknown_seller", Subject(7, 0, "unknown_seller"), None, id="nobody's order"),
+        pytest.param(
+            "unstorable", Subject.of_order(7, "unstorable"), RecordOutcome(ONE, "unstorable"), id="order"
+        ),
+        pytest.param(
+            "refund_refused", Subject(7, Kind.REFUND, 8, "refund_refused"), None, id="a part of an order"
+        ),
+        pytest.param("unknown_seller", Subject.of_order(7, "unknown_seller"), None, id="nobody's order"),
     ],
 )
-def test_which_letters_say_that_we_may_be_the_cause(
+def test_which_dead_letters_mean_that_we_may_be_the_cause(
     reason: str, subject: Subject | None, outcome: RecordOutcome | None
 ) -> None:
     letter = box.letter(

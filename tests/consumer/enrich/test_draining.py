@@ -1,4 +1,4 @@
-"""What was written into added partitions is moved to where its keys belong, before it is drained."""
+"""Records in added partitions are moved to the partitions of their keys before they are drained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from topsync.stream import clients, records
 PARTITIONS, ALL = 2, 4
 
 
-async def test_what_is_in_added_partitions_is_moved_to_where_it_belongs_and_stays_what_it_was(
+async def test_records_in_added_partitions_are_moved_to_where_they_belong_and_are_not_changed(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=PARTITIONS)
@@ -21,7 +21,7 @@ async def test_what_is_in_added_partitions_is_moved_to_where_it_belongs_and_stay
         await admin.create_partitions({changes: NewPartitions(ALL)})
     async with clients.producer(kafka, acks="all") as astray:
         for tid in range(20):
-            # As a process of an older version would, which asks the cluster how many there are.
+            # As a process of an older version writes, which asks the cluster for the number of partitions.
             partition = records.partition_of(tid, ALL)
             headers = [("n", b"%d" % tid)]
             await astray.send_and_wait(
@@ -33,10 +33,10 @@ async def test_what_is_in_added_partitions_is_moved_to_where_it_belongs_and_stay
     assert await draining.move(kafka, added) == len(lost) > 0
 
     moved = [
-        one
-        for one in await read_all(kafka, changes, PARTITIONS)
-        if one.partition == records.partition_of(int(one.key), PARTITIONS) and int(one.key) in lost
+        record
+        for record in await read_all(kafka, changes, PARTITIONS)
+        if record.partition == records.partition_of(int(record.key), PARTITIONS) and int(record.key) in lost
     ]
-    assert {int(one.key): (one.value, one.headers) for one in moved} == {
+    assert {int(record.key): (record.value, record.headers) for record in moved} == {
         tid: (b"{}", (("n", b"%d" % tid),)) for tid in lost
     }

@@ -1,4 +1,4 @@
-"""Reading batches beside an erasure: what is about an erased seller leaves nothing behind."""
+"""Reading batches during an erasure: records about an erased seller leave nothing behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def finish(shop: Shop) -> None:
     await erasures.finish(shop.pool, SELLER)
 
 
-async def test_a_request_names_its_order_for_the_writer_and_costs_no_call(shop: Shop) -> None:
+async def test_an_erase_request_names_its_order_to_the_writer_and_costs_no_call(shop: Shop) -> None:
     batch = await shop.read(shop.received(request(shop)), shop.received(request(shop)))
     assert (batch.erased, batch.tids) == ({TID}, {TID})
     assert (batch.of(Kind.ORDER).versions, batch.dead_letters, batch.postponed) == ({}, [], [])
@@ -52,10 +52,10 @@ async def test_a_request_that_cannot_be_read_or_is_misplaced_erases_nothing(shop
     )
 
 
-async def test_hints_and_snapshots_of_an_erased_seller_are_passed_over_and_others_are_not(
+async def test_hints_and_snapshots_of_an_erased_seller_are_skipped_and_others_are_not(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what cannot be read: a dead letter would keep what was to be erased."""
+    """Also unreadable records: a dead letter would keep what is to be erased."""
     monkeypatch.setattr(erasure, "HELD_SECONDS", 0.0)
     await erasures.begin(shop.pool, SELLER)
     shop.gateway.trades = {TID: platform_trade(TID), OTHERS_TID: platform_trade(OTHERS_TID)}
@@ -67,8 +67,8 @@ async def test_hints_and_snapshots_of_an_erased_seller_are_passed_over_and_other
     assert shop.gateway.fetched == [OTHERS_TID]
 
 
-async def test_a_seller_that_is_back_is_never_taken_for_erased(shop: Shop) -> None:
-    """Its records would be lost: so what was found a moment ago is not believed."""
+async def test_a_seller_that_is_back_never_counts_as_erased(shop: Shop) -> None:
+    """Its records would be lost, so the state of a moment ago is not trusted."""
     await finish(shop)
     assert (await shop.read(shop.snapshot())).of(Kind.ORDER).versions == {}
     await sellers.add(shop.pool, seller_id=SELLER, nick="demo_one", session_cipher=b"")
@@ -93,4 +93,4 @@ async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones
     await refetches.postpone(shop.pool, batch.postponed, wait=timedelta(0))
     assert (written.rows, written.ahead) == (0, [])
     left = await erasures.preview(shop.pool, SELLER)
-    assert (left.orders, left.refetches) == (0, 0)
+    assert (left.stored[Kind.ORDER], left.refetches) == (0, 0)

@@ -1,4 +1,4 @@
-"""Parts come as they are read; offsets are done with in their order, and only with everything before them."""
+"""Parts come as they are read; offsets become done in order, and only after everything before them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def begin(in_flight: InFlight, next_offset: int, records: int = 1) -> Reading:
 
 
 def finish(in_flight: InFlight, reading: Reading) -> int:
-    """Read, store and publish all of it; how many bytes that lets go."""
+    """Read, store and publish all of it; returns how many bytes that frees."""
     in_flight.add(reading, Batch())
     in_flight.end(reading)
     return publish(in_flight)
 
 
 def publish(in_flight: InFlight) -> int:
-    """Store and publish what is there to be."""
+    """Store and publish all parts that are there."""
     parts = list(in_flight.pop_parts(1000))
     for part in parts:
         in_flight.stored(part.reading)
     return sum(in_flight.published(part.reading) for part in parts)
 
 
-async def test_an_offset_is_done_with_when_everything_before_it_is() -> None:
+async def test_an_offset_is_done_when_everything_before_it_is_done() -> None:
     in_flight = InFlight(MAX_RECORDS)
     slow, second, third = (begin(in_flight, offset) for offset in (1, 2, 3))
     for reading in (third, second):
@@ -45,7 +45,7 @@ async def test_an_offset_is_done_with_when_everything_before_it_is() -> None:
     assert in_flight.pop_done() is None, "said once"
 
 
-async def test_a_reading_is_done_with_when_its_last_part_is_published() -> None:
+async def test_a_reading_is_done_when_its_last_part_is_published() -> None:
     in_flight = InFlight(MAX_RECORDS)
     reading = begin(in_flight, 5)
     in_flight.add(reading, Batch())
@@ -59,14 +59,14 @@ async def test_a_reading_is_done_with_when_its_last_part_is_published() -> None:
     assert in_flight.pop_done() == 5
 
 
-async def test_what_ends_after_all_of_it_is_published_still_gets_its_offset_committed() -> None:
+async def test_a_reading_that_ends_after_its_parts_are_published_still_commits_its_offset() -> None:
     in_flight = InFlight(MAX_RECORDS)
     reading = begin(in_flight, 5)
     in_flight.add(reading, Batch())
     publish(in_flight)
     assert in_flight.pop_done() is None
     in_flight.end(reading)
-    assert publish(in_flight) == 100, "an empty part, so that a transaction comes"
+    assert publish(in_flight) == 100, "an empty part, which leads to a transaction"
     assert in_flight.pop_done() == 5
 
 
@@ -85,7 +85,7 @@ async def test_records_that_are_not_stored_are_bounded() -> None:
     assert not first.stored.done()
 
 
-async def test_what_overtakes_a_slow_reading_is_bounded() -> None:
+async def test_the_number_of_readings_that_overtake_a_slow_reading_is_bounded() -> None:
     in_flight = InFlight(MAX_RECORDS)
     slow = begin(in_flight, 1)
     for number in range(1, HELD_BATCHES):

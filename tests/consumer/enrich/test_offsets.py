@@ -1,4 +1,4 @@
-"""When offsets go along with a transaction."""
+"""When a transaction commits offsets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from consumer.enrich.offsets import OffsetsToCommit
 CHANGES, SNAPSHOTS = TopicPartition("changes", 0), TopicPartition("snapshots", 0)
 
 
-def test_offsets_wait_for_their_time_and_go_together_then() -> None:
+def test_offsets_wait_for_their_time_and_are_then_committed_together() -> None:
     progress = OffsetsToCommit(every_seconds=1)
     progress.add({CHANGES: 3}, now=10)
     progress.add({SNAPSHOTS: 7}, now=10.5)
@@ -21,13 +21,13 @@ def test_offsets_wait_for_their_time_and_go_together_then() -> None:
     assert progress.due_at is None
 
 
-def test_they_go_at_once_where_that_is_asked() -> None:
+def test_they_are_committed_at_once_on_request() -> None:
     progress = OffsetsToCommit(every_seconds=1)
     progress.add({CHANGES: 3}, now=10)
     assert progress.take(now=10, at_once=True) == {CHANGES: 3}
 
 
-def test_nothing_done_is_nothing_due() -> None:
+def test_without_work_that_is_done_no_offset_is_due() -> None:
     progress = OffsetsToCommit(every_seconds=1)
     progress.add({}, now=10)
     assert progress.due_at is None

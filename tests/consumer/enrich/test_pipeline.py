@@ -1,4 +1,4 @@
-"""The order of events in the pipeline, with stages that take random times: what may overlap and what not."""
+"""The order of events in the pipeline, whose stages take random times: what may overlap and what may not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from consumer.enrich.read.batches import TakeTurn
 from consumer.enrich.republishing import Piece
 from consumer.enrich.write.published import Published
 from topsync.base.clock import ServerClock
-from topsync.model.compacted_topic import Compacted
 from topsync.model.kind import Kind
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -37,7 +36,7 @@ BOUND_SECONDS = 20.0
 
 
 class Stages:
-    """Topics, judge, table and publisher in one, as slow as the dice say; each rule is checked as it goes."""
+    """Topics, judge, table and publisher in one object, each randomly slow; it checks each rule."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -92,17 +91,19 @@ class Stages:
         self.most_being_read = max(self.most_being_read, self.being_read)
         await take_turn(batch.tids)
         assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
-        self.judged |= {(TopicPartition(one.topic, 0), one.offset): int(one.key) for one in taken}
+        self.judged |= {(TopicPartition(record.topic, 0), record.offset): int(record.key) for record in taken}
         await self.take_time()
         self.being_read -= 1
         if self.dice.random() < 0.3:
             yield Batch(tids=set(batch.tids))
             await self.take_time()
-        batch.dead_letters = cast("Any", [(TopicPartition(one.topic, 0), one.offset) for one in taken])
+        batch.dead_letters = cast(
+            "Any", [(TopicPartition(record.topic, 0), record.offset) for record in taken]
+        )
         yield batch
 
     async def store(self, batch: Batch) -> None:
-        assert self.unnoted.isdisjoint(batch.tids), "a step is told beside what is noted as published"
+        assert self.unnoted.isdisjoint(batch.tids), "a step is compared with what is noted as published"
         places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
         snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
         assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
@@ -125,7 +126,7 @@ class Stages:
         """As a `Republishing` does, without end."""
         while True:
             tids = frozenset(self.dice.sample(range(ORDERS), 3))
-            assert await publish(Piece(Compacted.ORDERS, tids)) == len(tids)
+            assert await publish(Piece(Kind.ORDER, tids)) == len(tids)
             self.pieces += 1
             await self.take_time()
 
@@ -135,7 +136,7 @@ class Stages:
     async def publish(
         self, batch: Batch, offsets: dict[TopicPartition, int], again: Published | None = None
     ) -> Published:
-        """What it is about travels on as its tombstones."""
+        """Its orders go on as its tombstones."""
         self.published_while_noting |= self.being_noted
         await self.take_time()
         for tid, revision in cast("list[tuple[int, int]]", again.versions[Kind.ORDER] if again else []):
@@ -148,7 +149,7 @@ class Stages:
             self.published[tp].add(offset)
         for tp, offset in offsets.items():
             assert self.committed[tp] < offset, "offsets only rise"
-            assert self.published[tp] >= set(range(offset)), "only what is published is done with"
+            assert self.published[tp] >= set(range(offset)), "only published records are done"
             self.committed[tp] = offset
         if set(self.committed.values()) == {RECORDS}:
             self.done.set()
@@ -162,7 +163,7 @@ class Stages:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of_it(
+async def test_stages_overlap_and_no_step_of_an_order_overtakes_another(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "READ_TIMEOUT_SECONDS", 0.01)
@@ -175,8 +176,8 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
         await asyncio.wait({done, running}, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
-    assert stages.stored_while_reading, "the next batches wait for the one that is stored"
-    assert stages.published_while_noting, "nobody waits for what is only noted"
+    assert stages.stored_while_reading, "the next batches wait for the batch that is stored"
+    assert stages.published_while_noting, "nobody waits for noting"
     assert stages.overtaken, "a slow batch holds up the others"
     assert stages.pieces > 1, "what is asked for once more is published beside it"
     assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
@@ -184,7 +185,7 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
     await asyncio.wait({running})
 
 
-async def test_what_a_writer_holds_when_it_is_let_go_is_free_for_the_others() -> None:
+async def test_the_bytes_that_a_writer_holds_at_its_end_are_free_for_the_others() -> None:
     stages = Stages(seed=1)
     publishing = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Cutting what a partition's owner publishes again: all of its own, nothing else, in bounded pieces."""
+"""How a partition's owner divides a republication: all its own rows, no others, in bounded pieces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.enrich import republishing
-from topsync.store.republications import Candidate
+from topsync.store.versions import Candidate
 from topsync.stream import records
 
 PARTITIONS = 3
@@ -19,7 +19,7 @@ PARTITIONS = 3
     at_most=st.integers(1, 7),
     read_at_once=st.integers(1, 20),
 )
-def test_the_pieces_of_all_partitions_together_are_everything_once(
+def test_the_pieces_of_all_partitions_contain_everything_once(
     tids: list[int], sizes: int, at_most: int, read_at_once: int
 ) -> None:
     rows = [Candidate(tid, tid, sizes) for tid in sorted(tids)]

@@ -1,4 +1,4 @@
-"""A writer that fails comes back through every outage; a defect ends its process."""
+"""A writer that fails in an outage starts again; a defect ends its process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def banned(seconds: float) -> CallLimitedError:
     return CallLimitedError("banned", scope=Scope.APP, wait_seconds=seconds, api="an.api")
 
 
-def test_after_so_many_failures_in_a_row_there_is_no_further_take_over() -> None:
+def test_after_the_allowed_failures_in_a_row_there_is_no_further_take_over() -> None:
     restarts = Restarts()
     waits = [restarts.wait_seconds(KafkaError(), worked_seconds=1.0) for _ in range(MAX_FAILURES)]
     assert None not in waits[:-1]
@@ -32,9 +32,12 @@ def test_after_so_many_failures_in_a_row_there_is_no_further_take_over() -> None
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("away"), DatabaseAwayError("gone"), PlatformAwayError("away"), banned(0.0)], ids=repr
+    "error",
+    [OSError("away"), DatabaseAwayError("gone"), PlatformAwayError("away"), banned(0.0)],
+    # By the kind alone: a ban names the second of its end, and each worker makes its own.
+    ids=lambda error: type(error).__name__,
 )
-def test_an_outage_of_others_is_outlasted_however_long_it_is(error: Exception) -> None:
+def test_an_outage_of_a_server_is_waited_out_however_long_it_is(error: Exception) -> None:
     restarts = Restarts()
     for _ in range(10 * MAX_FAILURES):
         wait_seconds = restarts.wait_seconds(ExceptionGroup("in a task", [error]), worked_seconds=0.0)
@@ -52,12 +55,12 @@ def test_failures_before_a_time_of_good_work_do_not_count() -> None:
     assert restarts.wait_seconds(KafkaError(), worked_seconds=HEALTHY_SECONDS + 1) is not None
 
 
-def test_a_ban_is_waited_out_but_never_longer_than_until_the_gate_can_say_more() -> None:
+def test_a_ban_is_waited_out_but_no_longer_than_until_the_gate_can_say_more() -> None:
     assert Restarts().wait_seconds(banned(7.0), worked_seconds=0.0) == 7.0
     assert Restarts().wait_seconds(banned(31_000.0), worked_seconds=0.0) == LONGEST_WAIT_SECONDS
 
 
-def test_who_was_fenced_or_lost_the_epoch_was_shut_out() -> None:
+def test_a_writer_that_was_fenced_or_lost_the_epoch_was_shut_out() -> None:
     assert is_shut_out(ExceptionGroup("in a task", [FencedError("fenced")]))
     assert is_shut_out(NotOwnerError("the partition was taken over"))
     assert not is_shut_out(KafkaError())

@@ -1,4 +1,4 @@
-"""Batches are read at the same time; of one order, only one of them is under way."""
+"""Batches are read at the same time, but never two batches with the same order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from consumer.enrich.turns import Turns
 
 
 async def until_blocked() -> None:
-    """Let every task run as far as it can."""
+    """Run every task as far as it can go."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_batch_waits_for_every_earlier_one_with_one_of_its_orders_and_for_no_other() -> None:
+async def test_a_batch_waits_for_every_earlier_batch_that_shares_an_order_with_it_and_for_no_other() -> None:
     turns = Turns()
     loop = asyncio.get_running_loop()
     first, second, third, other = (loop.create_future() for _ in range(4))
@@ -37,8 +37,8 @@ async def test_a_batch_waits_for_every_earlier_one_with_one_of_its_orders_and_fo
     assert took == ["first", "other", "second", "third"]
 
 
-async def test_what_is_stored_is_forgotten() -> None:
-    """An order that nothing is under way about takes no memory."""
+async def test_an_order_that_is_stored_is_forgotten() -> None:
+    """An order without a batch under way takes no memory."""
     turns = Turns()
     stored = asyncio.get_running_loop().create_future()
     await turns.take({1, 2}, stored)

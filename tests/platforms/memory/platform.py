@@ -1,4 +1,4 @@
-"""What topsync needs of the platform, behind the port."""
+"""What topsync needs of the platform, behind the port. `process` puts it together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import orjson
 from aiohttp import web
@@ -34,6 +35,7 @@ from topsync.platforms.message_port import (
     UnreadableMessage,
     Withdrawal,
 )
+from topsync.platforms.platform_port import CallRecord, Observer
 from topsync.platforms.port import (
     DetailAnswer,
     Flaw,
@@ -49,7 +51,13 @@ from topsync.platforms.port import (
     Unreadable,
     WindowTooWide,
 )
-from topsync.platforms.session_port import GrantRefused, SessionGrant
+from topsync.platforms.session_port import (
+    AuthorisationAddress,
+    CallbackUnusable,
+    GrantRefused,
+    MessagesGoOn,
+    SessionGrant,
+)
 
 STATE_WORDS = {1: "UNPAID", 2: "TO_SHIP", 3: "ON_ITS_WAY", 4: "CANCELLED", 5: "DONE"}
 """None of them is a word of Taobao's."""
@@ -64,13 +72,15 @@ class MemoryClient:
     shop: MemoryShop
     clock: ServerClock
     gate: Gate
+    observer: Observer
 
     async def call(
         self, method: str, session: SecretStr, priority: Priority, **arguments: object
     ) -> Mapping[str, object] | str:
-        """The data of an answer; or the sub code, where the platform finds fault with the arguments."""
+        """The data of an answer; or the sub code, if the platform refuses the arguments."""
         async with self.gate.admit(method, priority):
             answer = self.shop.call(method, session.get_secret_value(), arguments)
+            self.observer(CallRecord(method, priority, str(answer["code"]), 0.0, 1))
         match answer["code"]:
             case memory_shop.SUCCESS:
                 data = answer["data"]
@@ -101,7 +111,7 @@ class MemoryDetails:
 
     async def detail(self, kind: Kind, session: SecretStr, id_: int, priority: Priority) -> DetailAnswer:
         if kind is not Kind.ORDER:
-            return Refused("there are no others", whole_kind=True)
+            return Refused("there are no other orders", whole_kind=True)
         answer = await self.client.call("order.detail", session, priority, order_id=str(id_))
         if isinstance(answer, str):
             return NotThere() if answer == "no-such-order" else Refused(answer, whole_kind=False)
@@ -137,9 +147,12 @@ class MemoryLists:
     """See `topsync.platforms.port.Lists`. The platform lists the oldest first, and counts pages from 0."""
 
     client: MemoryClient
+    RULES: ClassVar = ListRules(
+        longest=timedelta(days=90), max_page_size=MAX_SIZE, reaches_back=timedelta(days=90)
+    )
 
     def rules(self, kind: Kind) -> ListRules:
-        return ListRules(longest=timedelta(days=90), max_page_size=MAX_SIZE, reaches_back=timedelta(days=90))
+        return self.RULES
 
     async def list_page(
         self,
@@ -154,7 +167,7 @@ class MemoryLists:
     ) -> ListAnswer:
         """The newest come first here: the platform's pages are read from its end."""
         if kind is not Kind.ORDER:
-            return Refused("there are no others", whole_kind=True)
+            return Refused("there are no other orders", whole_kind=True)
         first = await self._ask(session, window, 0, 1, priority)
         if isinstance(first, str):
             return Refused(first, whole_kind=False)
@@ -183,7 +196,7 @@ class MemoryLists:
 
 @dataclass(frozen=True, slots=True)
 class CallbackBatch:
-    """What one request brought: a list of messages. Its confirmation is the reply."""
+    """The messages of a request. Its confirmation is the reply."""
 
     body: bytes
     received_at: datetime
@@ -300,37 +313,58 @@ class MemoryMessages:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGrants:
-    """See `topsync.platforms.session_port.Grants`."""
+class MemoryAuthorisation:
+    """See `topsync.platforms.session_port.Authorisation`. There is no callback: a code is shown."""
 
     shop: MemoryShop
-    clock: ServerClock
+
+    def address(self, seller_id: int | None) -> AuthorisationAddress:
+        return AuthorisationAddress(f"https://memory.example/{seller_id or 'anybody'}")
+
+    async def exchange(
+        self, came_back_with: SecretStr, seller_id: int | None
+    ) -> SessionGrant | GrantRefused | CallbackUnusable:
+        code = came_back_with.get_secret_value()
+        if not code.startswith("code-"):
+            return CallbackUnusable("it is no code")
+        return read_grant(self.shop.exchange(code), answered_at=datetime.now(UTC))
 
     async def refresh(self, refresh_token: SecretStr) -> SessionGrant | GrantRefused:
         token = self.shop.refresh(refresh_token.get_secret_value())
         if token is None:
             return GrantRefused("invalid", "the refresh token is no good", concerns_app=False)
-        return SessionGrant(
-            seller_id=self.shop.shop_id,
-            nick="memory_one",
-            session=SecretStr(token),
-            authorised_at=self.clock.now(),
-            ends_at=None,
-            refresh_token=SecretStr(self.shop.refresh_token),
-        )
+        granted = {"shop_id": self.shop.shop_id, "token": token, "refresh_token": self.shop.refresh_token}
+        return read_grant(granted, answered_at=datetime.now(UTC))
+
+
+def read_grant(answer: Mapping[str, object], *, answered_at: datetime) -> SessionGrant | GrantRefused:
+    """What an answer about a session grants."""
+    if "error" in answer:
+        return GrantRefused(str(answer["error"]), "the code is no good", concerns_app=False)
+    return SessionGrant(
+        seller_id=parse_id(answer["shop_id"]),
+        nick="memory_one",
+        session=SecretStr(str(answer["token"])),
+        authorised_at=answered_at,
+        ends_at=None,
+        refresh_token=SecretStr(str(answer["refresh_token"])),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySubscriptions:
-    """See `topsync.platforms.session_port.Subscriptions`: every authorised seller's messages come."""
+    """See `topsync.platforms.session_port.Subscriptions`: the platform sends messages of all sellers."""
 
     async def subscribe(self, session: SecretStr, *, priority: Priority) -> None:
-        """Nothing is to be done."""
+        """There is nothing to do."""
+
+    async def cancel(self, seller_id: int, nick: str, *, priority: Priority) -> MessagesGoOn:
+        return MessagesGoOn("messages come for as long as a seller does not leave the application")
 
 
 @asynccontextmanager
 async def truth_served(shop: MemoryShop) -> AsyncIterator[str]:
-    """The address at which the audit finds what the platform has, as it does at the simulator's port."""
+    """The address at which the audit reads the platform's orders, as at the simulator's port."""
 
     async def show(request: web.Request) -> web.Response:
         asked = request.query.get("ids")

@@ -17,9 +17,9 @@ import orjson
 SUCCESS, BUSY, BAD_TOKEN, BAD_ARGUMENT, TOO_OFTEN = 10000, 20000, 40003, 40004, 60000
 MAX_SIZE = 10
 DEPTH = 20
-"""Rows of one question that can be paged through."""
+"""The most rows of a query that can be read in pages."""
 MAX_CALLBACKS = 5
-"""Requests with the same messages, until one is answered well."""
+"""Attempts to send the same messages, until a request succeeds."""
 
 
 @dataclass
@@ -36,24 +36,26 @@ class MemoryOrder:
 
 @dataclass
 class MemoryShop:
-    """One seller's shop on the platform."""
+    """A seller's shop on the platform."""
 
     shop_id: int
     token: str
-    """What lets us in; `refresh` replaces it."""
+    """Our access token; `refresh` replaces it."""
     secret: str
     refresh_token: str = "refresh-1"
     callback_url: str = ""
     orders: dict[str, MemoryOrder] = field(default_factory=dict)
     fails_next: list[int] = field(default_factory=list)
     """Codes with which the next calls are answered."""
+    codes: set[str] = field(default_factory=set)
+    """What sellers came back with and nobody has exchanged yet."""
     calls: list[str] = field(default_factory=list)
     """The methods called, in order."""
     callbacks: int = 0
-    """Requests that were made, repetitions included."""
+    """How many requests were made, repetitions included."""
     _messages: int = 0
 
-    # The seller's and the buyers' side
+    # What the seller and the buyers do
 
     def order(self, number: int, *, ago: int) -> MemoryOrder:
         """A new order, of so many seconds ago."""
@@ -63,14 +65,27 @@ class MemoryShop:
         return made
 
     def move(self, order: MemoryOrder, state: int) -> None:
-        """An order comes into another state, now."""
+        """An order changes to another state, now."""
         order.state = state
         order.updated = max(int(time.time()), order.updated + 1)
 
+    def agree(self) -> str:
+        """The seller lets us in; the code that it comes back with works once."""
+        code = f"code-{self.shop_id}-{len(self.calls)}"
+        self.codes.add(code)
+        return code
+
     # Calls
 
+    def exchange(self, code: str) -> dict[str, object]:
+        """A grant for a code."""
+        if code not in self.codes:
+            return {"error": "bad-code"}
+        self.codes.remove(code)
+        return {"shop_id": self.shop_id, "token": self.token, "refresh_token": self.refresh_token}
+
     def refresh(self, refresh_token: str) -> str | None:
-        """A new token for whoever has the refresh token, which works once; none for others."""
+        """A new token for the right refresh token, which works once; otherwise none."""
         if refresh_token != self.refresh_token:
             return None
         self.token, self.refresh_token = f"{self.token}+", f"{refresh_token}+"
@@ -122,7 +137,7 @@ class MemoryShop:
     # Callbacks
 
     async def push(self, *orders: MemoryOrder, tag: str = "200") -> None:
-        """Report changes of orders in one request, and again until it is answered in time."""
+        """Report changes of orders in a request, and repeat it until it is answered in time."""
         await self.push_messages(*(self.message(order, tag) for order in orders))
 
     def message(self, order: MemoryOrder, tag: str = "200") -> dict[str, object]:
@@ -149,7 +164,7 @@ class MemoryShop:
                     continue
                 if answer.status_code == 200 and answer.json() == {"code": 0}:
                     return
-        raise AssertionError("nobody confirms what is pushed")
+        raise AssertionError("nobody confirms the messages")
 
 
 def sign(body: bytes, secret: str) -> str:

@@ -20,7 +20,8 @@ from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, Gateway, serving
 from tests.support import pace
 from topsync.base import retry
 from topsync.base.clock import ServerClock
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 
 
@@ -59,7 +60,7 @@ async def client(config: GatewayConfig, records: list[CallRecord]) -> AsyncItera
 
 @pytest.fixture
 def server_certificate(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
-    """A server's context with a certificate of its own making for 127.0.0.1, and the file to trust it by."""
+    """A server's context with a self-signed certificate for 127.0.0.1, and the file that makes it trusted."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test gateway")])
     now = datetime.now(UTC)

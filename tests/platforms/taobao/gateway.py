@@ -1,4 +1,4 @@
-"""A small gateway for the client's tests: it checks signatures and answers by script over real sockets."""
+"""A small gateway for the client's tests: it checks signatures and answers by a script, over real sockets."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def error(code: int, sub_code: str | None = None, sub_msg: str | None = None) ->
 
 
 def answers(response: Callable[[], web.Response]) -> Step:
-    """A step that answers what `response` makes."""
+    """A step that answers with the result of `response`."""
 
     async def step(request: web.Request) -> web.StreamResponse:
         return response()
@@ -139,7 +139,7 @@ async def answers_gzip(request: web.Request) -> web.StreamResponse:
 
 
 async def resets(request: web.Request) -> web.StreamResponse:
-    """Cut the connection after the request was taken in: the caller cannot know whether it was done."""
+    """Cut the connection after the request has arrived: the caller cannot know whether it was done."""
     assert request.transport is not None
     request.transport.abort()
     await asyncio.sleep(0)
@@ -152,7 +152,7 @@ async def never_answers(request: web.Request) -> web.StreamResponse:
 
 
 async def drips(request: web.Request) -> web.StreamResponse:
-    """A byte now and then: no single read is slow, the answer never ends."""
+    """Send a byte from time to time: no single read is slow, but the answer never ends."""
     response = web.StreamResponse()
     await response.prepare(request)
     while True:

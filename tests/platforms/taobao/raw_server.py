@@ -1,4 +1,4 @@
-"""A server that answers with bytes by script: for what no HTTP library would send."""
+"""A server that answers with scripted bytes, as no HTTP library would send them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RawServer:
                 if writer.is_closing():
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone: what tests wait for is `closed`
+            pass  # the client has gone: tests wait for `closed`
         finally:
             self.closed += 1
             self.writers.discard(writer)

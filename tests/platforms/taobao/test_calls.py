@@ -1,4 +1,4 @@
-"""The typed calls: what is asked, and how the platform's answers are understood."""
+"""The typed calls: their requests, and how they read the platform's answers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.support.cases import case
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports, messages, platform, trades
 from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus, ExportTask
+from topsync.platforms.taobao.calls.paging import AnswerPage
 from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.catalogue import ALL_TRADE_TYPES, FULLINFO_FIELDS, SUBSCRIBED_TOPICS
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -40,8 +41,8 @@ START = datetime(2025, 11, 20, 1, 50, tzinfo=UTC)
 END = datetime(2025, 11, 20, 2, 20, tzinfo=UTC)
 
 
-async def increments(client: TopClient, **options: object) -> trades.TradePage:
-    return await trades.increments(client, S, START, END, priority=Priority.GAP, **options)  # type: ignore[arg-type]
+async def increments(client: TopClient, **options: object) -> AnswerPage[ListedTrade]:
+    return await trades.INCREMENTS.page(client, S, START, END, priority=Priority.GAP, **options)  # type: ignore[arg-type]
 
 
 async def test_the_servers_time_is_an_utc_instant(gateway: Gateway, client: TopClient) -> None:
@@ -57,7 +58,7 @@ async def test_increments_ask_for_a_closed_window_in_gmt8_of_all_types(
     page = await increments(client, page_size=40)
     assert page.total == 257
     assert page.has_next is None
-    assert page.trades[0] == ListedTrade(
+    assert page.rows[0] == ListedTrade(
         4000000000000001000, datetime(2025, 11, 20, 2, 19, 58, tzinfo=UTC), None, None
     )
     form = gateway.calls()[0].form
@@ -71,23 +72,23 @@ async def test_increments_ask_for_a_closed_window_in_gmt8_of_all_types(
 async def test_a_page_with_has_next_has_no_total(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_has_next.json"))
     page = await increments(client, use_has_next=True, page_no=3)
-    assert (page.total, page.has_next, len(page.trades)) == (None, True, 3)
+    assert (page.total, page.has_next, len(page.rows)) == (None, True, 3)
     assert gateway.calls()[0].form["page_no"] == "3"
 
 
-async def test_an_empty_page_is_empty(gateway: Gateway, client: TopClient) -> None:
+async def test_an_empty_page_has_no_rows(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_empty.json"))
     page = await increments(client)
-    assert (page.total, page.trades) == (0, [])
+    assert (page.total, page.rows) == (0, [])
 
 
-async def test_a_page_of_a_sale_day_is_understood(gateway: Gateway, client: TopClient) -> None:
+async def test_a_page_of_a_sale_day_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_peak_degraded.json"))
-    (trade,) = (await increments(client, use_has_next=True)).trades
+    (trade,) = (await increments(client, use_has_next=True)).rows
     assert trade.status == "WAIT_BUYER_PAY"
 
 
-async def test_one_element_without_its_array_and_ids_in_text_are_understood(
+async def test_a_single_element_without_its_array_and_ids_in_text_are_read(
     gateway: Gateway, client: TopClient
 ) -> None:
     trade = {"tid": "9007199254740993", "modified": "2025-11-20 10:05:44"}
@@ -101,14 +102,14 @@ async def test_one_element_without_its_array_and_ids_in_text_are_understood(
     )
     page = await increments(client)
     assert (page.total, page.has_next) == (1, True)
-    assert page.trades[0].tid == 2**53 + 1
+    assert page.rows[0].tid == 2**53 + 1
 
 
 @pytest.mark.parametrize(
     "trade",
     [{}, {"tid": 1}, {"tid": 4e18, "modified": "2025-11-20 10:05:44"}, {"tid": 1, "modified": "x"}],
 )
-async def test_a_row_that_cannot_be_understood_is_a_bad_answer_not_a_missing_trade(
+async def test_an_unreadable_row_is_a_bad_answer_and_not_a_missing_trade(
     gateway: Gateway, client: TopClient, trade: object
 ) -> None:
     gateway.script.append(answers(lambda: ok("trades_sold_increment_get", {"trades": {"trade": [trade]}})))
@@ -120,21 +121,21 @@ async def test_a_row_with_an_empty_time_of_creation_counts(gateway: Gateway, cli
     gateway.script.append(answers(lambda: raw(case("increment_row_without_created"))))
     page = await increments(client)
     assert page.total == 1
-    assert [(row.tid, row.created) for row in page.trades] == [(4000000000409190703, None)]
+    assert [(row.tid, row.created) for row in page.rows] == [(4000000000409190703, None)]
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-async def test_a_page_is_counted_by_what_it_says_and_not_by_a_field_without_a_value(
+async def test_a_field_without_a_value_does_not_decide_how_a_page_is_counted(
     gateway: Gateway, client: TopClient, nothing: object
 ) -> None:
     body = {"trades": nothing, "total_results": 0, "has_next": nothing}
     gateway.script.append(answers(lambda: ok("trades_sold_increment_get", body)))
     page = await increments(client)
-    assert (page.total, page.has_next, page.trades) == (0, None, [])
+    assert (page.total, page.has_next, page.rows) == (0, None, [])
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-async def test_a_message_without_a_seller_says_so_in_any_way(
+async def test_a_message_without_a_seller_is_recognised_in_each_form(
     gateway: Gateway, client: TopClient, nothing: object
 ) -> None:
     row = {"id": 1, "topic": "x", "content": nothing, "pub_time": "2025-11-20 10:30:00", "user_id": nothing}
@@ -167,7 +168,7 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
     gateway: Gateway, client: TopClient, start: datetime, end: datetime, page_no: int, page_size: int
 ) -> None:
     with pytest.raises(ValueError, match=r"window|pages"):
-        await trades.increments(
+        await trades.INCREMENTS.page(
             client, S, start, end, page_no=page_no, page_size=page_size, priority=Priority.GAP
         )
     assert gateway.seen == []
@@ -175,9 +176,9 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
 
 async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_get_page.json"))
-    page = await trades.sold(client, S, START, END, use_has_next=False, priority=Priority.BOOTSTRAP)
-    assert (page.total, len(page.trades)) == (3, 3)
-    assert page.trades[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
+    page = await trades.SOLD.page(client, S, START, END, use_has_next=False, priority=Priority.BOOTSTRAP)
+    assert (page.total, len(page.rows)) == (3, 3)
+    assert page.rows[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
     assert gateway.calls()[0].form["start_created"] == "2025-11-20 09:50:00"
 
 
@@ -209,7 +210,7 @@ def test_every_field_of_a_trade_that_has_been_seen_is_asked_for(name: str) -> No
         (562, None),
     ],
 )
-async def test_a_trade_that_is_not_there_says_so(
+async def test_an_unknown_trade_is_reported_as_absent(
     gateway: Gateway, client: TopClient, code: int, sub_code: str | None
 ) -> None:
     gateway.script.append(answers_error(code, sub_code))
@@ -218,7 +219,9 @@ async def test_a_trade_that_is_not_there_says_so(
     assert caught.value.code == code
 
 
-async def test_another_trade_than_was_asked_for_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
+async def test_a_trade_other_than_the_requested_trade_is_a_bad_answer(
+    gateway: Gateway, client: TopClient
+) -> None:
     gateway.script.append(answers_sample("trade_fullinfo_get_presale_step.json"))
     with pytest.raises(BadAnswerError, match="another trade"):
         await trades.fullinfo(client, S, 1, Priority.LIVE)
@@ -249,7 +252,7 @@ async def test_a_creation_whose_answer_was_lost_ends_with_the_same_task(
     assert (await create(client)).task_id == 37600001
 
 
-async def test_a_duplicate_without_a_name_is_raised(gateway: Gateway, client: TopClient) -> None:
+async def test_a_duplicate_without_a_task_id_is_raised(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_error(15, "isv.task-duplicate", "exists"))
     with pytest.raises(TaskDuplicateError):
         await create(client)
@@ -286,7 +289,7 @@ async def test_an_empty_export_is_a_result_not_an_error(gateway: Gateway, client
     assert await exports.result(client, 37600001) == ExportResult(ExportStatus.EMPTY)
 
 
-async def test_an_export_that_is_gone_says_so(gateway: Gateway, client: TopClient) -> None:
+async def test_an_export_that_is_gone_is_reported_as_gone(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_error(15, "isv.task-not-exist"))
     with pytest.raises(TaskNotExistError):
         await exports.result(client, 37600001)
@@ -296,7 +299,7 @@ async def test_an_export_that_is_gone_says_so(gateway: Gateway, client: TopClien
     "task",
     [None, {"status": "odd"}, {"status": "done"}, {"status": "done", "download_url": "u", "check_code": "x"}],
 )
-async def test_an_export_that_cannot_be_understood_is_a_bad_answer(
+async def test_an_unreadable_answer_about_an_export_is_a_bad_answer(
     gateway: Gateway, client: TopClient, task: object
 ) -> None:
     gateway.script.append(answers(lambda: ok("topats_result_get", {"task": task})))
@@ -310,7 +313,7 @@ async def test_all_topics_are_permitted_at_once(gateway: Gateway, client: TopCli
     assert gateway.calls()[0].form["topics"].split(",") == list(SUBSCRIBED_TOPICS)
 
 
-async def test_a_subscription_that_was_not_made_is_an_error(gateway: Gateway, client: TopClient) -> None:
+async def test_a_failed_subscription_is_an_error(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": False})))
     with pytest.raises(RequestRefusedError):
         await messages.permit(client, S)

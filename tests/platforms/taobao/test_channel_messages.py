@@ -1,4 +1,4 @@
-"""What a delivery of the channel says: a hint, a notice, a withdrawn authorisation, or nothing readable."""
+"""What a delivery of the channel is: a hint, a notice, a withdrawn authorisation, or unreadable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_message_about_an_order_is_a_hint() -> None:
     assert (found.tid, found.settled_after) == (TID, at(10) + LAG)
 
 
-def test_a_message_about_something_else_is_a_notice_that_names_its_seller_if_there_is_one() -> None:
+def test_a_message_about_something_else_is_a_notice_that_names_its_seller_if_it_has_a_seller() -> None:
     for user_id, seller_id in ((SELLER, SELLER), (0, None), (None, None)):
         found = messages.read(delivery(TASK_DONE, {}, user_id=user_id), detail_lag=LAG)
         assert found == PlatformNotice(TASK_DONE, "7", seller_id, at(12))
@@ -37,10 +37,12 @@ def test_a_withdrawn_authorisation_is_also_a_notice() -> None:
     found = messages.read(delivery(AUTH_CANCEL_TOPIC, {"user_id": 5}, user_id=None), detail_lag=LAG)
     assert found == Withdrawal(PlatformNotice(AUTH_CANCEL_TOPIC, "7", None, at(12)), 5, at(10))
     unreadable = messages.read(delivery(AUTH_CANCEL_TOPIC, "no json", user_id=None), detail_lag=LAG)
-    assert isinstance(unreadable, PlatformNotice), "nobody is named: the next call for the seller is refused"
+    assert isinstance(unreadable, PlatformNotice), (
+        "no seller is named: the next call for the seller is refused"
+    )
 
 
-def test_a_frame_that_is_no_message_and_a_message_without_an_order_keep_what_came() -> None:
+def test_a_frame_that_is_no_message_and_a_message_without_an_order_are_kept_as_they_came() -> None:
     frame = messages.read(Delivery(None, "truncated", None, b"\x02raw", at(12)), detail_lag=LAG)
     assert frame == UnreadableMessage("unreadable_frame", "truncated", b"\x02raw", at(12))
     found = messages.read(delivery("taobao_trade_TradeClose", {"tid": "secret"}), detail_lag=LAG)

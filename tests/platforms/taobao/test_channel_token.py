@@ -1,4 +1,4 @@
-"""The token of CONNECT: fetched from the gateway before each connect, where the platform wants one."""
+"""The token of CONNECT: fetched from the gateway before each connect, if the platform needs it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fetched(platform: Simulator) -> int:
     return int(counts["taobao.tmc.auth.get"]["total"])
 
 
-async def test_a_platform_that_wants_the_token_refuses_a_connect_without_it() -> None:
+async def test_a_platform_that_needs_the_token_refuses_a_connect_without_it() -> None:
     async with Simulator(SETTINGS) as platform, peer_of(platform, with_token=False) as peer:
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None
@@ -68,7 +68,7 @@ async def test_it_connects_with_the_token_and_fetches_a_fresh_one_for_each_conne
         assert fetched(platform) >= 2
 
 
-async def test_a_gateway_that_gives_no_token_is_reported_as_such_and_asked_again_later() -> None:
+async def test_a_gateway_that_gives_no_token_is_reported_and_asked_again_later() -> None:
     async with Simulator(SETTINGS) as platform, peer_of(platform, with_token=True, group="nobodys") as peer:
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None

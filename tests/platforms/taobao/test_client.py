@@ -1,4 +1,4 @@
-"""The client against a real server that does what the gateway has been seen to do."""
+"""The client against a real server that behaves as the real gateway did."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient, decide
+from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallOutcome,
@@ -50,9 +51,9 @@ from topsync.platforms.taobao.gateway.errors import (
     TransportError,
     WindowTooWideError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
 
 FULLINFO = ApiRequest("taobao.trade.fullinfo.get", {"fields": "tid", "tid": 4000000000000000201})
 
@@ -109,7 +110,7 @@ async def test_a_compressed_answer_is_read(gateway: Gateway, client: TopClient) 
         (answers_error(15), CallOutcome.UNAVAILABLE),
     ],
 )
-async def test_trouble_that_passes_is_tried_again(
+async def test_a_transient_failure_is_tried_again(
     gateway: Gateway,
     config: GatewayConfig,
     records: list[CallRecord],
@@ -136,7 +137,7 @@ async def test_trouble_that_passes_is_tried_again(
         (answers_error(15), 3, ServiceUnavailableError),
     ],
 )
-async def test_trouble_that_stays_is_raised_after_a_bounded_number_of_attempts(
+async def test_a_lasting_failure_is_raised_after_a_bounded_number_of_attempts(
     gateway: Gateway, client: TopClient, trouble: object, attempts: int, kind: type[TopError]
 ) -> None:
     gateway.script.extend([trouble] * 9)  # type: ignore[list-item]
@@ -147,7 +148,7 @@ async def test_trouble_that_stays_is_raised_after_a_bounded_number_of_attempts(
     assert len(gateway.calls()) == attempts
 
 
-async def test_a_gateway_that_is_not_there_is_a_transport_failure(config: GatewayConfig) -> None:
+async def test_a_missing_gateway_is_a_transport_failure(config: GatewayConfig) -> None:
     async with serving(never_answers) as address:
         url = f"{address}/router/rest"
     clock = ServerClock()
@@ -192,7 +193,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
         ("error_app_call_limited_app_daily.json", TopCallLimitedError),
     ],
 )
-async def test_what_a_retry_cannot_mend_is_asked_once(
+async def test_a_failure_that_a_retry_cannot_repair_is_asked_once(
     gateway: Gateway, client: TopClient, name: str, kind: type[TopError]
 ) -> None:
     gateway.script.extend([answers_sample(name)] * 5)
@@ -205,9 +206,9 @@ async def test_what_a_retry_cannot_mend_is_asked_once(
 async def test_an_unknown_application_is_asked_about_once_and_the_operator_reads_what_to_check(
     gateway: Gateway, client: TopClient
 ) -> None:
-    """Else each call would be tried again for ever, as any other failure of the platform's own is."""
+    """Otherwise each call would be tried for ever, like after any other failure of the platform itself."""
     gateway.script.extend([answers(lambda: raw((CASES / "error_unknown_app.json").read_bytes()))] * 5)
-    # Of an operator's error a process writes the text, which is one line, and ends.
+    # For an operator's error a process writes its text, a single line, and ends.
     with pytest.raises(OperatorError, match="does not know the application: check TOPSYNC_APP_KEY") as caught:
         await fullinfo(client)
     assert isinstance(caught.value, TopApplicationRefusedError)
@@ -223,7 +224,7 @@ async def test_an_empty_session_asks_for_authorisation_without_a_call(
     assert gateway.seen == []
 
 
-async def test_a_ban_of_one_second_is_sat_out_for_two_and_then_asked_exactly_once(
+async def test_a_ban_of_one_second_is_waited_out_for_two_seconds_and_then_the_call_is_made_once(
     gateway: Gateway, client: TopClient, records: list[CallRecord]
 ) -> None:
     gateway.script.extend([answers_sample("error_app_call_limited_api_seconds.json"), answers_sample(GOOD)])
@@ -234,7 +235,9 @@ async def test_a_ban_of_one_second_is_sat_out_for_two_and_then_asked_exactly_onc
     assert outcomes == [CallOutcome.LIMITED, CallOutcome.OK]
 
 
-async def test_a_ban_holds_all_callers_back_once(gateway: Gateway, config: GatewayConfig) -> None:
+async def test_a_ban_stops_all_callers_and_makes_a_single_call(
+    gateway: Gateway, config: GatewayConfig
+) -> None:
     ban = answers_error(
         7, "accesscontrol.limited-by-api-access-count", "This ban will last for 0 more seconds"
     )
@@ -273,7 +276,9 @@ async def test_the_clock_is_set_even_when_this_machine_is_far_off(
     assert timedelta(0) <= gateway.now() - clock.now() < timedelta(seconds=2)
 
 
-async def test_a_clock_within_ten_minutes_needs_one_question(gateway: Gateway, client: TopClient) -> None:
+async def test_a_clock_within_ten_minutes_needs_a_single_call_for_the_time(
+    gateway: Gateway, client: TopClient
+) -> None:
     gateway.skew = timedelta(minutes=9, seconds=50)
     await client.sync_clock()
     assert len(gateway.seen) == 1
@@ -302,7 +307,7 @@ async def test_a_timestamp_that_stays_refused_fails(gateway: Gateway, client: To
     assert len(gateway.calls()) == 2
 
 
-async def test_callers_share_one_question_for_the_time(gateway: Gateway, client: TopClient) -> None:
+async def test_callers_share_a_single_call_for_the_time(gateway: Gateway, client: TopClient) -> None:
     gateway.script.extend([answers_sample(GOOD)] * 10)
     await asyncio.gather(*(fullinfo(client) for _ in range(10)))
     assert len(gateway.calls("taobao.time.get")) == 1
@@ -363,7 +368,7 @@ async def test_proxies_of_the_environment_are_ignored(
     assert await tid_of(client) == 4000000000000000201
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(
+async def test_an_untrusted_certificate_is_refused(
     config: GatewayConfig, server_certificate: tuple[ssl.SSLContext, str]
 ) -> None:
     context, ca_file = server_certificate
@@ -387,6 +392,6 @@ async def test_a_closed_client_says_so(config: GatewayConfig) -> None:
         await fullinfo(TopClient(config, clock, local_gate()))
 
 
-def test_the_rule_of_a_sellers_limit_is_the_callers() -> None:
+def test_the_caller_decides_the_rule_of_a_sellers_limit() -> None:
     error = CallLimitedError("x", scope=Scope.SELLER, wait_seconds=1, max_inline_wait_seconds=60)
     assert decide(error, 1, max_inline_wait_seconds=60) == decide(ValueError(), 1, max_inline_wait_seconds=60)

@@ -1,4 +1,4 @@
-"""From a pushed message to a change: only the ids are taken, and nothing is guessed."""
+"""From a pushed message to a change: only the ids are used, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_message_becomes_a_hint_that_a_fetch_after_the_detail_lag_answers() ->
     ],
     ids=["number", "text", "null", "unreadable", "a float"],
 )
-def test_a_message_may_name_a_refund_and_one_that_cannot_be_read_costs_nobody_the_order(
+def test_a_message_may_name_a_refund_and_an_unreadable_refund_does_not_lose_the_order(
     named: object, read_as: int | None
 ) -> None:
     hint = read(message({"tid": TID, "refund_id": named}, topic="taobao_refund_RefundCreated"))
@@ -83,7 +83,7 @@ def test_a_message_without_a_time_counts_from_its_arrival() -> None:
 
 
 @pytest.mark.parametrize("topic", SUBSCRIBED_TOPICS)
-def test_every_subscribed_topic_about_an_order_leads_to_its_order_refunds_too(topic: str) -> None:
+def test_every_subscribed_topic_about_an_order_or_a_refund_leads_to_the_order(topic: str) -> None:
     """A refund changes its order."""
     found = read(message({"tid": TID, "refund_id": 5}, topic=topic))
     if topic.startswith(("taobao_trade_", "taobao_refund_")):
@@ -92,7 +92,7 @@ def test_every_subscribed_topic_about_an_order_leads_to_its_order_refunds_too(to
 
 
 @pytest.mark.parametrize("topic", ["taobao_topats_TaskComplete", "taobao_item_ItemAdd", "taobao_tradeless"])
-def test_a_message_about_something_else_is_no_change_whatever_it_holds(topic: str) -> None:
+def test_a_message_about_something_else_is_no_change_whatever_its_content(topic: str) -> None:
     assert read(message("not json", topic=topic)) is None
 
 
@@ -136,12 +136,12 @@ def test_a_message_without_a_seller_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seller_id", [0, -1, -(2**63)])
-def test_a_seller_that_cannot_be_one_is_refused(seller_id: int) -> None:
+def test_an_impossible_seller_is_refused(seller_id: int) -> None:
     with pytest.raises(UnreadableMessageError, match="userid"):
         read(message({"tid": TID}, user_id=seller_id))
 
 
-def test_a_time_with_none_after_it_is_refused() -> None:
+def test_the_last_possible_time_is_refused() -> None:
     with pytest.raises(UnreadableMessageError, match="time"):
         read(message({"tid": TID}, published_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)))
 

@@ -1,4 +1,4 @@
-"""The port's details over the gateway: each answer is an outcome of the one question, or is raised."""
+"""The port's details over the gateway: each answer is an outcome, or is raised."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_an_object_is_shown_with_its_order_and_its_time(
     [({"modified": "soon"}, Flaw.MALFORMED), ({"modified": None}, Flaw.INCOMPLETE)],
     ids=str,
 )
-async def test_what_is_wrong_with_an_unreadable_object_is_said_and_it_is_kept_whole(
+async def test_an_unreadable_object_is_kept_whole_with_what_is_wrong_with_it(
     gateway: Gateway, client: TopClient, kind: Kind, fields: dict[str, object], flaw: Flaw
 ) -> None:
     found = await asked(gateway, client, kind, answers_object(kind, title="secret", **fields))
@@ -107,7 +107,7 @@ async def test_another_object_and_broken_json_are_no_object(
         (Kind.REFUND, 15, "isv.invalid-permission", True),
     ],
 )
-async def test_what_is_refused_says_whether_all_of_its_kind_is(
+async def test_a_refusal_says_whether_it_concerns_all_objects_of_the_kind(
     gateway: Gateway, client: TopClient, kind: Kind, code: int, sub_code: str | None, answer: NotThere | bool
 ) -> None:
     found = await asked(gateway, client, kind, answers_error(code, sub_code))
@@ -126,12 +126,12 @@ async def test_what_is_refused_says_whether_all_of_its_kind_is(
         *((kind, answers_error(25), ApplicationRefusedError) for kind in Kind),
         *((kind, answers_error(15, "isp.remote-service-timeout"), PlatformAwayError) for kind in Kind),
         *((kind, answers_html(502), PlatformAwayError) for kind in Kind),
-        # For the order's own right the process stops; the orders themselves are not to blame.
+        # Without the right to orders the process stops; the single orders are not the cause.
         (Kind.ORDER, answers_error(11, NO_RIGHT), PlatformError),
         (Kind.ORDER, answers_error(22), PlatformError),
     ],
 )
-async def test_what_is_no_answer_about_the_object_is_raised_as_the_ports_error(
+async def test_an_answer_that_is_not_about_the_object_is_raised_as_the_ports_error(
     gateway: Gateway, client: TopClient, kind: Kind, step: Step, error: type[PlatformError]
 ) -> None:
     with pytest.raises(error):

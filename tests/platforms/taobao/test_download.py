@@ -1,4 +1,4 @@
-"""Downloads: verified before anyone sees them, bounded, from known hosts only, nothing left behind."""
+"""Downloads: verified before they are visible, bounded, from known hosts only, and cleaned up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from aiohttp import web
 
 from tests.platforms.taobao.gateway import Step, answers, drips, never_answers, resets, sample, serving
 from tests.support import pace
-from topsync.platforms.taobao.gateway.download import DownloadConfig, download, part_of
+from topsync.platforms.export_port import part_of
+from topsync.platforms.taobao.gateway.download import DownloadConfig, download
 from topsync.platforms.taobao.gateway.errors import DownloadFailedError
 
 FILE = sample("topats_export.zip")
@@ -147,7 +148,7 @@ async def test_a_failed_download_leaves_nothing_and_asks_for_a_fresh_url(
         "",
     ],
 )
-async def test_other_hosts_and_schemes_are_not_connected_to(tmp_path: Path, url: str) -> None:
+async def test_no_connection_is_made_to_other_hosts_and_schemes(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadFailedError):
         await download(url, CHECK_CODE, tmp_path / "export.zip", CONFIG)
     assert files_in(tmp_path) == []
@@ -178,7 +179,7 @@ async def test_nobody_else_can_read_the_file(tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-async def test_a_link_in_the_place_of_the_file_leads_nowhere(tmp_path: Path) -> None:
+async def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"precious")
     target = tmp_path / "export.zip"
@@ -211,6 +212,6 @@ async def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-async def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_platform(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_no_error_of_the_platform(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         await fetch(file(), tmp_path / "missing" / "export.zip")

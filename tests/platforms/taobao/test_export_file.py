@@ -1,4 +1,4 @@
-"""Reading an export: every line is accounted for, whatever the file does (P5; docs/platform/gateway.md
+"""Reading an export: every line is counted, whatever is in the file (P5; docs/platform/gateway.md
 4.3).
 """
 
@@ -54,7 +54,7 @@ def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[
 
 
 def tids(lines: list[ExportLine]) -> list[int]:
-    return [one.order_id for one in lines if isinstance(one, ExportedOrder)]
+    return [row.order_id for row in lines if isinstance(row, ExportedOrder)]
 
 
 def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory() -> None:
@@ -63,12 +63,12 @@ def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory
     task = done["topats_result_get_response"]["task"]
     assert hashlib.md5(path.read_bytes()).hexdigest() == task["check_code"].lower()
     expected = [
-        orjson.loads(one)["trade_fullinfo_get_response"]["trade"]
-        for one in (SAMPLES / "topats_export_lines.ndjson").read_bytes().split(b"\n")
-        if one.strip()
+        orjson.loads(text)["trade_fullinfo_get_response"]["trade"]
+        for text in (SAMPLES / "topats_export_lines.ndjson").read_bytes().split(b"\n")
+        if text.strip()
     ]
     lines = read(path)
-    assert [orjson.loads(one.value) for one in lines if isinstance(one, ExportedOrder)] == expected
+    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedOrder)] == expected
     assert len(lines) == len(expected)
 
 
@@ -80,19 +80,19 @@ def test_lines_end_with_any_mix_of_carriage_return_and_line_feed(tmp_path: Path,
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
-def test_a_message_is_not_torn_at_characters_that_only_python_takes_for_line_ends(
+def test_a_message_is_not_split_at_characters_that_are_line_ends_only_for_python(
     tmp_path: Path, character: str
 ) -> None:
     message = f"before{character}after"
-    (one,) = read(packed(tmp_path, line(1, buyer_message=message)))
-    assert isinstance(one, ExportedOrder)
-    assert orjson.loads(one.value)["buyer_message"] == message
+    (order,) = read(packed(tmp_path, line(1, buyer_message=message)))
+    assert isinstance(order, ExportedOrder)
+    assert orjson.loads(order.value)["buyer_message"] == message
 
 
-def test_line_ends_inside_a_message_are_escaped_and_do_not_tear_it(tmp_path: Path) -> None:
-    (one,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
-    assert isinstance(one, ExportedOrder)
-    assert orjson.loads(one.value)["buyer_message"] == "a\r\nb"
+def test_line_ends_inside_a_message_are_escaped_and_do_not_split_it(tmp_path: Path) -> None:
+    (order,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
+    assert isinstance(order, ExportedOrder)
+    assert orjson.loads(order.value)["buyer_message"] == "a\r\nb"
 
 
 @given(tids_=st.lists(st.integers(1, 10**18), max_size=20), ends=st.data())
@@ -108,7 +108,7 @@ def test_a_byte_order_mark_at_the_start_of_each_entry_is_no_part_of_its_first_li
     assert tids(read(packed(tmp_path, mark + line(1), mark + line(2)))) == [1, 2]
 
 
-def test_entries_without_a_line_end_do_not_run_into_each_other(tmp_path: Path) -> None:
+def test_entries_without_a_line_end_are_not_joined(tmp_path: Path) -> None:
     assert tids(read(packed(tmp_path, line(1), b"", b"\r\n", line(2)))) == [1, 2]
 
 
@@ -142,7 +142,7 @@ def test_a_trade_is_found_in_every_envelope(form: object) -> None:
         line(4000000000000000101)[:-3] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}}}",
     ],
 )
-def test_a_line_that_is_no_complete_order_but_names_one_is_repaired_by_id(broken: bytes) -> None:
+def test_an_incomplete_order_that_has_its_id_is_repaired_by_its_id(broken: bytes) -> None:
     assert read_line(broken) == ToRepair(4000000000000000101)
 
 
@@ -174,41 +174,46 @@ def test_a_line_that_names_no_order_is_refused_whole_with_a_reason(broken: bytes
 
 @given(content=st.lists(st.binary(max_size=60).filter(lambda piece: b"\xef\xbb\xbf" not in piece)))
 def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
-    """announced = published + repaired + refused: a line is one of the three and never nothing."""
+    """announced = published + repaired + refused: each line is exactly one of the three."""
     with tempfile.TemporaryDirectory() as folder:
         lines = read(packed(Path(folder), b"\n".join([*content, line(1)])))
     expected = [
-        piece.strip() for one in content for piece in one.replace(b"\r", b"\n").split(b"\n") if piece.strip()
+        piece.strip()
+        for text in content
+        for piece in text.replace(b"\r", b"\n").split(b"\n")
+        if piece.strip()
     ]
-    kinds = [type(one) for one in lines]
+    kinds = [type(row) for row in lines]
     assert len(lines) == kinds.count(ExportedOrder) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 
 
-# What must not hurt.
+# Attacks and damage.
 
 
-def test_a_file_that_unpacks_to_more_than_its_bound_is_refused_before_it_is_held(tmp_path: Path) -> None:
+def test_a_file_that_unpacks_to_more_than_its_bound_is_refused_before_it_is_in_memory(tmp_path: Path) -> None:
     path = packed(tmp_path, (line(1) + b"\n") * 20_000)
     with pytest.raises(ExportFileError, match="more than 100000 bytes"):
         read(path, max_bytes=100_000)
     lines = iter(export_file.read(path, max_bytes=2 * export_file.CHUNK_BYTES - 1, max_ratio=200))
-    assert isinstance(next(lines), ExportedOrder), "what fits before the bound is streamed"
+    assert isinstance(next(lines), ExportedOrder), "the part within the bound is streamed"
     assert len(read(path)) == 20_000
 
 
-def test_a_ratio_that_no_text_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compression_ratio_that_no_text_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_file, "RATIO_FLOOR_BYTES", 1000)
     bomb = packed(tmp_path, b"\n" * 3_000_000, level=9)
     assert bomb.stat().st_size * 200 < 3_000_000
     with pytest.raises(ExportFileError, match="unpacks to more than"):
         read(bomb)
-    # Spread over entries it is the same bomb.
+    # Divided into several entries it is the same bomb.
     with pytest.raises(ExportFileError, match="unpacks to more than"):
         read(packed(tmp_path, *[b"\n" * 500_000] * 6, level=9))
 
 
-def test_a_size_that_the_header_lies_about_does_not_help_a_bomb(
+def test_a_false_size_in_the_header_does_not_help_a_bomb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_file, "RATIO_FLOOR_BYTES", 1000)
@@ -219,7 +224,7 @@ def test_a_size_that_the_header_lies_about_does_not_help_a_bomb(
         read(path, max_bytes=1_000_000)
 
 
-def test_a_line_without_end_is_refused_instead_of_held(
+def test_an_endless_line_is_refused_instead_of_kept_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_file, "MAX_LINE_BYTES", 10_000)
@@ -301,16 +306,14 @@ def test_a_stored_entry_is_read(tmp_path: Path) -> None:
     assert tids(read(path)) == [1, 2]
 
 
-def test_more_entries_than_any_export_has_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_archive, "MAX_ENTRIES", 3)
     assert tids(read(packed(tmp_path, *map(line, (1, 2, 3))))) == [1, 2, 3]
     with pytest.raises(ExportFileError, match="more than 3 entries"):
         read(packed(tmp_path, *map(line, (1, 2, 3, 4))))
 
 
-def test_a_table_of_contents_without_end_is_not_read_whole(tmp_path: Path) -> None:
+def test_an_endless_table_of_contents_is_not_read_whole(tmp_path: Path) -> None:
     path = packed(tmp_path, *[b""] * 70, names=["x" * 65_000 + str(number) for number in range(70)])
     with pytest.raises(ExportFileError, match="table of contents"):
         read(path)
@@ -328,7 +331,7 @@ with zipfile.ZipFile(WHOLE, "w", zipfile.ZIP_DEFLATED) as _archive:
     ),
     keep=st.integers(0, len(WHOLE.getvalue())),
 )
-def test_whatever_is_wrong_with_the_file_it_is_said_in_one_way(
+def test_whatever_is_wrong_with_the_file_the_error_has_the_same_type(
     changes: list[tuple[int, int]], keep: int
 ) -> None:
     content = bytearray(WHOLE.getvalue())
@@ -341,7 +344,7 @@ def test_whatever_is_wrong_with_the_file_it_is_said_in_one_way(
             read(path)
 
 
-def test_a_file_that_is_not_there_is_not_blamed_on_the_platform(tmp_path: Path) -> None:
+def test_a_missing_file_is_no_error_of_the_platform(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "export.zip")
 

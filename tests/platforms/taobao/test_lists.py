@@ -61,7 +61,7 @@ def answers_rows(kind: Kind) -> Step:
     return answers(lambda: ok("refunds_receive_get", {"refunds": {"refund": refunds}, "total_results": 7}))
 
 
-async def test_a_page_names_what_was_changed_newest_first(gateway: Gateway, client: TopClient) -> None:
+async def test_a_page_has_the_changed_orders_newest_first(gateway: Gateway, client: TopClient) -> None:
     page = await listed(gateway, client, Kind.ORDER, answers_rows(Kind.ORDER))
     assert page == ListPage(7, {TID: at(9), TID + 1: at(5)}, {})
     assert isinstance(page, ListPage)
@@ -75,7 +75,7 @@ async def test_a_page_of_refunds_names_their_orders(gateway: Gateway, client: To
 
 @kinds
 @pytest.mark.parametrize("counting", [True, False])
-async def test_the_total_is_asked_for_only_where_it_is_needed(
+async def test_the_total_is_requested_only_where_it_is_needed(
     gateway: Gateway, client: TopClient, kind: Kind, counting: bool
 ) -> None:
     await listed(gateway, client, kind, answers_rows(kind), counting=counting)
@@ -83,7 +83,7 @@ async def test_the_total_is_asked_for_only_where_it_is_needed(
 
 
 @kinds
-async def test_a_window_that_is_too_wide_is_an_answer_and_wants_rest(
+async def test_a_window_that_is_too_wide_is_an_outcome_with_a_wait(
     gateway: Gateway, client: TopClient, kind: Kind
 ) -> None:
     answer = await listed(gateway, client, kind, answers_error(520, "isv.trade-service-rejection"))
@@ -91,7 +91,7 @@ async def test_a_window_that_is_too_wide_is_an_answer_and_wants_rest(
 
 
 @kinds
-async def test_a_missing_right_is_an_answer(gateway: Gateway, client: TopClient, kind: Kind) -> None:
+async def test_a_missing_right_is_an_outcome(gateway: Gateway, client: TopClient, kind: Kind) -> None:
     answer = await listed(gateway, client, kind, answers_error(11, NO_RIGHT))
     assert isinstance(answer, Refused)
     assert answer.whole_kind
@@ -113,7 +113,7 @@ async def test_a_missing_right_is_an_answer(gateway: Gateway, client: TopClient,
         ),
     ],
 )
-async def test_what_is_wrong_whichever_the_question_is_raised(
+async def test_errors_that_do_not_depend_on_the_question_are_raised(
     gateway: Gateway, client: TopClient, kind: Kind, step: Step, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -127,7 +127,7 @@ def test_lists_reach_ninety_days_back_from_the_platforms_today() -> None:
     assert RULES.longest == timedelta(days=1)
 
 
-async def test_a_subscription_that_the_platform_refuses_is_an_answer(
+async def test_a_subscription_that_the_platform_refuses_is_an_outcome(
     gateway: Gateway, client: TopClient
 ) -> None:
     subscriptions = TaobaoSubscriptions(client)

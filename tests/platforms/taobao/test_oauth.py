@@ -1,4 +1,4 @@
-"""OAuth as the platform speaks it: grants, refusals, addresses, and nothing secret in any text (3.16)."""
+"""OAuth in the platform's form: grants, refusals, addresses, and no secret in any text (3.16)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from pydantic import SecretStr
 
 from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, serving
 from tests.support import pace
+from topsync.platforms.session_port import GrantRefused
 from topsync.platforms.taobao.gateway import oauth
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, GrantRefusedError, TransportError
 from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.sessions import TaobaoAuthorisation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWER: dict[str, object] = {
@@ -45,7 +47,7 @@ CONFIG = OAuthConfig(
 
 
 class Endpoint:
-    """A token endpoint that answers by script, and keeps what it was asked."""
+    """A token endpoint with scripted answers, which stores its requests."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, object]] = []
@@ -94,13 +96,13 @@ async def test_a_code_is_exchanged_as_documented(client: OAuthClient, endpoint: 
     ]
     assert (grant.seller_id, grant.nick) == (2200000000001, "示例 卖家")
     assert grant.session.get_secret_value() == "6100SECRET"
-    assert grant.authorised_at == NOW, "by the clock of the machine that answered"
+    assert grant.authorised_at == NOW, "by the clock of the answering machine"
     assert grant.ends_at == NOW + timedelta(days=90)
     assert grant.refresh_ends_at == NOW + timedelta(days=120)
     assert grant.facts["level_seconds"] == {"r1": 7776000, "w1": 7776000, "w2": 1800}
 
 
-async def test_a_refresh_is_asked_for_as_documented(client: OAuthClient, endpoint: Endpoint) -> None:
+async def test_a_refresh_is_requested_as_documented(client: OAuthClient, endpoint: Endpoint) -> None:
     await client.refresh(SecretStr("6101SECRET"))
     assert endpoint.asked == [
         {
@@ -124,11 +126,17 @@ async def test_a_refusal_is_reported_by_its_name_alone(
     assert not refused.value.concerns_app
 
 
-async def test_a_refusal_of_the_app_is_no_word_about_a_token(client: OAuthClient, endpoint: Endpoint) -> None:
+async def test_a_refusal_of_the_app_says_nothing_about_a_token(
+    client: OAuthClient, endpoint: Endpoint
+) -> None:
     endpoint.body = b'{"error": "invalid_client"}'
     with pytest.raises(GrantRefusedError) as refused:
         await client.refresh(SecretStr("6101SECRET"))
     assert refused.value.concerns_app
+    answer = await TaobaoAuthorisation(client).refresh(SecretStr("6101SECRET"))
+    assert isinstance(answer, GrantRefused)
+    assert answer.concerns_app
+    assert answer.detail.endswith("invalid_client; check TOPSYNC_APP_KEY and TOPSYNC_APP_SECRET")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,7 @@ async def test_a_refusal_of_the_app_is_no_word_about_a_token(client: OAuthClient
         (200, b"{}"),
     ],
 )
-async def test_what_is_no_answer_is_no_verdict_and_is_not_shown(
+async def test_a_broken_answer_decides_nothing_and_is_not_shown(
     client: OAuthClient, endpoint: Endpoint, status: int, body: bytes
 ) -> None:
     endpoint.status, endpoint.body = status, body
@@ -169,7 +177,7 @@ def test_a_grant_by_a_sub_account_belongs_to_the_shop() -> None:
     assert (grant.seller_id, grant.facts["sub_user_id"]) == (2200000000001, "5")
 
 
-def test_nothing_that_is_kept_or_sent_shows_a_secret() -> None:
+def test_no_stored_or_sent_object_shows_a_secret() -> None:
     grant = oauth.read_grant(orjson.dumps(ANSWER), answered_at=NOW)
     shown = f"{grant!r}{grant}{CONFIG!r}{oauth.read_callback('the-code')!r}"
     for secret in ("6100SECRET", "6101SECRET", APP_SECRET, "the-code"):
@@ -187,12 +195,12 @@ JUNK: st.SearchStrategy[object] = (
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ANSWER)), JUNK))
-def test_no_answer_is_more_than_an_error_of_the_tree(changed: dict[str, object]) -> None:
+def test_any_answer_gives_a_grant_or_an_error_of_the_tree(changed: dict[str, object]) -> None:
     with suppress(BadAnswerError):
         oauth.read_grant(orjson.dumps({**ANSWER, **changed}), answered_at=NOW)
 
 
-def test_the_address_to_open_holds_what_the_platform_asks_for() -> None:
+def test_the_address_to_open_has_the_parameters_that_the_platform_needs() -> None:
     state = oauth.new_state(CONFIG, 7, now=NOW)
     parts = urlsplit(oauth.authorise_url(CONFIG, state))
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == "https://oauth.example/authorize"
@@ -205,7 +213,7 @@ def test_the_address_to_open_holds_what_the_platform_asks_for() -> None:
     }
 
 
-def test_a_state_is_ours_for_one_seller_and_one_hour() -> None:
+def test_a_state_is_valid_for_a_single_seller_and_for_an_hour() -> None:
     state = oauth.new_state(CONFIG, 7, now=NOW)
     oauth.check_state(CONFIG, state, 7, now=NOW + timedelta(hours=1))
     for text, seller, when in (

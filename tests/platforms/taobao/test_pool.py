@@ -1,4 +1,4 @@
-"""The connections below the client: every shape of answer, every way to fail, and nothing left behind."""
+"""The connections of the client: each shape of answer, each way to fail, and no connection left open."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("piece_bytes", [0, 1, 7])
 @pytest.mark.parametrize(("answer", "then_closes", "expected"), ANSWERS)
-async def test_an_answer_of_any_shape_arrives_whole_however_it_is_cut(
+async def test_an_answer_of_any_shape_arrives_whole_however_it_is_divided(
     server: RawServer,
     pool: PooledTransport,
     answer: bytes,
@@ -89,9 +89,7 @@ async def test_an_answer_of_any_shape_arrives_whole_however_it_is_cut(
     assert server.opened == (2 if then_closes else 1)
 
 
-async def test_one_connection_serves_calls_one_after_another(
-    server: RawServer, pool: PooledTransport
-) -> None:
+async def test_a_connection_serves_several_calls_in_turn(server: RawServer, pool: PooledTransport) -> None:
     for _ in range(5):
         assert await ask(pool, server.url) == (200, b"ok")
     assert server.opened == 1
@@ -130,7 +128,7 @@ async def test_nobody_waits_for_a_connection_longer_than_allowed(
 
 
 @pytest.mark.parametrize("then_closes", [True, False])
-async def test_a_connection_that_the_server_gives_up_is_not_used_again(
+async def test_a_connection_that_the_server_closes_is_not_used_again(
     server: RawServer, pool: PooledTransport, then_closes: bool
 ) -> None:
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
@@ -172,7 +170,7 @@ async def test_idle_connections_are_closed_before_the_server_does(
         ),
     ],
 )
-async def test_what_is_not_an_answer_fails_at_once_and_costs_the_connection(
+async def test_bytes_that_are_no_answer_fail_at_once_and_end_the_connection(
     server: RawServer, pool: PooledTransport, answer: bytes, failure: type[Exception]
 ) -> None:
     server.script.append(sends(answer))
@@ -190,7 +188,7 @@ async def test_what_is_not_an_answer_fails_at_once_and_costs_the_connection(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
     ],
 )
-async def test_a_head_without_end_is_not_read_to_its_end(
+async def test_an_endless_head_is_not_read_to_its_end(
     server: RawServer, pool: PooledTransport, begin: bytes
 ) -> None:
     server.script.append(sends_and_drips(begin, b"x" * (MAX_FRAMING_BYTES // 4)))
@@ -199,7 +197,7 @@ async def test_a_head_without_end_is_not_read_to_its_end(
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother", b"garbage"])
-async def test_an_answer_that_nobody_asked_for_never_becomes_the_next_calls(
+async def test_an_answer_that_nobody_asked_for_is_never_used_for_the_next_call(
     server: RawServer, pool: PooledTransport, more: bytes
 ) -> None:
     server.script.append(sends(OK + more))
@@ -236,7 +234,7 @@ async def test_bytes_that_come_while_a_connection_is_idle_end_it(
         sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", then_closes=True),
     ],
 )
-async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(
+async def test_an_answer_that_breaks_off_never_counts_as_whole(
     server: RawServer, pool: PooledTransport, step: object
 ) -> None:
     server.script.append(step)  # type: ignore[arg-type]
@@ -282,7 +280,9 @@ async def test_each_calls_own_bound_holds_on_a_kept_connection(
     assert server.opened == 1
 
 
-async def test_a_bound_does_not_cut_the_next_call_short(server: RawServer, pool: PooledTransport) -> None:
+async def test_the_bound_of_a_call_does_not_shorten_the_next_call(
+    server: RawServer, pool: PooledTransport
+) -> None:
     short, longer = pace.seconds(0.1), pace.seconds(0.2)
     await ask(pool, server.url, read=short)
     server.script.append(hangs())
@@ -293,9 +293,7 @@ async def test_a_bound_does_not_cut_the_next_call_short(server: RawServer, pool:
 
 
 @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
-async def test_an_answer_that_drips_is_bounded(
-    server: RawServer, pool: PooledTransport, begin: bytes
-) -> None:
+async def test_a_very_slow_answer_is_bounded(server: RawServer, pool: PooledTransport, begin: bytes) -> None:
     server.script.append(sends_and_drips(begin, b"x"))
     begun = time.monotonic()
     with pytest.raises(httpx.ReadTimeout):
@@ -305,7 +303,7 @@ async def test_an_answer_that_drips_is_bounded(
 
 
 @pytest.mark.parametrize("begin", [b"", HEAD + b"half"])
-async def test_a_cancelled_call_closes_its_connection_and_leaves_its_place(
+async def test_a_cancelled_call_closes_its_connection_and_frees_its_place(
     server: RawServer, begin: bytes
 ) -> None:
     arrived = asyncio.Event()
@@ -320,7 +318,7 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_its_place(
         assert await ask(pool, server.url, connect=1.0) == (200, b"ok")
 
 
-async def test_cancelled_while_it_waits_for_a_connection_a_call_leaves_no_trace(
+async def test_a_call_that_is_cancelled_while_it_waits_for_a_connection_leaves_nothing_behind(
     server: RawServer,
 ) -> None:
     arrived = asyncio.Event()
@@ -336,7 +334,7 @@ async def test_cancelled_while_it_waits_for_a_connection_a_call_leaves_no_trace(
         assert await ask(pool, server.url, connect=1.0) == (200, b"ok")
 
 
-async def test_an_answer_closed_before_its_end_costs_the_connection(
+async def test_an_answer_that_is_closed_before_its_end_ends_the_connection(
     server: RawServer, pool: PooledTransport
 ) -> None:
     server.script.append(hangs(after=HEAD + b"half"))
@@ -349,9 +347,7 @@ async def test_an_answer_closed_before_its_end_costs_the_connection(
     assert await ask(pool, server.url) == (200, b"ok")
 
 
-async def test_what_is_not_taken_is_not_gathered_without_bound(
-    server: RawServer, pool: PooledTransport
-) -> None:
+async def test_unread_bytes_are_buffered_only_up_to_a_bound(server: RawServer, pool: PooledTransport) -> None:
     size, sent = 64 * 1024 * 1024, 0
 
     async def floods(writer: asyncio.StreamWriter) -> None:
@@ -399,7 +395,7 @@ async def test_no_cookie_is_kept(server: RawServer, pool: PooledTransport) -> No
     assert b"cookie" not in server.requests[1].lower()
 
 
-async def test_attempts_to_connect_that_fail_cost_no_place(server: RawServer, pool: PooledTransport) -> None:
+async def test_failed_attempts_to_connect_take_no_place(server: RawServer, pool: PooledTransport) -> None:
     async with raw_server() as gone:
         url = gone.url
     for _ in range(3):

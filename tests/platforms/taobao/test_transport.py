@@ -1,4 +1,4 @@
-"""What the transport makes of answers: decompressed, bounded, never mistaken for half answers."""
+"""The transport decompresses answers, bounds them, and never accepts half answers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_compressed_answer_that_is_too_large_or_damaged_is_refused(
     assert (await post(transport, server)).body == b"ok"
 
 
-async def test_a_small_answer_that_unpacks_to_a_huge_one_never_takes_its_memory(
+async def test_a_small_answer_that_unpacks_to_a_huge_size_never_takes_that_memory(
     server: RawServer, transport: HttpTransport
 ) -> None:
     unpacked_bytes = 50_000_000

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from tests.platforms.taobao.gateway import sample
 from tests.support.cases import case
 from tests.support.places import SAMPLES
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, requests, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     ErrorAnswer,
     FailureKind,
     TransportError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.wire import ApiRequest
 
 NOW = datetime(2025, 11, 20, 2, 30, tzinfo=UTC)
 ANSWERS = sorted(
@@ -33,7 +33,7 @@ ANSWERS = sorted(
 
 
 def form(request: ApiRequest, session: str | None = "6100e1aDEMOSESSION0001") -> dict[str, str]:
-    return wire.form(
+    return requests.form(
         request,
         app_key="99000001",
         app_secret="helloworld-secret-0001",
@@ -62,8 +62,8 @@ def trade_of(body: bytes) -> dict[str, Any]:
 # --- requests ---
 
 
-def test_a_request_is_vector_a_of_the_reference() -> None:
-    parameters: dict[str, wire.Parameter] = {
+def test_a_request_equals_vector_a_of_the_reference() -> None:
+    parameters: dict[str, requests.Parameter] = {
         "fields": ("tid", "modified"),
         "start_modified": datetime(2025, 11, 20, 1, 50, tzinfo=UTC),
         "end_modified": datetime(2025, 11, 20, 2, 20, tzinfo=UTC),
@@ -80,7 +80,7 @@ def test_a_request_is_vector_a_of_the_reference() -> None:
     assert not {"buyer_nick", "status", "tags"} & sent.keys()
 
 
-def test_without_a_session_none_is_sent() -> None:
+def test_without_a_session_the_request_has_no_session() -> None:
     assert "session" not in form(ApiRequest("taobao.time.get"), session=None)
 
 
@@ -91,7 +91,7 @@ def test_system_parameters_cannot_be_overridden() -> None:
 
 def test_a_float_is_not_a_parameter() -> None:
     with pytest.raises(TypeError, match="float"):
-        wire.parameter_text(4000000000000000101.0)  # type: ignore[arg-type]
+        requests.parameter_text(4000000000000000101.0)  # type: ignore[arg-type]
 
 
 def test_parameters_stay_out_of_the_repr() -> None:
@@ -134,7 +134,7 @@ def test_every_truncation_of_a_sample_is_a_bad_answer_and_nothing_else(name: str
 
 
 @pytest.mark.parametrize("status", [301, 403, 500, 502, 504])
-def test_another_status_is_a_transport_failure(status: int) -> None:
+def test_a_status_other_than_200_is_a_transport_failure(status: int) -> None:
     with pytest.raises(TransportError, match=str(status)) as caught:
         wire.parse("taobao.time.get", status, "text/html", b"<html>receiver 13800000000</html>")
     assert caught.value.kind is FailureKind.HTTP_STATUS
@@ -156,12 +156,12 @@ def test_another_status_is_a_transport_failure(status: int) -> None:
         b'{"error_response":{"msg":"no code"}}',
         b'{"trade_fullinfo_get_response":{"trade":{"payment":NaN}}}',
         b"[" * 100_000,
-        # Read by the fast reader, and by the tolerant one, which each could read more than can be written.
-        full(f'{{"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
-        full(f'{{"payment":0.1,"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
+        # Read by the fast reader and by the tolerant reader. Each could read more than can be written.
+        full(f'{{"odd":{"[" * platform_json.MAX_DEPTH}{"]" * platform_json.MAX_DEPTH}}}'),
+        full(f'{{"payment":0.1,"odd":{"[" * platform_json.MAX_DEPTH}{"]" * platform_json.MAX_DEPTH}}}'),
     ],
 )
-def test_what_cannot_be_an_answer_is_a_bad_answer(body: bytes) -> None:
+def test_bytes_that_cannot_be_an_answer_are_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswerError) as caught:
         parse(body)
     assert caught.value.kind is FailureKind.BAD_JSON
@@ -211,13 +211,13 @@ def test_numbers_keep_their_digits(control: str) -> None:
     assert trade["orders"]["order"][0]["price"] == "0.1"
 
 
-def test_whatever_is_read_can_be_written_and_read_again() -> None:
-    """What cannot be understood is set aside whole, so this must never fail."""
+def test_everything_that_is_read_can_be_written_and_read_again() -> None:
+    """An unreadable object becomes a dead letter as a whole, so this must never fail."""
     deep: object = 10**30
-    for _ in range(wire.MAX_DEPTH - 1):
+    for _ in range(platform_json.MAX_DEPTH - 1):
         deep = [deep]
     document = {"deep": deep, "text": "中\ufffd", "huge": -(10**30)}
-    assert wire.loads(wire.dumps(document)) == document
+    assert platform_json.loads(platform_json.dumps(document)) == document
 
 
 @given(
@@ -227,9 +227,9 @@ def test_whatever_is_read_can_be_written_and_read_again() -> None:
         max_leaves=20,
     )
 )
-def test_valid_json_is_read_as_it_is(value: object) -> None:
-    assert wire.loads(orjson.dumps(value)) == value
-    assert wire.loads(json.dumps(value).encode()) == value
+def test_valid_json_is_read_unchanged(value: object) -> None:
+    assert platform_json.loads(orjson.dumps(value)) == value
+    assert platform_json.loads(json.dumps(value).encode()) == value
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_list_of_anything_but_objects_is_refused(trades: object) -> None:
         wire.items({"trades": trades}, "trades", "trade")
 
 
-def test_an_error_without_a_value_is_none_beside_an_answer() -> None:
+def test_an_error_without_a_value_beside_an_answer_does_not_count() -> None:
     answer = wire.parse("taobao.trade.fullinfo.get", 200, "", case("fullinfo_with_null_error"))
     assert isinstance(wire.object_in(answer, "trade"), dict)  # type: ignore[arg-type]
 
@@ -269,7 +269,7 @@ def test_a_trade_is_found_beside_an_envelope_without_a_value(nothing: object) ->
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_a_time_without_a_value_is_absent_where_it_may_be(nothing: object) -> None:
+def test_a_time_without_a_value_is_absent_if_it_is_optional(nothing: object) -> None:
     assert wire.as_optional_instant(nothing) is None
     with pytest.raises(BadAnswerError):
         wire.as_instant(nothing)
@@ -288,7 +288,7 @@ def test_nothing_else_is_an_id(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1.0, "", "-1", "１", -1, "9" * 5000])
-def test_nothing_but_whole_numbers_is_a_count(value: object) -> None:
+def test_only_whole_numbers_are_counts(value: object) -> None:
     with pytest.raises(BadAnswerError):
         wire.as_count(value)
 
@@ -307,11 +307,11 @@ def test_a_list_of_texts_is_read_with_and_without_its_item_level(topics: object)
 
 
 @pytest.mark.parametrize("answer", [{}, {"topics": None}, {"topics": ""}, {"topics": {}}, {"topics": []}])
-def test_no_texts_are_an_empty_list(answer: dict[str, object]) -> None:
+def test_an_absent_list_of_texts_is_empty(answer: dict[str, object]) -> None:
     assert wire.texts(answer, "topics") == []
 
 
-def test_one_text_may_come_without_its_array() -> None:
+def test_a_single_text_may_come_without_its_array() -> None:
     assert wire.texts({"topics": {"string": "ab"}}, "topics") == ["ab"]
 
 
@@ -322,7 +322,7 @@ def test_a_list_of_anything_but_texts_is_refused(topics: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "x"])
-def test_an_object_that_is_missing_is_a_bad_answer_that_is_kept(value: object) -> None:
+def test_an_answer_without_the_object_is_a_bad_answer_that_is_kept(value: object) -> None:
     with pytest.raises(BadAnswerError) as bad:
         wire.object_in({"task": value}, "task")
     assert b"task" in bad.value.body
@@ -330,10 +330,10 @@ def test_an_object_that_is_missing_is_a_bad_answer_that_is_kept(value: object) -
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_a_form_is_encoded_as_every_server_decodes_it(form: dict[str, str]) -> None:
-    assert wire.encoded(form) == urlencode(form).encode()
+    assert requests.encoded(form) == urlencode(form).encode()
 
 
 def test_numbers_with_a_fraction_are_found_wherever_they_stand() -> None:
     body = b'{"a":[{"b":[1,{"c":2.50}]}],"d":12345678901234567890123}'
-    assert wire.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
-    assert wire.loads(b"1.10") == "1.10"
+    assert platform_json.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
+    assert platform_json.loads(b"1.10") == "1.10"

@@ -13,6 +13,7 @@ from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.base.settings import DatabaseSettings
 from topsync.local.system import System
+from topsync.model.kind import Kind
 from topsync.store import database
 from topsync.verify.audit import Audit, Compared, OnTheMove, Result, Stage
 
@@ -91,7 +92,7 @@ async def audit(
             systems.kafka_settings(system),
             systems.registry(system),
             system.admin_url,
-            with_refunds=True,
+            kinds=tuple(Kind),
             reached=reached,
             monotonic=monotonic,
         )

@@ -1,4 +1,4 @@
-"""What subscribers are told of an order, from the buyer's deed to the record, on one system at rest."""
+"""What subscribers learn of an order, from the buyer's act to the record, on a single system at rest."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ async def test_a_buyer_who_moves_before_the_parcel_goes_is_reported_to_whoever_s
 
     await eventually(is_there)
     assert await is_told("address-changed")
-    assert sum(words.count("paid") for words, _ in await versions()) == 1, "nothing is told twice"
+    assert sum(words.count("paid") for words, _ in await versions()) == 1, "nothing is reported twice"

@@ -43,7 +43,7 @@ app.add_typer(replays.app, name="replay", rich_help_panel=OPERATIONS)
 
 
 def main() -> None:
-    """Entry point; a failure that an operator can do something about is one line, not a trace."""
+    """Entry point; a failure that an operator can repair is printed as one line, without a traceback."""
     from topsync.base import failpoints, telemetry, terminal
     from topsync.base.service import EXIT_FAILED, EXIT_SETTINGS
     from topsync.base.settings import SettingsError, TelemetrySettings
@@ -52,7 +52,7 @@ def main() -> None:
     try:
         _require_text(sys.argv)
         failpoints.arm(os.environ)
-        # A command prints for people, or for the next in a pipe; a service sets up its own.
+        # A command prints for people, or for the next command in a pipe; a service sets up its own logs.
         quiet = TelemetrySettings.model_construct(log_level="warning", log_format="console")
         telemetry.configure_logging(quiet, process="command")
         app()
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Refuse what the terminal's encoding cannot read: no nick and no id looks like that."""
+    """Refuse arguments that the terminal's encoding cannot read: no nick and no id is like that."""
     for argument in arguments:
         if not argument.isprintable() and any("\ud800" <= char <= "\udfff" for char in argument):
             raise OperatorError(

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 FIRST_YEAR = 2000
-"""Before there was a platform: an earlier time is a slip, and none that Kafka knows."""
+"""There was no platform before: an earlier time is a mistake, and Kafka does not accept it."""
 
 
 def platform_moment(text: str) -> datetime:
-    """A time as somebody types it: the platform's (GMT+8), unless it names another zone."""
+    """A time as typed: in the platform's zone (GMT+8), unless it names another zone."""
     from schemas import platform_time
 
     try:

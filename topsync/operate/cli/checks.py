@@ -1,4 +1,4 @@
-"""`topsync status` and `topsync audit`: how things stand, and whether they are right."""
+"""`topsync status` and `topsync audit`: the present state, and whether it is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=OPERATIONS)
 def status(as_json: AsDocument = False) -> None:
-    """Show how things stand: services, push, lag, what waits, calls, sellers; and last, what is wrong."""
+    """Show the state of services, push, lag, waiting orders, calls and sellers; problems come last."""
     from topsync.operate import installation_commands
 
     asyncio.run(installation_commands.status(as_json=as_json))
@@ -26,15 +26,15 @@ def status(as_json: AsDocument = False) -> None:
 def audit(
     settle_seconds: Annotated[
         float,
-        typer.Option(help="So long what differs at the first look is looked at again; then it is wrong."),
+        typer.Option(help="How long a difference of the first look may last; after that it is an error."),
     ] = 60,
     as_json: AsDocument = False,
 ) -> None:
     """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
 
-    Orders may go on changing: what differs has --settle-seconds to arrive.
+    Orders may change meanwhile: a difference has --settle-seconds to disappear.
 
-    The platform's truth is the simulator's: TOPSYNC_SIMULATOR_ADMIN_URL.
+    The platform's orders come from the simulator: TOPSYNC_SIMULATOR_ADMIN_URL.
     """
     from topsync.operate import installation_commands
 

@@ -23,9 +23,9 @@ Since = Annotated[
 ]
 DeadLetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
 DeadLetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
-AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at once at most.")]
+AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many at once.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-Sure = Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")]
+Sure = Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")]
 
 
 @app.command("list")
@@ -34,11 +34,11 @@ def deadletter_list(
     seller: OfSeller = None,
     tid: OfOrder = None,
     since: Since = None,
-    dealt_with: Annotated[bool, typer.Option("--all", help="Also the retried and closed ones.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 50,
+    dealt_with: Annotated[bool, typer.Option("--all", help="Also retried and closed dead letters.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many: the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the open dead letters, the newest last: when, why, whose order, set aside by whom."""
+    """List the open dead letters, the newest last: when, why, which order, and which process wrote it."""
     from topsync.operate import dead_letter_commands
     from topsync.operate.dead_letter_desk import Filter
 
@@ -52,12 +52,12 @@ def deadletter_show(
     original: Annotated[
         bool,
         typer.Option(
-            "--original", help="Also what is in it, which may be data of buyers: mind who looks on."
+            "--original", help="Also its content, which may be data of buyers: take care who sees it."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter with the headers of its record; what is in it only with --original."""
+    """Show a dead letter with the headers of its record; its content only with --original."""
     from topsync.operate import dead_letter_commands
 
     asyncio.run(dead_letter_commands.show(letter, original=original, as_json=as_json))
@@ -76,9 +76,9 @@ def deadletter_retry(
 ) -> None:
     """Ask the platform again for the orders of dead letters, with an operator's priority. Idempotent.
 
-    Which ones: their ids, or open ones by reason, seller, order or time. Fix the
-    cause first. A letter that names no order cannot be tried again; the answer
-    says what helps instead.
+    Name dead letters by their ids, or choose open dead letters by reason, seller,
+    order or time. Fix the cause first. A dead letter that names no order cannot
+    be tried again; the command says what helps instead.
     """
     from topsync.base import terminal
     from topsync.operate import dead_letter_commands
@@ -92,7 +92,7 @@ def deadletter_retry(
 @app.command("close")
 def deadletter_close(
     because: Annotated[
-        str, typer.Option(help="What was done about it, in a line that `list --all` and `show` repeat.")
+        str, typer.Option(help="What was done, in a line; `list --all` and `show` repeat it.")
     ],
     letters: DeadLetterNames = None,
     reason: Reason = None,
@@ -103,11 +103,12 @@ def deadletter_close(
     dry_run: DryRun = False,
     yes: Sure = False,
 ) -> None:
-    """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
+    """Mark dead letters as dealt with: `list` leaves them out. Nothing else happens to them.
 
-    Which ones: their ids, or open ones by reason, seller, order or time. Meant
-    for letters that name no order and so cannot be tried again; one that does can
-    be, closed or not. Closing again replaces the words.
+    Name dead letters by their ids, or choose open dead letters by reason,
+    seller, order or time. It is meant for dead letters that name no order, and so
+    cannot be tried again. All others can be tried again, closed or not. Closing
+    again replaces the words.
     """
     from topsync.base import terminal
     from topsync.operate import dead_letter_commands

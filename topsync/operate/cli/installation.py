@@ -73,10 +73,10 @@ def settings_page(
 @schema_app.command("export")
 def schema_export(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to; without it, the released ones in the package.")
+        Path | None, typer.Argument(help="Where to; without it, the folder of the released documents.")
     ] = None,
 ) -> None:
-    """Write the documents of the contract; refused where that would break what is released there."""
+    """Write the documents of the contract; refuses to break the documents that are released there."""
     from topsync.contract import documents
 
     documents.export(folder or documents.FOLDER)

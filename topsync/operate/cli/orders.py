@@ -11,7 +11,7 @@ import typer
 
 from topsync.operate.cli.arguments import AsDocument, Moment, platform_id
 
-app = typer.Typer(help="Single orders: where one is, and why it is late.", no_args_is_help=True)
+app = typer.Typer(help="Single orders: where an order is, and why it is late.", no_args_is_help=True)
 
 
 @app.command("explain")
@@ -19,7 +19,7 @@ def orders_explain(
     tid: Annotated[int, typer.Argument(parser=platform_id, metavar="TID", help="The order's id.")],
     seller: Annotated[
         str | None,
-        typer.Option(help="Whose it is, nick or id, where nothing is stored of it yet."),
+        typer.Option(help="Its seller, nick or id, if nothing is stored of it yet."),
     ] = None,
     since: Annotated[
         datetime | None,
@@ -27,11 +27,11 @@ def orders_explain(
     ] = None,
     as_json: AsDocument = False,
 ) -> None:
-    """Show all that is known of one order: what happened when, how it stands, what happens next.
+    """Show everything that is known of an order: what happened when, how it stands, what is next.
 
-    Asks PostgreSQL and Kafka, never the platform, and changes nothing. Shows
-    nothing of what is in the order. Exit status 0: something is known of it;
-    1: nothing is.
+    Asks PostgreSQL and Kafka, never the platform, and changes nothing. Never
+    shows the content of the order. Exit status 0: something is known of it; 1:
+    nothing is known.
     """
     from topsync.operate import explain
 

@@ -24,19 +24,17 @@ def replay(
     ] = None,
     end: Annotated[
         datetime | None,
-        Moment("--to", help="Platform time (GMT+8); up to now is pulled, if it is later."),
+        Moment("--to", help="Platform time (GMT+8); a time after now means now."),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Only say what it would fetch and cost. Listing spends calls all the same."
-        ),
+        typer.Option("--dry-run", help="Only say what it would fetch and cost. Lists still cost calls."),
     ] = False,
     request_id: Annotated[
         str | None,
         typer.Option(
             "--id",
-            help="Makes the request idempotent; without it one is made up. Alone, it shows that replay.",
+            help="Makes the request idempotent; topsync chooses an id by default. Alone, it shows a replay.",
         ),
     ] = None,
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for the outcome.")] = 300,
@@ -57,17 +55,17 @@ def replay(
     if request_id is not None and not any((*wanted, dry_run)):
         sys.exit(asyncio.run(replay_commands.show(request_id, wait_seconds=wait_seconds, as_json=as_json)))
     if seller is None or start is None or end is None:
-        raise typer.BadParameter("a replay needs --seller, --from and --to; --id alone shows one")
+        raise typer.BadParameter("a replay needs --seller, --from and --to; --id alone shows a replay")
     asked = replay_commands.Asked(seller, start, end, dry_run, request_id)
     sys.exit(asyncio.run(replay_commands.request(asked, wait_seconds=wait_seconds, as_json=as_json)))
 
 
 @app.command("list")
 def replay_list(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many: the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the replays, the newest first: whose, which span, who asked, and what became of it."""
+    """List the replays, the newest first: seller, span, who asked, and the outcome."""
     from topsync.operate import replay_commands
 
     asyncio.run(replay_commands.list_jobs(limit=limit, as_json=as_json))

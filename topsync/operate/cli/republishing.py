@@ -1,4 +1,4 @@
-"""`topsync republish`: what the tables hold, published once more."""
+"""`topsync republish`: publish again what the tables hold."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def republish(
     ] = None,
     only: Annotated[str | None, typer.Option(help="`orders` or `refunds`; without it, both.")] = None,
     per_second: Annotated[
-        int, typer.Option(min=1, max=5000, help="So many records a second at most, of all partitions.")
+        int, typer.Option(min=1, max=5000, help="At most so many records a second, of all partitions.")
     ] = 500,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many records it would be, and how long it takes.")
     ] = False,
     republication: Annotated[
-        str | None, typer.Option("--id", help="Show one that was begun, and wait for its end.")
+        str | None, typer.Option("--id", help="Show this republication, and wait for its end.")
     ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="With --id: end it.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
@@ -42,22 +42,23 @@ def republish(
     """Publish again what the tables hold to `orders` and `refunds`: after a topic was lost.
 
     Without options, everything. The enrichers must be running: only they publish,
-    the same revisions as before, beside the live changes. It survives whatever
-    ends, this command included; `--id` finds it again. Exit status 0: it is done.
-    docs/operations.md says when it is needed.
+    the same revisions as before, beside the live changes. The republication goes
+    on after a crash of any process, and after this command; `--id` finds it
+    again. Exit status 0: it is done. docs/operations.md says when it is needed.
     """
-    from topsync.model.compacted_topic import Compacted
+    from topsync.model.kind import Kind
     from topsync.operate import republish_command
 
     if republication is not None:
         if seller is not None or tids or only is not None or dry_run:
-            raise typer.BadParameter("--id is of one that was begun: it says what is published again")
+            raise typer.BadParameter(
+                "--id names a republication that was begun: its own request says what to publish"
+            )
         sys.exit(asyncio.run(republish_command.follow(republication, cancel=cancel, wait=wait)))
     if cancel:
         raise typer.BadParameter("--cancel needs --id")
-    if only is not None and only not in [*Compacted]:
-        raise typer.BadParameter(f"--only is one of {', '.join(Compacted)}")
-    wish = republish_command.RepublishRequest(
-        seller, tids or [], None if only is None else Compacted(only), per_second, dry_run, wait
-    )
+    kind = None if only is None else Kind.known_plural(only)
+    if only is not None and kind is None:
+        raise typer.BadParameter(f"--only is one of {', '.join(one.plural for one in Kind)}")
+    wish = republish_command.RepublishRequest(seller, tids or [], kind, per_second, dry_run, wait)
     sys.exit(asyncio.run(republish_command.republish(wish)))

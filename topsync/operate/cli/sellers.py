@@ -28,14 +28,14 @@ def sellers_add(
     ] = None,
     ends: Annotated[
         datetime | None,
-        Moment(help="When the session ends (GMT+8), so that its end is told in time."),
+        Moment(help="When the session ends (GMT+8), so that topsync reports it in time."),
     ] = None,
 ) -> None:
-    """Add a seller, or give it another session, which is never given on the command line.
+    """Add a seller, or store another session for it. A session is never an argument.
 
-    What is read is the session token alone, or the whole JSON answer of the
-    platform's token endpoint, as it came just now: then its ends and its refresh
-    token are kept as well. `sellers authorise` does it for you.
+    It reads the session token alone, or the whole JSON answer of the platform's
+    token endpoint, if the answer is fresh. From an answer it also stores the ends
+    and the refresh token. `sellers authorise` does all this for you.
     """
     from topsync.base import terminal
     from topsync.operate import seller_commands
@@ -74,12 +74,12 @@ def sellers_authorise(
         typer.Option(help="The code, or the whole address that the seller was sent back to; asks nothing."),
     ] = None,
 ) -> None:
-    """Have a seller authorise, and keep the session; an expired seller goes on where it stopped.
+    """Ask a seller to authorise, and store the session. An expired seller continues where it stopped.
 
-    Prints the address to open, and asks for what the browser came back with. A
-    session of another seller is refused. What changed without a session is
-    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
-    step.
+    Prints the address to open, and asks for the address to which the browser came
+    back. A session of another seller is refused. Changes of the time without a
+    session are replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md
+    explains each step.
     """
     from topsync.base import terminal
     from topsync.operate import seller_commands
@@ -89,7 +89,7 @@ def sellers_authorise(
 
 @app.command("list")
 def sellers_list(as_json: AsDocument = False) -> None:
-    """List the sellers: where each stands and why, how long its session lasts, how many orders are parked."""
+    """List the sellers: state and reason, how long the session lasts, how many orders are parked."""
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.list_all(as_json=as_json))
@@ -97,7 +97,7 @@ def sellers_list(as_json: AsDocument = False) -> None:
 
 @app.command("show")
 def sellers_show(seller: SellerName, as_json: AsDocument = False) -> None:
-    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
+    """Show a seller: state and reason, session, complete until when, gaps, parked orders, bulk start."""
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.show(seller, as_json=as_json))
@@ -108,10 +108,10 @@ def sellers_pause(
     seller: SellerName,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
 ) -> None:
-    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
+    """Pause a seller: no calls and no sweeps until it is resumed. Orders of its messages are parked.
 
-    Running processes notice within ten seconds; what is under way for it comes to
-    its end.
+    Running processes notice within ten seconds, and finish the work for it that
+    is under way.
     """
     from topsync.operate import seller_commands
 
@@ -120,7 +120,7 @@ def sellers_pause(
 
 @app.command("resume")
 def sellers_resume(seller: SellerName) -> None:
-    """Let a paused seller go on: it is subscribed anew, and the time since its last proof is replayed."""
+    """Resume a paused seller: subscribe it again, and replay the time since its last proof."""
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.resume(seller))
@@ -134,15 +134,16 @@ def sellers_erase(
         typer.Option(help="For scripts: the seller's nick or id, as it would be typed; asks nothing."),
     ] = None,
     wait_seconds: Annotated[
-        float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
+        float,
+        typer.Option(min=1, help="How long the enrichers may make no progress before the command gives up."),
     ] = 300,
 ) -> None:
-    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
+    """Erase all data of a seller; subscribers get a tombstone of each order.
 
-    Says first what goes, and asks for the seller's nick or id. It may be
-    interrupted at any moment, and run again. The enrichers must be running: only
-    they write orders. Exit status 0: all of it is done. docs/sellers.md says what
-    stays, and for how long.
+    First it shows what will go, and asks for the seller's nick or id. You may
+    interrupt it at any moment, and run it again. The enrichers must be running:
+    only they write orders. Exit status 0: everything is done. docs/sellers.md
+    says what stays, and for how long.
     """
     from topsync.base import terminal
     from topsync.operate import erase_command
@@ -160,10 +161,10 @@ def sellers_rekey(
 ) -> None:
     """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
 
-    First give every process the new key behind the old one, and when all know
-    it, in front. Says which keys are in use. Exit status 0 says that no stored
-    token needs any other key than the first; 1, that some does, or that no key
-    opens it.
+    Before you run it, give every process the new key after the old key; when all
+    have it, put the new key first. The command says which keys are in use. Exit
+    status 0: every stored token needs only the first key; 1: a token needs
+    another key, or no key opens it.
     """
     from topsync.operate import seller_commands
 

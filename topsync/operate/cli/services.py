@@ -27,8 +27,8 @@ def enrich(
         bool,
         typer.Option(
             "--drain",
-            help="Read all that is left in `changes` and `snapshots`, and end: before they are made anew, "
-            "because somebody has added partitions (docs/operations.md).",
+            help="Read all that is left in `changes` and `snapshots`, and end: needed before these topics "
+            "are created again, because somebody has added partitions (docs/operations.md).",
         ),
     ] = False,
 ) -> None:
@@ -60,7 +60,7 @@ def witness() -> None:
 @app.command(rich_help_panel=JOBS)
 def bootstrap(
     seller: Annotated[
-        list[str] | None, typer.Option(help="A seller's nick or id; repeatable. Without it: all new ones.")
+        list[str] | None, typer.Option(help="A seller's nick or id; repeatable. Without it: all new sellers.")
     ] = None,
 ) -> None:
     """Start sellers: subscribe, bulk export up to yesterday, today's increments, certificate.

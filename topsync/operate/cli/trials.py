@@ -1,4 +1,4 @@
-"""`topsync simulate` and `topsync demo`: the platform's stand-in, and the whole story on one machine."""
+"""`topsync simulate` and `topsync demo`: the simulated platform, and the whole system on one machine."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from topsync.operate.cli.panels import TRYING
 
 app = typer.Typer()
 
+Seed = Annotated[int, typer.Option(help="The same seed makes the same orders.")]
+SellerCount = Annotated[int, typer.Option(help="Number of sellers.")]
+OrderCount = Annotated[int, typer.Option(help="Orders of all sellers together at the start.")]
+
 
 @app.command(rich_help_panel=TRYING)
 def simulate(
-    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
-    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
-    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
+    seed: Seed = 1,
+    sellers: SellerCount = 3,
+    orders: OrderCount = 3000,
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
     day: Annotated[bool, typer.Option("--day", help="Changes as on an ordinary day.")] = False,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
+        int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this process.")
     ] = 0,
     start_at: Annotated[
         datetime | None, Moment(help="The platform's clock at the start (GMT+8); without it, now.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free one.")] = 0,
+    gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free port.")] = 0,
     channel_port: Annotated[int, typer.Option(help="Port of the message channel; 0 chooses.")] = 0,
     oauth_port: Annotated[int, typer.Option(help="Port of `/authorize` and `/token`; 0 chooses.")] = 0,
     admin_port: Annotated[int, typer.Option(help="Port of the administrative interface; 0 chooses.")] = 0,
@@ -48,13 +52,13 @@ def simulate(
         Path | None, typer.Option(help="Write the addresses there, as JSON, once listening.")
     ] = None,
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML file of settings and timed faults; what it sets wins.")
+        Path | None, typer.Option(help="TOML file of settings and timed faults; its settings win.")
     ] = None,
     list_faults: Annotated[
         bool, typer.Option("--list-faults", help="Only print the catalogue of faults.")
     ] = False,
 ) -> None:
-    """Run the platform's stand-in: gateway, message channel and exports, with fault switches.
+    """Run the simulated platform: gateway, message channel and exports, with faults to switch on.
 
     docs/simulator.md says how to point a client at it and what it checks.
     """
@@ -93,14 +97,14 @@ def simulate(
 
 @app.command(rich_help_panel=TRYING)
 def demo(
-    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 5000,
-    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
+    orders: OrderCount = 5000,
+    sellers: SellerCount = 3,
     rate: Annotated[float, typer.Option(help="Live changes per second.")] = 20,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
+    seed: Seed = 1,
     outage: Annotated[float, typer.Option(help="Seconds that the push connection is cut.")] = 6,
     exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
 ) -> None:
-    """Tell the whole story on this machine: bulk start, push, an outage, the replayed gap, the audit."""
+    """Show the whole system on this machine: bulk start, push, an outage, the replayed gap, the audit."""
     from topsync.local.demo import demo as story
 
     sys.exit(

@@ -14,7 +14,7 @@ from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.platforms.port import DetailAnswer, Flaw, NotThere, Refused, Shown, Unreadable
 from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -79,8 +79,8 @@ def read_order(raw: Mapping[str, object]) -> Shown | Unreadable:
     try:
         trade = Trade.from_platform(raw)
     except UnreadableError as error:
-        return Unreadable(_flaw(error), str(error), wire.dumps(raw))
-    return Shown(trade, trade.tid, trade.modified, lambda: wire.dumps(raw))
+        return Unreadable(_flaw(error), str(error), platform_json.dumps(raw))
+    return Shown(trade, trade.tid, trade.modified, lambda: platform_json.dumps(raw))
 
 
 def _flaw(error: BaseException | None) -> Flaw:

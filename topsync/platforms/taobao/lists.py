@@ -16,7 +16,9 @@ from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.port import ListAnswer, ListPage, ListRules, Refused, WindowTooWide
 from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN, MAX_PAGE_SIZE
+from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN, MAX_PAGE_SIZE, ListCall
+from topsync.platforms.taobao.calls.refunds import ListedRefund
+from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import RequestRefusedError, WindowTooWideError
 
@@ -49,51 +51,32 @@ class TaobaoLists:
         priority: Priority,
     ) -> ListAnswer:
         """See `topsync.platforms.port.Lists`."""
-        ask = {Kind.ORDER: self._orders, Kind.REFUND: self._refunds}[kind]
         try:
-            return await ask(session, window, page_no, page_size, counting, priority)
+            page = await _list_of(kind).page(
+                self.client,
+                session,
+                window.start,
+                window.end,
+                page_no=page_no,
+                page_size=page_size,
+                use_has_next=not counting,
+                priority=priority,
+            )
         except WindowTooWideError:
             # Rest first, and then for less (docs/platform/gateway.md 2.4).
             return WindowTooWide(needs_rest=True)
         except RequestRefusedError as error:
             return Refused(str(error), whole_kind=refunds.refuses_all(error))
-
-    async def _orders(
-        self,
-        session: SecretStr,
-        window: Span,
-        page_no: int,
-        page_size: int,
-        counting: bool,
-        priority: Priority,
-    ) -> ListPage:
-        page = await trades.increments(
-            *(self.client, session, window.start, window.end),
-            page_no=page_no,
-            page_size=page_size,
-            use_has_next=not counting,
-            priority=priority,
-        )
-        return ListPage(page.total, {trade.tid: trade.modified for trade in page.trades}, {})
-
-    async def _refunds(
-        self,
-        session: SecretStr,
-        window: Span,
-        page_no: int,
-        page_size: int,
-        counting: bool,
-        priority: Priority,
-    ) -> ListPage:
-        page = await refunds.received(
-            *(self.client, session, window.start, window.end),
-            page_no=page_no,
-            page_size=page_size,
-            use_has_next=not counting,
-            priority=priority,
-        )
         return ListPage(
             page.total,
-            {refund.refund_id: refund.modified for refund in page.refunds},
-            {refund.refund_id: refund.tid for refund in page.refunds},
+            {row.id: row.modified for row in page.rows},
+            {} if kind is Kind.ORDER else {row.id: row.tid for row in page.rows},
         )
+
+
+def _list_of(kind: Kind) -> ListCall[ListedTrade | ListedRefund]:
+    match kind:
+        case Kind.ORDER:
+            return trades.INCREMENTS
+        case Kind.REFUND:
+            return refunds.RECEIVED

@@ -43,7 +43,7 @@ class Cut(Passing):
 
 
 class Silence(Passing):
-    """Channel connections stay open and new ones are accepted, but no byte comes, not even a CONNECTACK."""
+    """Channel connections stay open, also new connections, but no byte comes, not even a CONNECTACK."""
 
     name = "silence"
     client_must = "replace a connection that is silent for too long, and pull the span"

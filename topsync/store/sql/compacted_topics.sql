@@ -33,28 +33,3 @@ delete from topic_losses where topic = $1 and found_by = $2 and reason = any($3:
 
 -- name: losses
 select topic, found_by, reason, lacking, noticed_at from topic_losses order by topic, found_by
-
-
--- name: count_published_orders
-select count(*) from orders where published_revision > 0
-
-
--- name: count_published_refunds
-select count(*) from refunds where published_revision > 0
-
-
--- name: published_orders
--- Orders of erased sellers need not be in the topic any more.
-select tid as key, published_revision as revision
-from orders as o
-where published_revision > 0
-  and ($1::bigint[] is null or tid = any($1))
-  and not exists (select from sellers as s where s.seller_id = o.seller_id and s.state = 'erased')
-
-
--- name: published_refunds
-select refund_id as key, published_revision as revision
-from refunds as r
-where published_revision > 0
-  and ($1::bigint[] is null or refund_id = any($1))
-  and not exists (select from sellers as s where s.seller_id = r.seller_id and s.state = 'erased')

@@ -23,13 +23,13 @@ where seller_id = $1 and state <> 'erased'
 for share
 
 
--- name: set_with_refunds
-update coverage set with_refunds = $2 where seller_id = $1 and with_refunds <> $2
+-- name: set_parts
+update coverage set parts = $2 where seller_id = $1 and parts <> $2
 
 
--- name: claimed_without_refunds
-select lower(proven) from coverage where seller_id = $1 and not with_refunds and not isempty(proven)
+-- name: claimed_without
+select lower(proven) from coverage where seller_id = $1 and $2 <> all(parts) and not isempty(proven)
 
 
--- name: with_refunds
-select seller_id from coverage where with_refunds
+-- name: parts
+select seller_id, parts from coverage

@@ -36,8 +36,7 @@ update detail_tasks set task_id = null, failures = failures + 1 where id = $1
 
 -- name: wanted
 -- What of a task's orders still waits for it: others were answered or erased meanwhile.
-select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts,
-    refund_ids
+select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
 from refetches
 where tid = any($1::bigint[]) and reason = $2
 

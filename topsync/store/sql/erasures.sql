@@ -1,7 +1,5 @@
 -- name: preview
 select
-    (select count(*) from orders where seller_id = $1) as orders,
-    (select count(*) from refunds where seller_id = $1) as refunds,
     (select count(*) from refetches where seller_id = $1) as refetches,
     (select count(*) from bootstraps where seller_id = $1) as bootstraps,
     (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
@@ -38,7 +36,11 @@ where seller_id = $1 and state <> 'erased'
 -- name: begin
 insert into erasures (seller_id, orders)
 select $1, count(*)
-from (select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1) as t
+from (
+    -- each kind, joined by union
+    select tid from {table} where seller_id = $1
+    -- end
+) as t
 on conflict (seller_id) do update
 set begun_at = now(), orders = excluded.orders, platform_told_at = null, finished_at = null
 
@@ -56,51 +58,55 @@ update erasures set platform_told_at = now() where seller_id = $1
 
 -- name: orders
 -- There may be a refund whose order cannot be fetched.
-select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1
+-- each kind, joined by union
+select tid from {table} where seller_id = $1
+-- end
 
 
 -- name: left
 select
     (
         select count(*)
-        from (select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1) as t
+        from (
+            -- each kind, joined by union
+            select tid from {table} where seller_id = $1
+            -- end
+        ) as t
     ) as orders,
     (select count(*) from tombstones where seller_id = $1) as tombstones
 
 
 -- name: erase_orders
--- Takes orders of erased sellers out of the table, and their refunds with them, if the writer still owns their
+-- Takes orders of erased sellers out of the tables, and their parts with them, if the writer still owns their
 -- partition. What is left of each is its tombstone, until the topic has it.
 with owner as materialized (
     select 1 from partition_owners where partition = $1 and epoch = $2 for share
-), gone as (
-    delete from orders as o
+),
+-- each kind
+gone_{table} as (
+    delete from {table} as v
     using sellers as s
-    where o.tid = any($3::bigint[])
-      and s.seller_id = o.seller_id
+    where v.tid = any($3::bigint[])
+      and s.seller_id = v.seller_id
       and s.state = 'erased'
       and exists (select from owner)
-    returning 'order' as kind, o.tid as id, o.tid, o.seller_id, o.revision + 1 as revision
-), gone_refunds as (
-    delete from refunds as r
-    using sellers as s
-    where r.tid = any($3::bigint[])
-      and s.seller_id = r.seller_id
-      and s.state = 'erased'
-      and exists (select from owner)
-    returning 'refund' as kind, r.refund_id as id, r.tid, r.seller_id, r.revision + 1 as revision
-), all_gone as (
-    select * from gone union all select * from gone_refunds
+    returning '{kind}' as kind, v.{key} as id, v.tid, v.seller_id, v.revision + 1 as revision
+),
+-- end
+gone as (
+    -- each kind, joined by union all
+    select * from gone_{table}
+    -- end
 ), marked as (
     insert into tombstones (kind, id, tid, seller_id, revision, erased_at)
-    select kind, id, tid, seller_id, revision, $4 from all_gone
+    select kind, id, tid, seller_id, revision, $4 from gone
 ), raised as (
     update sellers as s
     set revision_floor = g.revision
-    from (select seller_id, max(revision) as revision from all_gone group by seller_id) as g
+    from (select seller_id, max(revision) as revision from gone group by seller_id) as g
     where s.seller_id = g.seller_id and s.revision_floor < g.revision
 )
-select (select count(*) from owner) as owned, (select count(*) from gone) as erased
+select (select count(*) from owner) as owned, (select count(*) from gone where kind = 'order') as erased
 
 
 -- name: tombstones

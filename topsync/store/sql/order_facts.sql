@@ -2,23 +2,26 @@
 
 -- name: order
 select
-    seller_id, created, modified, status, fetched_at, source, revision, published_revision, step::text as step
+    'order' as kind, tid as id, seller_id, created, modified, status, fetched_at, source, revision,
+    published_revision, step::text as step
 from orders
 where tid = $1
 
 
--- name: refunds
+-- name: parts
+-- each part, joined by union all
 select
-    refund_id, seller_id, modified, status, fetched_at, source, revision, published_revision,
+    '{kind}' as kind, {key} as id, seller_id, modified, status, fetched_at, source, revision, published_revision,
     step::text as step
-from refunds
+from {table}
 where tid = $1
-order by refund_id
+-- end
+order by kind, id
 
 
 -- name: wait
 select
-    seller_id, event, occurred_at, settled_after, modified, source, reason, attempts, due_at, refund_ids, parked
+    seller_id, event, occurred_at, settled_after, modified, source, reason, attempts, due_at, parts, parked
 from refetches
 where tid = $1
 
@@ -29,7 +32,7 @@ select task_id, asked_at, failures, noted_at, looked_at from detail_tasks where 
 
 -- name: open_letters
 -- As `open_letters.among`: a letter with a mark is not open.
-select o.refund_id, o.reason, o.event_id, o.seller_id, o.noted_at
+select o.kind, o.id, o.reason, o.event_id, o.seller_id, o.noted_at
 from open_letters as o
 where o.tid = $1
   and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)

@@ -6,15 +6,15 @@
 -- away, attempts do not count, and it is due as soon as the seller is back. Messages that only wait for others
 -- hold nothing up: whatever else is wanted of the order is due when it would be without them.
 insert into refetches as r (
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, refund_ids
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, parts
 )
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + wait,
-    refund_ids::bigint[]
+    parts::order_part[]
 from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
     $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::interval[], $11::text[]
-) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, wait, refund_ids)
+) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, wait, parts)
 where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
@@ -38,11 +38,12 @@ set
         when excluded.parked or 'lingering' in (r.reason, excluded.reason) then least(r.due_at, excluded.due_at)
         else r.due_at
     end,
-    refund_ids = array(select distinct unnest(r.refund_ids || excluded.refund_ids) order by 1)
+    parts = array(select distinct unnest(r.parts || excluded.parts) order by 1)
 
 
 -- name: forget_answered
--- Without sellers that are away, since their orders are not answered: so they cost nothing here.
+-- Without sellers that are away, since their orders are not answered: so they cost nothing here. A part of a kind that
+-- only a newer release knows is not answered either.
 delete from refetches
 where tid = any(array(
     select r.tid
@@ -60,9 +61,15 @@ where tid = any(array(
       and (r.modified is null or o.modified >= r.modified)
       and not exists (
           select
-          from unnest(r.refund_ids) as wanted (refund_id)
-          left join refunds as f using (refund_id)
-          where f.refund_id is null or f.fetched_at < r.settled_after
+          from unnest(r.parts) as wanted (kind, id)
+          where not case wanted.kind
+              -- each part
+              when '{kind}' then exists (
+                  select from {table} as v where v.{key} = wanted.id and v.fetched_at >= r.settled_after
+              )
+              -- end
+              else false
+          end
       )
     order by r.tid
     for update of r
@@ -74,7 +81,7 @@ where tid = any(array(
 -- except those of sellers that were never added, which become dead letters; what only waits for more
 -- messages is in `lingered`.
 select
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
 from refetches as r
 where not parked
   and due_at <= now()
@@ -90,7 +97,7 @@ limit $1
 -- name: lingered
 -- Of any seller: the writer parks what cannot be fetched now.
 select
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
 from refetches
 where not parked and reason = 'lingering' and due_at <= now()
 order by due_at
@@ -118,7 +125,7 @@ with back as (
 )
 select
     r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
-    r.attempts, r.refund_ids
+    r.attempts, r.parts
 from back
 cross join lateral (
     select *
@@ -144,7 +151,7 @@ group by r.seller_id
 -- name: alone
 select
     r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
-    r.attempts, r.refund_ids
+    r.attempts, r.parts
 from refetches as r
 join sellers as s using (seller_id)
 where r.reason = $1 and s.state in ('new', 'live')

@@ -1,32 +1,5 @@
--- name: count
--- What is to be published again: everything, a seller's, or some orders; nothing of erased sellers.
-with wanted as (
-    select $1::bigint as seller_id, $2::bigint[] as tids
-)
-select
-    (
-        select count(*)
-        from orders as o, wanted as w
-        where (w.seller_id is null or o.seller_id = w.seller_id)
-          and (w.tids is null or o.tid = any(w.tids))
-          and not exists (select from sellers as s where s.seller_id = o.seller_id and s.state = 'erased')
-    ) as orders,
-    (
-        select count(*)
-        from refunds as r, wanted as w
-        where (w.seller_id is null or r.seller_id = w.seller_id)
-          and (w.tids is null or r.tid = any(w.tids))
-          and not exists (select from sellers as s where s.seller_id = r.seller_id and s.state = 'erased')
-    ) as refunds
-
-
--- name: known_orders
-select tid from orders where tid = any($1::bigint[]) union select tid from refunds where tid = any($1::bigint[])
-
-
 -- name: request
-insert into republications (id, topics, seller_id, tids, per_second, orders, refunds)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into republications (id, topics, seller_id, tids, per_second, expected) values ($1, $2, $3, $4, $5, $6)
 
 
 -- name: add_parts
@@ -36,14 +9,17 @@ select $1, topic, partition from unnest($2::text[]) as topic, unnest($3::integer
 
 -- name: get
 select
-    r.id, r.topics, r.seller_id, r.per_second, r.orders, r.refunds, r.requested_at, r.finished_at, r.cancelled_at,
+    r.id, r.topics, r.seller_id, r.per_second, r.expected, r.requested_at, r.finished_at, r.cancelled_at,
     r.tids is not null as some_orders,
-    coalesce(sum(p.published) filter (where p.topic = 'orders'), 0)::bigint as orders_published,
-    coalesce(sum(p.published) filter (where p.topic = 'refunds'), 0)::bigint as refunds_published
+    array(
+        select coalesce(sum(p.published), 0)::bigint
+        from unnest(r.topics) with ordinality as t (topic, place)
+        left join republication_parts as p on p.id = r.id and p.topic = t.topic
+        group by t.place
+        order by t.place
+    ) as published
 from republications as r
-left join republication_parts as p using (id)
 where r.id = $1
-group by r.id
 
 
 -- name: open
@@ -51,7 +27,8 @@ select id from republications where finished_at is null and cancelled_at is null
 
 
 -- name: next_part
--- What a partition's owner has to do next. The rate is shared by the partitions that have still to do something.
+-- What a partition's owner has to do next, of the topics that it knows. The rate is shared by the partitions that have
+-- still to do something.
 select
     p.id, p.topic, p.partition, p.done_key, r.seller_id, r.tids, r.per_second,
     (
@@ -61,53 +38,13 @@ select
     ) as partitions
 from republication_parts as p
 join republications as r using (id)
-where p.partition = $1 and p.finished_at is null and r.finished_at is null and r.cancelled_at is null
+where p.partition = $1
+  and p.topic = any($2::text[])
+  and p.finished_at is null
+  and r.finished_at is null
+  and r.cancelled_at is null
 order by p.topic
 limit 1
-
-
--- name: orders_of_all
-select tid as key, tid, pg_column_size(trade) as bytes from orders where tid > $1 order by tid limit $2
-
-
--- name: orders_of_seller
-select tid as key, tid, pg_column_size(trade) as bytes
-from orders
-where seller_id = $3 and tid > $1
-order by tid
-limit $2
-
-
--- name: orders_of_some
-select tid as key, tid, pg_column_size(trade) as bytes
-from orders
-where tid = any($3::bigint[]) and tid > $1
-order by tid
-limit $2
-
-
--- name: refunds_of_all
-select refund_id as key, tid, pg_column_size(refund) as bytes
-from refunds
-where refund_id > $1
-order by refund_id
-limit $2
-
-
--- name: refunds_of_seller
-select refund_id as key, tid, pg_column_size(refund) as bytes
-from refunds
-where seller_id = $3 and refund_id > $1
-order by refund_id
-limit $2
-
-
--- name: refunds_of_some
-select refund_id as key, tid, pg_column_size(refund) as bytes
-from refunds
-where tid = any($3::bigint[]) and refund_id > $1
-order by refund_id
-limit $2
 
 
 -- name: note

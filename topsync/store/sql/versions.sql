@@ -131,3 +131,53 @@ select {key} as key, modified, content_hash from {table} where seller_id = $1
 
 -- name: values_of
 select {key} as key, {value}::text as value from {table} where {key} = any($1::bigint[])
+
+
+-- name: published
+-- What the topic should have. Rows of erased sellers need not be in it any more.
+select {key} as key, published_revision as revision
+from {table} as v
+where published_revision > 0
+  and ($1::bigint[] is null or {key} = any($1))
+  and not exists (select from sellers as s where s.seller_id = v.seller_id and s.state = 'erased')
+
+
+-- name: count_published
+select count(*) from {table} where published_revision > 0
+
+
+-- name: count
+-- Everything, a seller's, or what belongs to some orders; nothing of erased sellers.
+select count(*)
+from {table} as v
+where ($1::bigint is null or v.seller_id = $1)
+  and ($2::bigint[] is null or v.tid = any($2))
+  and not exists (select from sellers as s where s.seller_id = v.seller_id and s.state = 'erased')
+
+
+-- name: count_of_seller
+select count(*) from {table} where seller_id = $1
+
+
+-- name: tids_among
+select distinct tid from {table} where tid = any($1::bigint[])
+
+
+-- name: candidates_of_all
+select {key} as key, tid, pg_column_size({value}) as bytes from {table} where {key} > $1 order by {key} limit $2
+
+
+-- name: candidates_of_seller
+select {key} as key, tid, pg_column_size({value}) as bytes
+from {table}
+where seller_id = $3 and {key} > $1
+order by {key}
+limit $2
+
+
+-- name: candidates_of_some
+select {key} as key, tid, pg_column_size({value}) as bytes
+from {table}
+where tid = any($3::bigint[]) and {key} > $1
+order by {key}
+limit $2

@@ -48,6 +48,7 @@ from topsync.budget.errors import CallLimitedError
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, LINGERING, UNREADABLE_SNAPSHOT, Refetch
 from topsync.platforms.port import ApplicationRefusedError
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
@@ -69,7 +70,7 @@ LINGER_TIMES = {CREATED: timedelta(seconds=60)}
 
 
 class ShopGateway(Gateway):
-    """Answers `trade_fullinfo` and `refund_get` by id: by its own script, else with what it has."""
+    """Answers `trade_fullinfo` and `refund_get` by id: as the script says, or with what it has."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +199,7 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         )
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
-            reader = reading.reader(pool, client, clock, Sessions(pool, vault), registry)
+            reader = reading.reader(pool, TaobaoDetails(client), clock, Sessions(pool, vault), registry)
             yield Shop(gateway, pool, reader, registry, clock)
 
 
@@ -208,7 +209,7 @@ def dead(batch: Batch) -> dict[str, bytes | None]:
     return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in found}
 
 
-async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(shop: Shop) -> None:
+async def test_all_hints_of_an_order_cost_one_call_and_give_one_version(shop: Shop) -> None:
     shop.gateway.trades[TID] = platform_trade(TID, receiver_name=RECEIVER)
     before = shop.clock.now()
     batch = await shop.read(shop.hint(), shop.hint(), shop.hint(source=Source.SWEEP))
@@ -221,7 +222,9 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
     assert batch.dead_letters == []
 
 
-async def test_of_several_messages_the_first_one_s_journey_is_told_with_its_time_in_kafka(shop: Shop) -> None:
+async def test_of_several_messages_the_times_of_the_first_are_noted_with_its_kafka_time(
+    shop: Shop,
+) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     now_ms = int(time.time() * 1000)
     ages_ms = [300, 20, 5000]
@@ -241,7 +244,7 @@ async def test_a_broker_whose_clock_is_ahead_has_no_record_after_it_was_taken(sh
     assert journey.in_kafka_at == journey.taken_at
 
 
-async def test_what_is_written_goes_on_with_the_trace_of_the_last_record_about_it(shop: Shop) -> None:
+async def test_a_version_continues_the_trace_of_the_last_record_about_it(shop: Shop) -> None:
     for tid in (TID, TID + 4):
         shop.gateway.trades[tid] = platform_trade(tid)
     hints, snapshot = [shop.hint(), shop.hint(), shop.hint(TID + 4)], shop.snapshot(TID + 8)
@@ -260,7 +263,7 @@ async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_p
     assert batch.tids == {TID}
 
 
-async def test_a_detail_older_than_what_the_list_told_is_postponed_and_never_stored(shop: Shop) -> None:
+async def test_a_detail_older_than_what_the_list_showed_is_postponed_and_never_stored(shop: Shop) -> None:
     """Waiting for it here would hold up every other order of the partition."""
     shop.gateway.trades[TID] = platform_trade(TID, 0)
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
@@ -274,7 +277,7 @@ async def test_a_detail_older_than_what_the_list_told_is_postponed_and_never_sto
 
 
 async def test_an_order_that_the_platform_does_not_know_is_postponed(shop: Shop) -> None:
-    """A fresh order is told of before its detail is there."""
+    """The message about a fresh order may come before its detail is there."""
     batch = await shop.read(shop.hint(settled=at(3), occurred_at=at(2)))
     assert batch.dead_letters == []
     (later,) = batch.postponed
@@ -283,7 +286,7 @@ async def test_an_order_that_the_platform_does_not_know_is_postponed(shop: Shop)
 
 
 async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(shop: Shop) -> None:
-    """The one sign of a stale detail that there is, where the message promised no `modified`."""
+    """Where the message promised no `modified`, this is the only sign of a stale detail."""
     epoch = await orders.take_over(shop.pool, 0, "test")
     await orders.TABLE.upsert(shop.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
     shop.gateway.trades[TID] = platform_trade(TID, 1)
@@ -297,7 +300,7 @@ async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(sh
     assert (await shop.read(shop.hint(occurred_at=at(9)))).postponed == []
 
 
-async def test_one_sellers_outage_postpones_its_orders_and_holds_up_nobody(shop: Shop) -> None:
+async def test_an_outage_of_one_seller_postpones_its_orders_and_holds_up_nobody(shop: Shop) -> None:
     shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
     batch = await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
@@ -309,10 +312,10 @@ async def test_one_sellers_outage_postpones_its_orders_and_holds_up_nobody(shop:
     assert [later.tid for later in alone.postponed] == [TID], "others have just been served"
 
 
-async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
+async def test_when_nobody_has_been_served_for_a_while_the_batch_waits(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else an outage of the platform would turn the whole topic into rows to be asked for again."""
+    """Otherwise an outage of the platform would turn the whole topic into refetches."""
     monkeypatch.setattr(served, "SERVED_LATELY_SECONDS", 0.0)
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
     await shop.read(shop.hint(TID + 4))
@@ -371,7 +374,7 @@ async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Sho
 async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else what was parked would be told again, and parked again, until the held sessions are read anew."""
+    """Otherwise parked orders would be hinted and parked again, until the held sessions are read anew."""
     monkeypatch.setattr(sessions, "MISS_HELD_SECONDS", 0.0)
     await sellers.pause(shop.pool, SELLER, "a test")
     assert (await shop.read(shop.hint())).postponed
@@ -380,10 +383,10 @@ async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now
     assert (await shop.read(shop.hint())).of(Kind.ORDER).versions.keys() == {TID}
 
 
-async def test_a_seller_that_is_away_is_no_sign_that_the_platform_serves(
+async def test_a_seller_that_is_away_is_no_sign_that_the_platform_answers(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else one expired seller would turn everybody's changes into rows while the platform is out."""
+    """Otherwise, in an outage, an expired seller would turn everybody's changes into refetches."""
     monkeypatch.setattr(served, "SERVED_LATELY_SECONDS", 5.0)
     await sellers.pause(shop.pool, SELLER + 1, "a test")
     shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
@@ -410,7 +413,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     batch = await shop.read(record, shop.hint(TID + 1))
     assert batch.of(Kind.ORDER).versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
-    assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
+    assert batch.given_up.keys() == {TID}, "otherwise it would be refused again and again"
     detail = cloud_events.attributes(batch.dead_letters[0].record.headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail
@@ -435,7 +438,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
 async def test_a_failure_that_is_not_the_orders_own_raises_so_that_nothing_is_passed_over(
     shop: Shop, step: Step, raised: type[Exception]
 ) -> None:
-    """Else one wrong secret, one lost right or one ban would turn the whole topic into dead letters."""
+    """Otherwise a wrong secret, a lost right or a ban would turn the whole topic into dead letters."""
     shop.gateway.steps[TID] = [step]
     with pytest.raises(ExceptionGroup) as failed:
         await shop.read(shop.hint())
@@ -460,7 +463,7 @@ async def test_an_answer_without_the_order_is_asked_for_again_and_kept_whole(sho
 
 @pytest.mark.parametrize("lines", [None, {}, {"order": []}, []], ids=str)
 async def test_a_detail_without_lines_is_no_order_and_is_asked_for_again(shop: Shop, lines: object) -> None:
-    """Taken for one, it would empty the stored order."""
+    """If it counted as an order, it would empty the stored order."""
     shop.gateway.trades[TID] = platform_trade(TID, 9, orders=lines)
     batch = await shop.read(shop.hint())
     assert (batch.of(Kind.ORDER).versions, batch.dead_letters) == ({}, [])
@@ -485,7 +488,7 @@ AHEAD = [timedelta(seconds=10), timedelta(hours=13), timedelta(days=2_900_000)]
 async def test_a_detail_that_lies_ahead_is_no_version_and_is_asked_for_again(
     shop: Shop, ahead: timedelta
 ) -> None:
-    """Taken for one, it would hide whatever changes until then."""
+    """If it counted as a version, it would hide each change until then."""
     lie = shop.clock.now() + ahead
     shop.gateway.trades[TID] = {**platform_trade(TID), "modified": platform_time.format(lie)}
     batch = await shop.read(shop.hint())
@@ -511,7 +514,9 @@ async def test_a_list_that_lies_ahead_promises_nothing(shop: Shop) -> None:
     assert batch.postponed == []
 
 
-async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whole(shop: Shop) -> None:
+async def test_an_order_that_stays_unreadable_becomes_a_dead_letter_as_a_whole(
+    shop: Shop,
+) -> None:
     trade = {**platform_trade(TID), "modified": "soon"}
     body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
@@ -530,14 +535,14 @@ async def test_a_number_beyond_64_bits_in_such_an_order_stops_nobody(shop: Shop)
     assert (later.reason, later.answer) == ("incomplete_answer", trade)
 
 
-async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop) -> None:
+async def test_broken_json_is_kept_byte_for_byte_and_never_shown(shop: Shop) -> None:
     shop.gateway.steps[TID] = [answers(lambda: raw(b"<html>\xff not JSON</html>"))]
     (later,) = (await shop.read(shop.hint())).postponed
     assert later.answer == b"<html>\xff not JSON</html>"
     assert "html" not in repr(later)
 
 
-async def test_a_snapshot_is_taken_as_it_is_without_a_call(shop: Shop) -> None:
+async def test_a_snapshot_is_stored_as_it_is_without_a_call(shop: Shop) -> None:
     batch = await shop.read(shop.snapshot(as_of=7))
     assert shop.gateway.fetched == []
     found = batch.of(Kind.ORDER).versions[TID]
@@ -608,14 +613,14 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
 async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
     record = shop.received(Record(shop.registry.changes.name, records.key_of(TID), b"not json", []))
     letter = (await shop.read(record)).dead_letters[0].record
-    told: Mapping[str, str] = cloud_events.attributes(letter.headers)
-    assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
-    assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
+    attributes: Mapping[str, str] = cloud_events.attributes(letter.headers)
+    assert attributes["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
+    assert abs(parse_instant(attributes["time"]) - shop.clock.now()) < timedelta(seconds=60)
     assert timedelta(seconds=1) == platform_time.RESOLUTION
 
 
-async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
-    """Neither a seller that is away nor one that was never added says that we are the cause."""
+async def test_the_outcome_of_each_record_counts_for_its_seller_in_the_limit(shop: Shop) -> None:
+    """A seller that is away, or was never added, does not mean that we are the cause."""
     await sellers.pause(shop.pool, SELLER + 1, "a test")
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.steps[TID + 1] = [answers_error(15, "isv.invalid-permission")]
@@ -658,15 +663,15 @@ async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones
 
 
 async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
-    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", BACKLOG)
-    await refetches.postpone(shop.pool, [told], wait=timedelta(0))
+    in_backlog = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", BACKLOG)
+    await refetches.postpone(shop.pool, [in_backlog], wait=timedelta(0))
     batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
     assert shop.gateway.fetched == []
     (waiting,) = batch.postponed
     assert (waiting.reason, waiting.modified) == (BACKLOG, at(5))
 
 
-async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: Shop) -> None:
+async def test_a_snapshot_is_written_with_the_source_that_found_the_order(shop: Shop) -> None:
     record = records.snapshot(
         shop.registry.snapshots.name,
         tid=TID,
@@ -699,7 +704,7 @@ async def test_lingering_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> 
     assert lingering.until == first + LINGER_TIMES[CREATED]
 
 
-async def test_a_lingering_message_does_not_wait_for_a_backlog(shop: Shop) -> None:
+async def test_a_lingering_message_does_not_wait_for_the_backlog(shop: Shop) -> None:
     late = Refetch(TID, SELLER, "x", at(1), at(2), None, "push", BACKLOG)
     await refetches.postpone(shop.pool, [late], wait=timedelta(0))
     reader = replace(shop.reader, linger=LINGER_TIMES)

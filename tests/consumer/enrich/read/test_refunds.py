@@ -1,4 +1,4 @@
-"""Refunds beside the orders: which are fetched, what becomes of them, and that no order suffers for them."""
+"""Refunds beside the orders: which are fetched, what happens to them, and that they never delay an order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.enrich.kinds import order, refund
+from consumer.enrich.kinds import refund
 from consumer.enrich.kinds.order import ORDER
 from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch, KindPart
@@ -29,6 +29,7 @@ from tests.store.databases import (
 )
 from topsync.model.kind import Kind
 from topsync.model.known import Known
+from topsync.model.refetch import OrderPart
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
 from topsync.store.refunds import RefundVersion
@@ -55,7 +56,7 @@ async def store(shop: Shop, *versions: refunds.RefundVersion) -> None:
     await refunds.TABLE.upsert(shop.pool, versions, partition=0, epoch=epoch)
 
 
-async def test_hints_of_one_refund_are_one_call_beside_that_of_its_order(shop: Shop) -> None:
+async def test_all_hints_of_a_refund_cost_one_call_beside_the_call_for_its_order(shop: Shop) -> None:
     shop.gateway.trades[TID] = refunding_trade(TID)
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID)
     before = shop.clock.now()
@@ -78,10 +79,10 @@ async def test_what_is_stored_already_answers_the_hint(shop: Shop) -> None:
     assert batch.of(Kind.REFUND).versions == {}
 
 
-async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_although_no_message_came(
+async def test_a_refund_is_fetched_without_a_message_if_its_order_shows_another_state_of_it(
     shop: Shop,
 ) -> None:
-    """P1: neither the refund's message nor a list of refunds is needed where the order was seen."""
+    """P1: where the order was seen, no message about the refund and no list of refunds is needed."""
     shop.gateway.trades[TID] = refunding_trade(TID, status="SUCCESS")
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, status="SUCCESS")
     hint = shop.hint(source=Source.SWEEP)
@@ -100,8 +101,8 @@ async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_alth
     [
         pytest.param(None, True, id="not stored"),
         pytest.param(Known(at(0), at(5), True, "SUCCESS"), False, id="stored as shown"),
-        pytest.param(Known(at(0), at(5), True, "CLOSED"), True, id="stored otherwise, and earlier"),
-        pytest.param(Known(at(0), at(50), True, "CLOSED"), False, id="stored otherwise, and later"),
+        pytest.param(Known(at(0), at(5), True, "CLOSED"), True, id="another state is stored, and earlier"),
+        pytest.param(Known(at(0), at(50), True, "CLOSED"), False, id="another state is stored, and later"),
     ],
 )
 def test_which_refunds_an_order_asks_for(stored: Known | None, wanted: bool) -> None:
@@ -112,7 +113,7 @@ def test_which_refunds_an_order_asks_for(stored: Known | None, wanted: bool) -> 
     assert refund.shown_otherwise([fetched], known, {REFUND: ()}) == {}, "fetched just now"
 
 
-def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
+def test_the_need_of_a_refund_has_its_own_promise_and_not_that_of_its_order() -> None:
     change = Change.model_validate(
         {
             "seller_id": SELLER, "tid": TID, "event": "x", "occurred_at": at(1), "settled_after": at(2),
@@ -120,10 +121,10 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
             "refund_modified": at(4),
         }
     )  # fmt: skip
-    (need,) = decisions.coalesce([change], refund.named).values()
+    (need,) = decisions.coalesce([change], Kind.REFUND).values()
     assert need.modified == at(4)
     later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
-    (both,) = decisions.coalesce([change, later], refund.named).values()
+    (both,) = decisions.coalesce([change, later], Kind.REFUND).values()
     assert both == replace(
         need,
         modified=at(7),
@@ -131,9 +132,9 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
         reported_at=at(1),
         hinted_at=at(1),
         received_at=at(3),
-        by_refund_alone=False,
+        by_part_alone=False,
     )
-    assert decisions.coalesce([change], order.named)[TID].modified == at(9)
+    assert decisions.coalesce([change], Kind.ORDER)[TID].modified == at(9)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_it
     batch = await shop.read(shop.hint(refund_id=REFUND, **fields))  # type: ignore[arg-type]
     assert (batch.of(Kind.REFUND).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), reason)
+    assert (later.tid, later.parts, later.reason) == (TID, (OrderPart(Kind.REFUND, REFUND),), reason)
     assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
@@ -165,11 +166,15 @@ async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(sho
     batch = await shop.read(shop.hint(refund_id=REFUND))
     assert batch.of(Kind.REFUND).versions == {}
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
+    assert (later.tid, later.parts, later.reason) == (
+        TID,
+        (OrderPart(Kind.REFUND, REFUND),),
+        "modified_ahead",
+    )
     assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
-async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_about_again(
+async def test_a_refund_is_asked_for_again_if_after_a_message_it_is_as_it_was_before(
     shop: Shop,
 ) -> None:
     await store(shop, refund_version(REFUND, TID, 1, 2))
@@ -184,7 +189,7 @@ async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_
 async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_asked_for_each_time(
     shop: Shop,
 ) -> None:
-    """The right to refunds is one of its own (docs/platform/gateway.md 2.2)."""
+    """Access to refunds needs its own right (docs/platform/gateway.md 2.2)."""
     for tid in (TID, TID + 4):
         shop.gateway.trades[tid] = refunding_trade(tid, refund_id=REFUND + tid - TID)
     shop.gateway.steps[REFUND] = [answers_error(11, NO_RIGHT)]
@@ -200,7 +205,7 @@ async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_aske
     assert shop.gateway.refunds_fetched == [REFUND]
 
 
-async def test_a_refund_that_is_refused_by_itself_spares_the_others(shop: Shop) -> None:
+async def test_a_refused_refund_does_not_affect_other_refunds(shop: Shop) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.steps[REFUND] = [answers_error(41, "isv.invalid-parameter:refund_id")]
     shop.gateway.refunds[REFUND + 1] = platform_refund(REFUND + 1, TID)
@@ -210,7 +215,7 @@ async def test_a_refund_that_is_refused_by_itself_spares_the_others(shop: Shop) 
 
 
 async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> None:
-    """P2: whoever owns that order's partition is its one writer."""
+    """P2: only the owner of that order's partition writes it."""
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID + 1)
     batch = await shop.read(shop.hint(refund_id=REFUND))
@@ -223,22 +228,22 @@ async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> No
     [
         pytest.param(REFUND, "WAIT_SELLER_AGREE", 5, True, id="shown as it was before"),
         pytest.param(None, "NO_REFUND", 5, True, id="not shown yet"),
-        pytest.param(None, None, 5, False, id="nothing is shown of any refund"),
+        pytest.param(None, None, 5, False, id="the order shows no refund"),
         pytest.param(REFUND, "SUCCESS", 5, False, id="shown as it is"),
         pytest.param(REFUND + 1, "WAIT_SELLER_AGREE", 5, False, id="a later refund of the line is shown"),
         pytest.param(REFUND, "WAIT_SELLER_AGREE", 50, False, id="fetched later than the refund"),
     ],
 )
-def test_an_order_that_shows_a_refund_as_it_was_before_is_told_from_one_that_does_not(
+def test_an_order_that_shows_an_old_state_of_a_refund_differs_from_an_order_that_shows_no_refund(
     shown: int | None, status: str | None, fetched: float, behind: bool
 ) -> None:
-    """Its `modified` need not have moved, so no list of orders would tell."""
+    """Its `modified` may be unchanged, so no list of orders would show it."""
     line = RefundLine(TID, at(fetched), TID, shown, status)
     newer = refund_version(REFUND, TID, 1, 10, status="SUCCESS")
     assert (list(refund.ahead_of_order([newer], [line])) == [newer]) is behind
 
 
-async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -> None:
+async def test_a_stored_order_that_is_older_than_its_refund_is_asked_for_again(shop: Shop) -> None:
     epoch = await orders.take_over(shop.pool, 0, "test")
     stored = version(TID, 0, 100, orders=refunding_trade(TID)["orders"])
     await orders.TABLE.upsert(shop.pool, [stored], partition=0, epoch=epoch)
@@ -246,11 +251,11 @@ async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -
     batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
     assert shop.gateway.fetched == [], "what is stored answers the hint"
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids) == (TID, ())
+    assert (later.tid, later.parts) == (TID, ())
     assert later.settled_after == batch.of(Kind.REFUND).versions[REFUND].fetched_at
 
 
-async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_asks_for_the_order_for_ever(
+async def test_a_listed_refund_whose_order_cannot_be_fetched_is_kept_and_the_order_is_not_asked_for_for_ever(
     shop: Shop,
 ) -> None:
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
@@ -259,8 +264,8 @@ async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_as
     assert batch.of(Kind.REFUND).versions.keys() == {REFUND}
     assert (batch.postponed, batch.dead_letters) == ([], [])
 
-    told = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
-    assert [later.reason for later in told.postponed] == ["not_there"], "a hint of the order itself"
+    later_batch = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
+    assert [later.reason for later in later_batch.postponed] == ["not_there"], "a hint of the order itself"
 
 
 async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
@@ -275,7 +280,7 @@ async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
     assert "secret" not in str(letter.headers) + caplog.text
 
 
-async def test_one_refund_that_is_not_answered_is_postponed(shop: Shop) -> None:
+async def test_a_refund_without_an_answer_is_postponed_alone(shop: Shop) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.steps[REFUND] = [answers_html(502)]
     batch = await shop.read(shop.hint(refund_id=REFUND))
@@ -283,7 +288,7 @@ async def test_one_refund_that_is_not_answered_is_postponed(shop: Shop) -> None:
     assert batch.of(Kind.ORDER).versions.keys() == {TID}
 
 
-async def test_where_refunds_are_switched_off_none_is_asked_for(shop: Shop) -> None:
+async def test_no_refund_is_asked_for_when_refunds_are_switched_off(shop: Shop) -> None:
     shop.gateway.trades[TID] = refunding_trade(TID)
     off = replace(shop.reader, kinds=[ORDER])
     batch = await shop.read(shop.hint(refund_id=REFUND), reader=off)
@@ -291,7 +296,9 @@ async def test_where_refunds_are_switched_off_none_is_asked_for(shop: Shop) -> N
     assert shop.gateway.refunds_fetched == []
 
 
-async def test_batches_that_are_stored_together_keep_the_newest_of_each_and_all_else(shop: Shop) -> None:
+async def test_batches_that_are_stored_together_keep_the_newest_of_each_order_and_everything_else(
+    shop: Shop,
+) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     first = await shop.read(shop.hint(refund_id=REFUND))
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
@@ -308,14 +315,14 @@ AGES = list(itertools.product((1, 2), (None, 5, 6), (7, 8)))
 """Seconds of `modified`, the platform's own version, seconds of the fetch."""
 
 
-async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
+async def test_of_two_versions_a_batch_keeps_the_version_that_the_table_would_keep(
     migrated_database_url: str,
 ) -> None:
-    """P2: else it would depend on how batches are cut what a refund is."""
+    """P2: otherwise the state of a refund would depend on how records are divided into batches."""
     pairs = list(itertools.product(AGES, AGES))
 
     def versions(number: int) -> list[RefundVersion]:
-        """The first, or the second, of each pair."""
+        """The first or the second version of each pair."""
         return [
             refund_version(id_, TID, modified, fetched, refund_version=own, title=str(number))
             for id_, (modified, own, fetched) in enumerate((pair[number] for pair in pairs), start=1)
@@ -326,8 +333,8 @@ async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
         epoch = await orders.take_over(pool, 0, "test")
         for number in (0, 1):
             await refunds.TABLE.upsert(pool, versions(number), partition=0, epoch=epoch)
-            for one in versions(number):
-                part.add(one)
+            for state in versions(number):
+                part.add(state)
         stored = {id_: state.content_hash async for id_, state in refunds.TABLE.states(pool, SELLER)}
-    kept = {id_: one.content_hash for id_, one in part.versions.items()}
+    kept = {id_: state.content_hash for id_, state in part.versions.items()}
     assert [pairs[id_ - 1] for id_ in kept if kept[id_] != stored[id_]] == []

@@ -1,4 +1,4 @@
-"""A simulated platform in each of the forms that the platform has had, and the product's client for it."""
+"""A simulated platform in each form that the platform has had, and the product's client for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Form:
 FORMS: Mapping[str, Form] = {
     "as in 2018": Form(),
     "today, ids as text": Form(PlatformQuirks(business_code=50, ids_as_strings=True)),
-    "born as xml": Form(
+    "made from xml": Form(
         PlatformQuirks(refund_ids_as_numbers=True, bare_batch_details=True), (OneAsObject(), EscapedText())
     ),
 }
@@ -57,7 +57,7 @@ class Platform:
         return SecretStr(self.seller.session)
 
     def happens(self, event: str, tid: int | None = None, *, line: int | None = None) -> Happening:
-        """Let something happen to an order of the first seller; by default to a recent one."""
+        """Make something happen to an order of the first seller; by default to a recent order."""
         return self.simulator.director.grant(self.seller.user_id, Wish(event, tid, line))
 
     def order(

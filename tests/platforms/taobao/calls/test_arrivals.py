@@ -1,4 +1,4 @@
-"""Trades by their arrival in the seller's database (docs/platform/gateway.md 3.3): what is late is found."""
+"""Trades by their arrival in the seller's database (docs/platform/gateway.md 3.3): late trades are found."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tests.platforms.taobao.gateway import SESSION, Gateway, answers, ok
 from tests.simulator.platform_client import START
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import trades
-from topsync.platforms.taobao.calls.trades import TradePage
+from topsync.platforms.taobao.calls.paging import AnswerPage
+from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import RequestRefusedError
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.settings import PlatformQuirks
 
 LANE = Priority.SWEEP
@@ -24,37 +25,39 @@ SECOND = timedelta(seconds=1)
 API = "taobao.trades.sold.incrementv.get"
 
 
-async def arrived(platform: Platform, start: datetime, end: datetime, **options: bool | int) -> TradePage:
-    return await trades.arrivals(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
+async def arrived(
+    platform: Platform, start: datetime, end: datetime, **options: bool | int
+) -> AnswerPage[ListedTrade]:
+    return await trades.ARRIVALS.page(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
 
 
-async def modified(platform: Platform, start: datetime, end: datetime) -> TradePage:
-    return await trades.increments(platform.client, platform.session, start, end, priority=LANE)
+async def modified(platform: Platform, start: datetime, end: datetime) -> AnswerPage[ListedTrade]:
+    return await trades.INCREMENTS.page(platform.client, platform.session, start, end, priority=LANE)
 
 
 def now(platform: Platform) -> datetime:
     return platform.simulator.clock.now()
 
 
-async def test_what_arrives_late_is_in_the_window_of_its_arrival() -> None:
+async def test_a_late_trade_is_in_the_window_of_its_arrival() -> None:
     async with running(Form(), orders=0, visibility_delay_seconds=1200) as platform:
         made = {platform.order() for _ in range(5)}
         ends_of_orders = now(platform) + SECOND
         platform.simulator.clock.advance(1200)
         late = await arrived(platform, ends_of_orders, now(platform))
-        assert {trade.tid for trade in late.trades} <= made
-        assert len(late.trades) >= 4
-        assert (await modified(platform, ends_of_orders, now(platform))).trades == []
-        times = [trade.arrived for trade in late.trades if trade.arrived is not None]
+        assert {trade.tid for trade in late.rows} <= made
+        assert len(late.rows) >= 4
+        assert (await modified(platform, ends_of_orders, now(platform))).rows == []
+        times = [trade.arrived for trade in late.rows if trade.arrived is not None]
         assert times == sorted(times, reverse=True)
-        for trade, arrived_at in zip(late.trades, times, strict=True):
+        for trade, arrived_at in zip(late.rows, times, strict=True):
             assert arrived_at > trade.modified
 
 
 async def test_nothing_is_listed_before_it_arrives() -> None:
     async with running(Form(), orders=0, visibility_delay_seconds=1200) as platform:
         platform.order()
-        assert (await arrived(platform, START, now(platform) + SECOND)).trades == []
+        assert (await arrived(platform, START, now(platform) + SECOND)).rows == []
 
 
 async def test_without_delay_arrivals_are_the_modifications(platform: Platform) -> None:
@@ -63,14 +66,14 @@ async def test_without_delay_arrivals_are_the_modifications(platform: Platform) 
     window = START - DAY / 2, START + DAY / 2
     by_arrival, by_modified = await arrived(platform, *window), await modified(platform, *window)
     assert by_arrival.total == by_modified.total
-    assert [(trade.tid, trade.arrived) for trade in by_arrival.trades] == [
-        (trade.tid, trade.modified) for trade in by_modified.trades
+    assert [(trade.tid, trade.arrived) for trade in by_arrival.rows] == [
+        (trade.tid, trade.modified) for trade in by_modified.rows
     ]
 
 
 async def test_an_order_is_listed_once_at_its_latest_arrival(plain: Platform) -> None:
     tid = plain.order("pay", "memo")
-    (trade,) = (await arrived(plain, START, now(plain) + SECOND)).trades
+    (trade,) = (await arrived(plain, START, now(plain) + SECOND)).rows
     assert (trade.tid, trade.arrived) == (tid, START + timedelta(minutes=2))
 
 
@@ -79,31 +82,31 @@ async def test_the_latest_arrival_comes_first_and_pages_add_up(platform: Platfor
     window = START + SECOND, now(platform) + SECOND
     whole = await arrived(platform, *window)
     assert (whole.total, whole.has_next) == (3, None)
-    assert [trade.tid for trade in whole.trades] == made[::-1]
+    assert [trade.tid for trade in whole.rows] == made[::-1]
     pages = [await arrived(platform, *window, page_no=no, page_size=2, use_has_next=True) for no in (1, 2)]
     assert [page.has_next for page in pages] == [True, False]
-    assert pages[0].trades + pages[1].trades == whole.trades
+    assert pages[0].rows + pages[1].rows == whole.rows
 
 
 async def test_whether_changes_arrive_anew_is_a_quirk_of_the_simulator() -> None:
     async with running(Form(PlatformQuirks(changes_arrive=False)), orders=50) as platform:
         tid = platform.order("pay")
-        (only,) = (await arrived(platform, START, now(platform) + SECOND)).trades
+        (only,) = (await arrived(platform, START, now(platform) + SECOND)).rows
         assert (only.tid, only.arrived, only.modified) == (tid, START, START + timedelta(minutes=1))
-        assert (await arrived(platform, START + SECOND, now(platform) + SECOND)).trades == []
+        assert (await arrived(platform, START + SECOND, now(platform) + SECOND)).rows == []
         past = await arrived(platform, START - DAY, START - SECOND)
-        by_creation = await trades.sold(
+        by_creation = await trades.SOLD.page(
             platform.client, platform.session, START - DAY, START - SECOND, priority=LANE
         )
-        assert [trade.tid for trade in past.trades] == [trade.tid for trade in by_creation.trades]
-        assert past.trades
+        assert [trade.tid for trade in past.rows] == [trade.tid for trade in by_creation.rows]
+        assert past.rows
 
 
 async def test_whether_the_end_is_included_is_a_quirk_of_the_simulator() -> None:
     for included in (True, False):
         async with running(Form(PlatformQuirks(end_create_inclusive=included)), orders=0) as platform:
             platform.order()
-            found = (await arrived(platform, START - SECOND, START)).trades
+            found = (await arrived(platform, START - SECOND, START)).rows
             assert len(found) == included
 
 
@@ -129,7 +132,7 @@ async def test_whether_the_end_is_included_is_a_quirk_of_the_simulator() -> None
         ),
     ],
 )
-async def test_the_platform_refuses_a_window_that_is_none(
+async def test_the_platform_refuses_an_impossible_window(
     plain: Platform, arguments: dict[str, datetime], code: int, sub_code: str
 ) -> None:
     request = ApiRequest(API, {"fields": "tid", **arguments})
@@ -147,7 +150,9 @@ async def test_arrivals_ask_for_all_types_and_their_times(gateway: Gateway, clie
     row = {"tid": 7, "modified": "2025-11-20 15:00:00", "async_modified": "2025-11-20 15:20:00"}
     answer = {"total_results": 1, "trades": {"trade": row}}
     gateway.script.append(answers(lambda: ok("trades_sold_incrementv_get", answer)))
-    (trade,) = (await trades.arrivals(client, SecretStr(SESSION), START, START + DAY, priority=LANE)).trades
+    (trade,) = (
+        await trades.ARRIVALS.page(client, SecretStr(SESSION), START, START + DAY, priority=LANE)
+    ).rows
     assert trade.arrived == START - timedelta(minutes=10)
     form = gateway.calls()[0].form
     assert (form["start_create"], form["end_create"]) == ("2025-11-20 15:30:00", "2025-11-21 15:30:00")

@@ -1,4 +1,4 @@
-"""Details in batches (docs/platform/gateway.md 3.7, 4.4), and the tasks that carry them (3.9)."""
+"""Details in batches (docs/platform/gateway.md 3.7, 4.4), and their tasks (3.9)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TopCallLimitedError,
     TradeNotExistError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.faults.exports import FailedExport
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
@@ -56,7 +56,7 @@ async def finished(platform: Platform, task_id: int) -> DetailsResult:
     return found
 
 
-async def test_a_batch_holds_what_each_detail_call_would_say(platform: Platform) -> None:
+async def test_a_batch_has_the_same_content_as_single_detail_calls(platform: Platform) -> None:
     tids = [platform.order("pay"), platform.order(lines=2), platform.order("ship", type_=TradeType.COD)]
     result = await finished(platform, await create(platform, tids))
     assert list(result.trades) == tids
@@ -66,13 +66,13 @@ async def test_a_batch_holds_what_each_detail_call_would_say(platform: Platform)
         assert Trade.from_platform(trade) == Trade.from_platform(alone)
 
 
-async def test_a_batch_of_one_is_read(platform: Platform) -> None:
+async def test_a_batch_of_a_single_trade_is_read(platform: Platform) -> None:
     tid = platform.order()
     result = await finished(platform, await create(platform, [tid]))
     assert list(result.trades) == [tid]
 
 
-async def test_a_batch_that_fails_in_part_names_what_failed_and_why(platform: Platform) -> None:
+async def test_a_batch_that_fails_in_part_names_the_failed_trades_and_why(platform: Platform) -> None:
     tid = platform.order("pay")
     other = platform.simulator.world.books[1]
     foreign = platform.simulator.world.create(other.seller).draft.tid
@@ -94,7 +94,7 @@ async def test_a_batch_shows_the_states_as_of_its_run(plain: Platform) -> None:
     assert again.trades == result.trades
 
 
-async def test_an_identical_batch_is_adopted_and_another_is_not(platform: Platform) -> None:
+async def test_an_identical_batch_is_adopted_and_a_different_batch_is_not(platform: Platform) -> None:
     tids = [platform.order(), platform.order()]
     first = await details.create(platform.client, platform.session, tids, priority=LANE)
     again = await details.create(platform.client, platform.session, tids, priority=LANE)
@@ -141,7 +141,7 @@ async def test_a_batch_beyond_the_limits_is_not_asked_for(plain: Platform, count
         ({"fields": "tid", "tids": ";".join(map(str, range(1, 102)))}, 41, "isv.invalid-parameter:tids"),
     ],
 )
-async def test_the_platform_refuses_a_batch_that_is_none(
+async def test_the_platform_refuses_an_impossible_batch(
     plain: Platform, arguments: dict[str, str], code: int, sub_code: str
 ) -> None:
     request = ApiRequest("taobao.topats.trades.fullinfo.get", arguments)
@@ -176,7 +176,7 @@ async def test_a_lost_task_is_found_by_the_time_at_which_it_runs(platform: Platf
 
 
 @pytest.mark.parametrize(("start_days", "end_days"), [(-3.1, 0), (0, 1.1), (1, 0)])
-async def test_tasks_are_listed_three_days_back_and_one_ahead(
+async def test_tasks_are_listed_from_three_days_ago_until_tomorrow(
     plain: Platform, start_days: float, end_days: float
 ) -> None:
     now = plain.simulator.clock.now()
@@ -256,13 +256,13 @@ async def test_a_row_that_names_no_trade_makes_the_answer_unreadable(
         await result_of(gateway, client, {**row({"tid": 7}), "sub_task_request": request_text})
 
 
-async def test_no_trade_of_a_batch_stands_in_its_repr(gateway: Gateway, client: TopClient) -> None:
+async def test_the_repr_of_a_batch_shows_no_trade(gateway: Gateway, client: TopClient) -> None:
     row_result = await result_of(gateway, client, row({"tid": 7, "receiver_name": "Zhang San"}))
     assert "Zhang San" not in repr(row_result)
     assert "Zhang San" not in str(row_result)
 
 
-async def test_the_numbers_go_out_with_semicolons(gateway: Gateway, client: TopClient) -> None:
+async def test_the_numbers_are_sent_with_semicolons(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(
         answers(lambda: ok("topats_trades_fullinfo_get", {"task": {"task_id": "37600002"}}))
     )

@@ -20,7 +20,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TradeNotExistError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 
@@ -64,7 +64,7 @@ async def test_a_confirmed_parcel_has_been_signed_for(plain: Platform) -> None:
     assert actions(await trace(plain, tid)) == ["SIGNED"]
 
 
-async def test_what_has_not_been_shipped_has_no_waybill(platform: Platform) -> None:
+async def test_an_order_that_has_not_been_shipped_has_no_waybill(platform: Platform) -> None:
     shown = await trace(platform, platform.order("pay"))
     assert (shown.out_sid, shown.trace_list) == (None, [])
     assert shown.status
@@ -100,7 +100,7 @@ async def test_parcels_shipped_offline_are_a_quirk_of_the_simulator() -> None:
         assert (shown.status, shown.trace_list) == ("对方已签收", [])
 
 
-async def test_a_trade_that_is_not_there_is_absent(platform: Platform) -> None:
+async def test_an_unknown_trade_is_absent(platform: Platform) -> None:
     with pytest.raises(TradeNotExistError):
         await trace(platform, 1)
 
@@ -120,7 +120,7 @@ async def test_a_trade_that_is_not_there_is_absent(platform: Platform) -> None:
         ),
     ],
 )
-async def test_the_platform_refuses_what_names_no_parcel(
+async def test_the_platform_refuses_a_request_that_names_no_parcel(
     plain: Platform, arguments: dict[str, str], code: int, sub_code: str
 ) -> None:
     own = {"tid": str(plain.order("pay", "ship"))} if "is_split" in arguments else {}
@@ -145,7 +145,7 @@ async def test_the_trace_of_the_samples_is_read(gateway: Gateway, client: TopCli
     assert "is_split" not in gateway.calls()[0].form
 
 
-async def test_what_is_unknown_of_a_trace_is_kept(gateway: Gateway, client: TopClient) -> None:
+async def test_unknown_fields_of_a_trace_are_kept(gateway: Gateway, client: TopClient) -> None:
     step = {"status_time": "soon", "x": 1}
     answer = {"tid": "7", "trace_list": {"transit_step_info": step}, "y": "z"}
     gateway.script.append(answers(lambda: ok("logistics_trace_search", answer)))
@@ -156,7 +156,7 @@ async def test_what_is_unknown_of_a_trace_is_kept(gateway: Gateway, client: TopC
     assert (form["is_split"], form["sub_tid"]) == ("1", "8,9")
 
 
-async def test_what_is_no_trace_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
+async def test_an_answer_that_is_no_trace_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("logistics_trace_search", {"status": "x"})))
     with pytest.raises(BadAnswerError):
         await logistics.trace(client, SecretStr(SESSION), 7, priority=LANE)

@@ -1,4 +1,4 @@
-"""The message channel over HTTP: one queue, two doors.
+"""The message channel over HTTP: the same queue as the connections.
 
 Source: docs/platform/gateway.md 3.12, docs/platform/channel.md 4.6 and 6.
 """
@@ -28,7 +28,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
     TopError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.channel import Duplicate
 
@@ -92,7 +92,7 @@ async def test_an_empty_queue_answers_with_nothing(platform: Platform) -> None:
     assert await consume(platform) == []
 
 
-async def test_what_is_not_confirmed_comes_again_with_its_id(platform: Platform) -> None:
+async def test_an_unconfirmed_message_comes_again_with_its_id(platform: Platform) -> None:
     await permit(platform, PAID)
     platform.order("pay")
     taken = await consume(platform)
@@ -103,7 +103,7 @@ async def test_what_is_not_confirmed_comes_again_with_its_id(platform: Platform)
     assert await consume(platform) == taken
 
 
-async def test_what_has_failed_comes_again_sooner(plain: Platform) -> None:
+async def test_a_failed_message_comes_again_sooner(plain: Platform) -> None:
     await permit(plain, PAID)
     plain.order("pay")
     taken = await consume(plain)
@@ -148,7 +148,7 @@ async def test_connections_and_http_calls_share_the_queue(plain: Platform) -> No
         assert plain.simulator.channel.ledger()["confirmed"] == 1
 
 
-async def test_what_was_taken_over_http_is_pushed_again_and_confirmed_there(plain: Platform) -> None:
+async def test_a_message_taken_over_http_is_pushed_again_and_confirmed_there(plain: Platform) -> None:
     await permit(plain, PAID)
     plain.order("pay")
     (taken,) = await consume(plain)
@@ -222,7 +222,7 @@ async def test_a_seller_without_a_permit_is_none(platform: Platform, nick: str) 
     assert await messages.user(platform.client, nick, priority=LANE) is None
 
 
-async def test_a_cancelled_permit_lets_nothing_through(platform: Platform) -> None:
+async def test_after_a_cancelled_permit_no_message_comes(platform: Platform) -> None:
     await permit(platform)
     assert await messages.cancel(platform.client, platform.seller.nick, priority=LANE)
     platform.order("pay")
@@ -337,7 +337,7 @@ Asked = Callable[[TopClient], Awaitable[object]]
         lambda client: messages.confirm(client, range(1, 202), priority=LANE),
     ],
 )
-async def test_what_the_platform_would_refuse_is_not_asked_for(
+async def test_requests_that_the_platform_would_refuse_are_not_sent(
     gateway: Gateway, client: TopClient, asked: Asked
 ) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -463,7 +463,7 @@ async def test_a_confirm_that_was_not_done_is_refused(
         await messages.confirm(client, [7], priority=LANE)
 
 
-async def test_an_answer_without_a_token_is_a_bad_one(gateway: Gateway, client: TopClient) -> None:
+async def test_an_answer_without_a_token_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("tmc_auth_get", {})))
     with pytest.raises(BadAnswerError):
         await messages.connection_token(client, "default", priority=LANE)

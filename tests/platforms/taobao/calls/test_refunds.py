@@ -1,4 +1,4 @@
-"""Refunds (docs/platform/gateway.md 3.10): they are what the orders' lives say, in the list and in full."""
+"""Refunds (docs/platform/gateway.md 3.10): they agree with their orders, in the list and in full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.platforms.taobao.gateway import SESSION, Gateway, answers, answers_sa
 from tests.simulator.platform_client import START
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.calls.refunds import ListedRefund, RefundPage
+from topsync.platforms.taobao.calls.paging import AnswerPage
+from topsync.platforms.taobao.calls.refunds import ListedRefund
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -23,7 +24,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
     WindowTooWideError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PageBeyondEnd, PlatformQuirks
 
@@ -31,13 +32,16 @@ LANE = Priority.SWEEP
 DAY = timedelta(days=1)
 
 
-async def page(platform: Platform, start: datetime, end: datetime, **options: int | bool) -> RefundPage:
-    return await refunds.received(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
+async def page(
+    platform: Platform, start: datetime, end: datetime, **options: int | bool
+) -> AnswerPage[ListedRefund]:
+    client, session = platform.client, platform.session
+    return await refunds.RECEIVED.page(client, session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
 
 
 async def recent(platform: Platform) -> list[ListedRefund]:
-    """The refunds of what has happened since the start."""
-    return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).refunds
+    """The refunds of all events since the start."""
+    return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).rows
 
 
 async def line_of(platform: Platform, tid: int, position: int = 0) -> dict[str, object]:
@@ -46,7 +50,7 @@ async def line_of(platform: Platform, tid: int, position: int = 0) -> dict[str, 
     return {"oid": line.oid, "status": line.status, "refund": line.refund_status, "id": line.refund_id}
 
 
-async def test_a_refund_is_what_its_order_says(platform: Platform) -> None:
+async def test_a_refund_agrees_with_its_order(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=2)
     (listed,) = await recent(platform)
@@ -115,7 +119,7 @@ async def test_every_refund_of_the_past_is_listed_once_and_agrees_with_its_order
     found: list[ListedRefund] = []
     day = START - timedelta(days=20)
     while day < START:
-        found.extend((await page(plain, day, min(day + DAY, START))).refunds)
+        found.extend((await page(plain, day, min(day + DAY, START))).rows)
         day += DAY + timedelta(seconds=1)
     expected: dict[int, str] = {}
     seller, book = plain.seller, plain.simulator.world.books[0]
@@ -132,31 +136,31 @@ async def test_every_refund_of_the_past_is_listed_once_and_agrees_with_its_order
 
 async def test_past_refunds_of_an_order_that_changes_today_stay_listed(plain: Platform) -> None:
     week = START - timedelta(days=1), START
-    before = (await page(plain, *week)).refunds
+    before = (await page(plain, *week)).rows
     assert before
     plain.simulator.clock.advance(60)
     for refund in before:
         plain.happens("memo", refund.tid)
-    assert (await page(plain, *week)).refunds == before
+    assert (await page(plain, *week)).rows == before
 
 
-async def test_the_list_is_newest_first_and_pages_add_up_to_it(platform: Platform) -> None:
+async def test_the_list_is_newest_first_and_its_pages_contain_it_completely(platform: Platform) -> None:
     for _ in range(3):
         platform.order("pay", "refund_create")
     start, end = START, platform.simulator.clock.now() + timedelta(seconds=1)
     whole = await page(platform, start, end)
-    assert (whole.total, whole.has_next, len(whole.refunds)) == (3, None, 3)
-    times = [refund.modified for refund in whole.refunds]
+    assert (whole.total, whole.has_next, len(whole.rows)) == (3, None, 3)
+    times = [refund.modified for refund in whole.rows]
     assert times == sorted(times, reverse=True)
     first = await page(platform, start, end, page_size=2, use_has_next=True)
     second = await page(platform, start, end, page_size=2, page_no=2, use_has_next=True)
     assert (first.total, first.has_next, second.has_next) == (None, True, False)
-    assert first.refunds + second.refunds == whole.refunds
+    assert first.rows + second.rows == whole.rows
 
 
 async def test_an_empty_window_is_empty(platform: Platform) -> None:
     later = platform.simulator.clock.now() + timedelta(hours=1)
-    assert await page(platform, later, later + DAY) == RefundPage(0, None, [])
+    assert await page(platform, later, later + DAY) == AnswerPage(0, None, [])
 
 
 async def test_without_types_refunds_of_presales_are_hidden(plain: Platform) -> None:
@@ -191,7 +195,7 @@ async def test_lists_show_a_refund_late_and_details_at_once() -> None:
 
 
 @pytest.mark.parametrize("refund_id", [1, 180_000_000_000_000_019, 9_000_000_000_000_000_000])
-async def test_a_refund_that_is_not_there_is_absent(platform: Platform, refund_id: int) -> None:
+async def test_an_unknown_refund_is_absent(platform: Platform, refund_id: int) -> None:
     with pytest.raises(RefundNotExistError):
         await refunds.get(platform.client, platform.session, refund_id, priority=LANE)
 
@@ -213,9 +217,7 @@ async def test_another_sellers_refund_is_absent(plain: Platform) -> None:
         (START + timedelta(microseconds=1), START + DAY),
     ],
 )
-async def test_a_window_that_is_none_is_not_asked_for(
-    plain: Platform, start: datetime, end: datetime
-) -> None:
+async def test_an_impossible_window_is_not_asked_for(plain: Platform, start: datetime, end: datetime) -> None:
     with pytest.raises(ValueError, match="window"):
         await page(plain, start, end)
 
@@ -247,7 +249,7 @@ async def test_a_window_that_is_none_is_not_asked_for(
         ),
     ],
 )
-async def test_the_platform_refuses_what_it_does_not_know(
+async def test_the_platform_refuses_unknown_values(
     quirks: PlatformQuirks, arguments: dict[str, str], sub_code: str
 ) -> None:
     async with running(Form(quirks), orders=50) as platform:
@@ -282,13 +284,13 @@ async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopCl
 async def test_the_page_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refunds_receive_get_page.json"))
     modified = datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
-    received_page = await refunds.received(client, S, START, START + DAY, priority=LANE)
+    received_page = await refunds.RECEIVED.page(client, S, START, START + DAY, priority=LANE)
     row = ListedRefund(SAMPLE_ID, 4000000000000000101, modified, "WAIT_SELLER_AGREE")
-    assert received_page == RefundPage(1, None, [row])
+    assert received_page == AnswerPage(1, None, [row])
     assert "step" in gateway.calls()[0].form["type"].split(",")
 
 
-async def test_what_is_unknown_of_a_refund_is_kept(gateway: Gateway, client: TopClient) -> None:
+async def test_unknown_fields_of_a_refund_are_kept(gateway: Gateway, client: TopClient) -> None:
     raw = {
         "refund_id": "7",
         "tid": "8",
@@ -307,7 +309,7 @@ async def test_what_is_unknown_of_a_refund_is_kept(gateway: Gateway, client: Top
 
 
 @pytest.mark.parametrize("refund", [None, [], {}, {"refund_id": 7}, {"refund_id": "x"}])
-async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
+async def test_an_answer_that_is_no_refund_is_a_bad_answer_that_is_kept(
     gateway: Gateway, client: TopClient, refund: object
 ) -> None:
     for _ in range(5):
@@ -317,7 +319,9 @@ async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
     assert b"refund" in bad.value.body
 
 
-async def test_another_refund_than_was_asked_for_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
+async def test_a_refund_other_than_the_requested_refund_is_a_bad_answer(
+    gateway: Gateway, client: TopClient
+) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
     with pytest.raises(BadAnswerError, match="another refund"):
         await refunds.get(client, S, 7, priority=LANE)

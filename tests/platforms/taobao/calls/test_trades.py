@@ -34,50 +34,50 @@ async def test_the_clock_is_the_platforms(platform: Platform) -> None:
     assert await platform_calls.server_time(platform.client) == START
 
 
-async def test_a_trade_is_what_the_platform_holds(platform: Platform) -> None:
+async def test_a_trade_is_the_same_as_on_the_platform(platform: Platform) -> None:
     tid = platform.order("pay", "ship", lines=2)
     raw = await trades.fullinfo(platform.client, platform.session, tid, LANE)
     trade = Trade.from_platform(raw)
     number = platform.simulator.world.number_of(platform.seller, tid)
     assert number is not None
     truth = Trade.from_platform(platform.simulator.world.trade(platform.seller, number))
-    # Promotions are carried as they came, ids and all.
+    # Promotions are kept as they came, with their ids.
     assert trade.model_dump(exclude={"promotion_details"}) == truth.model_dump(exclude={"promotion_details"})
     assert len(trade.promotion_details) == len(truth.promotion_details)
 
 
 async def test_a_window_with_one_trade_is_read(platform: Platform) -> None:
     tid = platform.order("pay")
-    page = await trades.increments(
+    page = await trades.INCREMENTS.page(
         platform.client, platform.session, START + SECOND, START + DAY, priority=LANE
     )
-    assert [(trade.tid, trade.status) for trade in page.trades] == [(tid, "WAIT_SELLER_SEND_GOODS")]
+    assert [(trade.tid, trade.status) for trade in page.rows] == [(tid, "WAIT_SELLER_SEND_GOODS")]
 
 
-async def test_the_lists_agree_on_what_there_is(platform: Platform) -> None:
+async def test_the_lists_agree_on_the_trades(platform: Platform) -> None:
     session, window = platform.session, (START - DAY, START - SECOND)
-    created = await trades.sold(platform.client, session, *window, use_has_next=False, priority=LANE)
-    assert created.total == len(created.trades) > 5
-    for trade in created.trades:
+    created = await trades.SOLD.page(platform.client, session, *window, use_has_next=False, priority=LANE)
+    assert created.total == len(created.rows) > 5
+    for trade in created.rows:
         assert trade.created is not None
         assert window[0] <= trade.created <= window[1]
-    tids = [trade.tid for trade in created.trades]
+    tids = [trade.tid for trade in created.rows]
     assert tids == sorted(tids, reverse=True)
 
 
 async def test_trades_of_every_type_are_listed(platform: Platform) -> None:
     made = {platform.order(type_=type_) for type_ in TradeType}
-    page = await trades.sold(platform.client, platform.session, START, START + DAY, priority=LANE)
-    assert {trade.tid for trade in page.trades} >= made
+    page = await trades.SOLD.page(platform.client, platform.session, START, START + DAY, priority=LANE)
+    assert {trade.tid for trade in page.rows} >= made
 
 
-async def test_a_trade_that_is_not_there_is_absent(platform: Platform) -> None:
+async def test_an_unknown_trade_is_absent(platform: Platform) -> None:
     for tid in (1, 4_000_000_999_999_999_900):
         with pytest.raises(TradeNotExistError):
             await trades.fullinfo(platform.client, platform.session, tid, LANE)
 
 
-async def test_a_session_of_nobody_is_to_be_authorised_again(platform: Platform) -> None:
+async def test_an_unknown_session_must_be_authorised_again(platform: Platform) -> None:
     with pytest.raises(SessionInvalidError):
         await trades.fullinfo(platform.client, SecretStr("6100nobody"), 1, LANE)
 
@@ -125,4 +125,4 @@ async def test_an_app_without_the_right_to_an_api_is_refused_ahead_of_the_sessio
             with pytest.raises(RequestRefusedError) as refused:
                 await exports.create(platform.client, session, date(2025, 11, 18), date(2025, 11, 19))
             assert refused.value.code == 11
-        await trades.sold(platform.client, platform.session, START - DAY, START, priority=LANE)
+        await trades.SOLD.page(platform.client, platform.session, START - DAY, START, priority=LANE)

@@ -19,9 +19,9 @@ MAX_CONNECT_BYTES = 4096
 
 
 class Frozen(asyncio.Protocol):
-    """A platform that accepts a connection and then, on `freeze`, reads nothing more, as a vanished one.
+    """A platform that accepts a connection and then, on `freeze`, reads nothing more, as if it had vanished.
 
-    It can still write. `received` is what came in frames after the upgrade.
+    It can still write. `received` has the content of frames after the upgrade.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Frozen(asyncio.Protocol):
 
 @asynccontextmanager
 async def frozen_platform() -> AsyncIterator[tuple[Frozen, str]]:
-    """It takes very little before TCP has to hold back, so that what is written stays unacknowledged."""
+    """It accepts so few bytes that TCP must wait, and later bytes stay unacknowledged."""
     platform = Frozen()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

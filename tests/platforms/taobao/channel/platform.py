@@ -53,7 +53,7 @@ def set_clock() -> ServerClock:
 async def serving(
     settings: ChannelSettings | None = None, fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN
 ) -> AsyncIterator[tuple[Channel, str]]:
-    """A channel on a port of its own, and its URI."""
+    """A channel on its own port, and its URI."""
     channel = Channel(
         settings or ChannelSettings(), {APP_KEY: SECRET}, lambda: datetime.now(UTC), random.Random(7), fate_of
     )

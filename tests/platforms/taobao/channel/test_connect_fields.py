@@ -1,4 +1,4 @@
-"""What CONNECT carries besides the signed fields (docs/platform/channel.md 3.1)."""
+"""The fields of CONNECT that are not signed (docs/platform/channel.md 3.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = ConnectFields(
 )
 
 
-def test_every_optional_field_goes_out_as_text_and_none_of_them_is_signed() -> None:
+def test_every_optional_field_is_sent_as_text_and_none_of_them_is_signed() -> None:
     bare, full = (
         messages.connect("12345678", "default", 1, vectors.SIGN["secret"], flag=1, fields=fields, token=token)
         for fields, token in ((ConnectFields(sdk=None), None), (FULL, "from-auth-get"))
@@ -52,7 +52,7 @@ async def test_a_token_is_fetched_before_each_connect() -> None:
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["refused", "hanging"])
-async def test_without_its_token_it_does_not_connect_but_goes_on_trying(failing: bool) -> None:
+async def test_without_its_token_it_does_not_connect_but_keeps_trying(failing: bool) -> None:
     asked: list[None] = []
 
     async def source() -> str:

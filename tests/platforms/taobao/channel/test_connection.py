@@ -7,13 +7,8 @@ import socket
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from tests.platforms.taobao.channel.platform import (
@@ -39,13 +34,13 @@ from topsync.platforms.taobao.channel.websocket import MAX_INBOX_BYTES, SocketOp
 from topsync.simulator.channel.channel import ChannelSettings
 
 ONE_READ_BYTES = 256 * 1024
-"""What the event loop reads from a socket at once."""
+"""How much the event loop reads from a socket at once."""
 
 SOON = ChannelSettings(confirm_timeout_seconds=0.1, redelivery_delay_seconds=0.1)
 
 
 def quiet_for(peer: Peer, span: timedelta) -> bool:
-    """Whether nothing has come in for that long."""
+    """Whether nothing has come for that long."""
     last = peer.status.last_frame_at
     return last is not None and datetime.now(UTC) - last > span
 
@@ -86,7 +81,7 @@ async def test_pulls_again_and_again() -> None:
         await eventually(lambda: channel.ledger()["pulls"] >= 3)
 
 
-async def test_comes_back_after_a_cut_and_misses_nothing() -> None:
+async def test_reconnects_after_a_cut_and_misses_nothing() -> None:
     async with serving(SOON) as (channel, uri), connected(uri) as peer:
         channel.cut(60, lose_messages=False)
         for number in range(20):
@@ -100,7 +95,7 @@ async def test_comes_back_after_a_cut_and_misses_nothing() -> None:
         assert lost.ending.cause is Cause.LOST
 
 
-async def test_what_is_lost_for_ever_in_a_cut_never_comes() -> None:
+async def test_a_message_that_is_lost_for_ever_in_a_cut_never_comes() -> None:
     async with serving(SOON) as (channel, uri), connected(uri, confirming=False) as peer:
         channel.publish(message(1))
         await eventually(lambda: peer.deliveries)
@@ -128,7 +123,7 @@ async def test_a_message_of_an_earlier_connection_is_confirmed_on_the_next() -> 
         assert channel.ledger()["redelivered"] == 0
 
 
-async def test_confirms_that_find_the_outbox_full_are_counted_and_the_messages_come_again() -> None:
+async def test_confirms_are_counted_when_the_outbox_is_full_and_their_messages_come_again() -> None:
     async with (
         serving(SOON) as (channel, uri),
         connected(uri, confirming=False, max_pending_confirms=1) as peer,
@@ -144,7 +139,7 @@ async def test_confirms_that_find_the_outbox_full_are_counted_and_the_messages_c
         await eventually(lambda: channel.ledger()["redelivered"] > 0)
 
 
-async def test_what_is_not_confirmed_comes_again_with_the_same_id() -> None:
+async def test_an_unconfirmed_message_comes_again_with_the_same_id() -> None:
     async with serving(SOON) as (channel, uri), connected(uri, confirming=False) as peer:
         channel.publish(message(1))
         await eventually(lambda: len(peer.deliveries) == 2)
@@ -154,7 +149,7 @@ async def test_what_is_not_confirmed_comes_again_with_the_same_id() -> None:
         assert (first.id, first.retried, second.id, second.retried) == (first.id, 0, first.id, 1)
 
 
-async def test_what_is_released_comes_again_and_frees_its_bytes() -> None:
+async def test_a_released_message_comes_again_and_frees_its_bytes() -> None:
     async with serving(SOON) as (channel, uri), connected(uri, confirming=False) as peer:
         channel.publish(message(1))
         await eventually(lambda: peer.deliveries)
@@ -165,7 +160,7 @@ async def test_what_is_released_comes_again_and_frees_its_bytes() -> None:
         assert channel.ledger()["confirmed"] == 0
 
 
-async def test_unreadable_frames_are_handed_over_and_the_connection_stays() -> None:
+async def test_unreadable_frames_are_delivered_and_the_connection_stays() -> None:
     foreign = Frame(
         MessageType.SEND, token="foreign", custom={"__kind": Byte(3), "id": Int64(1), "topic": "t"}
     )
@@ -194,7 +189,7 @@ async def test_an_unreadable_message_with_an_id_can_be_confirmed() -> None:
         await eventually(lambda: channel.ledger()["confirmed"] == 1)
 
 
-async def test_a_message_above_the_limit_is_set_aside_once_and_holds_nothing_up() -> None:
+async def test_a_message_above_the_limit_is_delivered_once_as_unreadable_and_delays_nothing() -> None:
     async with serving(SOON) as (channel, uri), connected(uri, max_frame_bytes=2000) as peer:
         for number in range(20):
             channel.publish(message(number, size=500_000 if number % 5 == 0 else 0))
@@ -225,7 +220,7 @@ async def test_a_wrong_secret_is_refused_each_time() -> None:
         assert channel.ledger()["refused"] >= 2
 
 
-async def test_a_refusal_has_a_wait_of_its_own() -> None:
+async def test_a_refusal_has_its_own_wait() -> None:
     patient = ReconnectPolicy(first_seconds=60, max_seconds=60, refused_first_seconds=0.01)
     async with serving() as (channel, uri):
         channel.refuse(60, code=401, phrase="not today")
@@ -235,7 +230,7 @@ async def test_a_refusal_has_a_wait_of_its_own() -> None:
             await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
 
 
-async def test_lives_without_a_single_pong() -> None:
+async def test_stays_connected_without_a_single_pong() -> None:
     async with serving() as (channel, uri), connected(uri, ping_interval_seconds=0.01) as peer:
         await eventually(lambda: channel.ledger()["pings"] >= 15)
         channel.publish(message(1))
@@ -243,7 +238,7 @@ async def test_lives_without_a_single_pong() -> None:
         assert peer.status.reconnects == 0
 
 
-async def test_a_dead_peer_is_looked_for_by_tcp() -> None:
+async def test_tcp_detects_a_dead_peer() -> None:
     async with serving() as (_, uri):
         websocket = await open_websocket(
             uri, SocketOptions(60), max_message_bytes=1000, close_timeout_seconds=1
@@ -256,8 +251,8 @@ async def test_a_dead_peer_is_looked_for_by_tcp() -> None:
         await websocket.close()
 
 
-async def test_a_close_from_the_platform_is_reported_and_survived() -> None:
-    # One that waits for the client's Close: TCP that ends behind its own may take it along.
+async def test_a_close_from_the_platform_is_reported_and_the_client_reconnects() -> None:
+    # A platform that waits for the client's Close: if TCP ended at once, its own Close could be lost.
     async with serving(ChannelSettings(close_wait_seconds=5)) as (channel, uri), connected(uri) as peer:
         channel.kick(1011, "reach max idle time")
         await eventually(lambda: peer.status.reconnects == 1)
@@ -265,7 +260,7 @@ async def test_a_close_from_the_platform_is_reported_and_survived() -> None:
         assert any("kicked: 1011 reach max idle time" in status.reason for status in peer.statuses)
 
 
-async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
+async def test_silence_ends_the_connection_only_where_the_setting_says_so() -> None:
     async with serving() as (channel, uri):
         quick = {"silence_seconds": pace.seconds(0.2), "connect_timeout_seconds": pace.seconds(0.1)}
         async with connected(uri) as patient, connected(uri, **quick) as wary:
@@ -279,7 +274,7 @@ async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
             assert patient.status.reconnects == 0
 
 
-async def test_at_the_bound_nothing_is_read_or_pulled_until_there_is_room() -> None:
+async def test_at_the_bound_nothing_is_read_or_pulled_until_bytes_are_free() -> None:
     total, size, bound = 300, 100_000, 500_000
     async with (
         serving() as (channel, uri),
@@ -289,10 +284,10 @@ async def test_at_the_bound_nothing_is_read_or_pulled_until_there_is_room() -> N
             channel.publish(message(number, size))
         await eventually(lambda: peer.status.unconfirmed_bytes >= bound)
         pulls = channel.ledger()["pulls"]
-        # The platform has more to send, and no more of it moves.
+        # The platform has more to send, but no more of it comes.
         await eventually(lambda: channel.ledger()["unsent_bytes"] > 0)
         await eventually(lambda: quiet_for(peer, timedelta(seconds=0.3)))
-        # What was received already when the bound was reached is taken at once.
+        # Messages that were received before the bound was reached are delivered at once.
         assert peer.status.unconfirmed_bytes < bound + MAX_INBOX_BYTES + ONE_READ_BYTES + size
         assert channel.ledger()["pulls"] <= pulls + 1
         assert channel.ledger()["pending"] > 0
@@ -313,7 +308,7 @@ async def test_a_connection_lost_at_the_bound_is_noticed() -> None:
         await eventually(lambda: ChannelState.DISCONNECTED in peer.states)
 
 
-async def test_leaving_lets_work_under_way_be_confirmed() -> None:
+async def test_at_the_end_messages_under_way_can_still_be_confirmed() -> None:
     async with serving(ChannelSettings(delivery_window=1)) as (channel, uri), connected(uri) as peer:
         peer.confirming = False
         channel.publish(message(1))
@@ -332,7 +327,7 @@ async def test_leaving_lets_work_under_way_be_confirmed() -> None:
         assert (channel.ledger()["confirmed"], channel.ledger()["in_flight"]) == (1, 1)
 
 
-async def test_leaving_waits_for_unconfirmed_work_only_so_long() -> None:
+async def test_the_end_waits_a_bounded_time_for_unconfirmed_messages() -> None:
     async with serving() as (channel, uri), connected(uri, confirming=False, leave_seconds=0.1) as peer:
         channel.publish(message(1))
         await eventually(lambda: peer.deliveries)
@@ -341,7 +336,7 @@ async def test_leaving_waits_for_unconfirmed_work_only_so_long() -> None:
         assert peer.status.state is ChannelState.CLOSED
 
 
-async def test_leaving_while_away_does_not_wait_for_the_next_connection() -> None:
+async def test_an_end_without_a_connection_does_not_wait_for_the_next_connection() -> None:
     async with serving() as (channel, uri):
         channel.cut(60, lose_messages=False)
         async with client(uri) as peer:
@@ -350,7 +345,7 @@ async def test_leaving_while_away_does_not_wait_for_the_next_connection() -> Non
             assert peer.status.state is ChannelState.CLOSED
 
 
-async def test_leaving_cuts_a_hanging_upgrade_short() -> None:
+async def test_the_end_interrupts_a_hanging_upgrade() -> None:
     accepted = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -374,13 +369,13 @@ async def test_cancelling_ends_the_deliveries_and_the_socket() -> None:
         await eventually(lambda: channel.ledger()["connections"] == 0)
 
 
-async def test_it_runs_once_at_a_time() -> None:
+async def test_a_client_cannot_run_twice_at_once() -> None:
     async with serving() as (_, uri), connected(uri) as peer:
         with pytest.raises(RuntimeError, match="already"):
             await peer.connection.run()
 
 
-async def test_the_upgrade_request_offers_and_asks_for_nothing() -> None:
+async def test_the_upgrade_request_offers_no_extension_and_asks_for_none() -> None:
     request = asyncio.get_running_loop().create_future()
 
     async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -397,37 +392,16 @@ async def test_the_upgrade_request_offers_and_asks_for_nothing() -> None:
     assert names == {"Host", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"}
 
 
-@pytest.fixture
-def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(encoding))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
+async def test_an_untrusted_certificate_is_refused(
+    server_certificate: tuple[ssl.SSLContext, str],
+) -> None:
+    context, _ = server_certificate
 
-
-async def test_a_certificate_nobody_vouches_for_is_refused(self_signed: ssl.SSLContext) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(serve, HOST, 0, ssl=self_signed)
-    async with server, client(f"wss://localhost:{server.sockets[0].getsockname()[1]}/") as peer:
+    server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+    async with server, client(f"wss://{HOST}:{server.sockets[0].getsockname()[1]}/") as peer:
         await eventually(lambda: any("SSLCertVerificationError" in status.reason for status in peer.statuses))
         assert ChannelState.UPGRADED not in peer.states
 

@@ -19,7 +19,7 @@ def _delivery(sequence: int, size: int = 0) -> Delivery:
     return Delivery(None, "unreadable", sequence, bytes(size), AT)
 
 
-async def test_it_is_full_by_bytes_until_well_below_the_bound() -> None:
+async def test_it_is_full_at_the_bound_until_the_bytes_are_well_below_it() -> None:
     buffer = DeliveryBuffer(max_bytes=4 * DELIVERY_OVERHEAD_BYTES)
     deliveries = [_delivery(number) for number in range(4)]
     fullness = []
@@ -35,7 +35,7 @@ async def test_it_is_full_by_bytes_until_well_below_the_bound() -> None:
     assert buffer.held_bytes == 3 * DELIVERY_OVERHEAD_BYTES
 
 
-async def test_being_handed_out_frees_nothing_and_settling_twice_frees_once() -> None:
+async def test_a_delivery_frees_nothing_until_it_is_settled_and_settling_twice_frees_once() -> None:
     buffer = DeliveryBuffer(max_bytes=10_000)
     buffer.put([_delivery(1, 500)])
     (delivery,) = await buffer.get(9)
@@ -44,7 +44,7 @@ async def test_being_handed_out_frees_nothing_and_settling_twice_frees_once() ->
     assert buffer.held_bytes == 0
 
 
-async def test_the_end_lets_go_what_was_not_handed_out_and_wakes_everyone() -> None:
+async def test_the_end_releases_undelivered_messages_and_wakes_all_readers() -> None:
     buffer = DeliveryBuffer(max_bytes=1)
     buffer.put([_delivery(1)])
     (handed_out,) = await buffer.get(9)
@@ -58,7 +58,7 @@ async def test_the_end_lets_go_what_was_not_handed_out_and_wakes_everyone() -> N
     await asyncio.wait_for(buffer.settled(), 1)
 
 
-async def test_readers_that_wait_learn_of_the_end() -> None:
+async def test_waiting_readers_learn_of_the_end() -> None:
     buffer = DeliveryBuffer(max_bytes=1)
     readers = [asyncio.ensure_future(buffer.get(9)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_readers_that_wait_learn_of_the_end() -> None:
     assert await asyncio.wait_for(asyncio.gather(*readers), 1) == [[], []]
 
 
-async def test_deliveries_are_handed_out_in_order_and_no_more_at_once_than_wanted() -> None:
+async def test_messages_are_delivered_in_order_and_no_more_at_once_than_wanted() -> None:
     buffer = DeliveryBuffer(max_bytes=10_000_000)
     buffer.put([_delivery(number) for number in range(5)])
     found = [[each.message_id for each in await buffer.get(2)] for _ in range(3)]

@@ -23,7 +23,7 @@ from topsync.platforms.taobao.channel.frames import (
 )
 
 REFUSED_BY_US = {"unknown_header_type_bare", "unknown_header_type_with_payload", "unknown_value_type"}
-"""Vectors that lenient readers get through and the reference wants our reader to refuse (2.2, 2.3)."""
+"""Vectors that lenient readers accept and that our reader must refuse (2.2, 2.3)."""
 
 READABLE = [each for each in vectors.ALL if each.frame is not None and each.name not in REFUSED_BY_US]
 REFUSED = [each for each in vectors.ALL if each not in READABLE]
@@ -44,7 +44,7 @@ def test_reads_every_vector_with_its_types(vector: Vector) -> None:
 
 
 @pytest.mark.parametrize("vector", REFUSED, ids=str)
-def test_refuses_what_must_be_refused(vector: Vector) -> None:
+def test_refuses_every_vector_that_must_be_refused(vector: Vector) -> None:
     with pytest.raises(FrameError):
         decode(vector.data)
 
@@ -78,7 +78,7 @@ def test_a_frame_above_the_limit_is_refused_before_it_is_read() -> None:
 @pytest.mark.parametrize(
     "value", [1, True, 1.5, Byte(128), Int16(-40000), Int32(2**31), Int64(2**63), "\ud800"]
 )
-def test_a_value_without_a_place_on_the_wire_cannot_be_written(value: Value) -> None:
+def test_a_value_that_the_format_cannot_represent_cannot_be_written(value: Value) -> None:
     with pytest.raises(FrameError):
         encode(Frame(MessageType.SEND, custom={"v": value}))
 
@@ -127,7 +127,7 @@ FRAMES = _frames(2, _V1_VALUES | st.binary(max_size=40)) | _frames(1, _V1_VALUES
 
 
 @given(FRAMES)
-def test_what_is_written_reads_back_the_same(frame: Frame) -> None:
+def test_a_written_frame_reads_back_the_same(frame: Frame) -> None:
     again = decode(encode(frame))
     assert again == frame
     assert repr(again.custom) == repr(frame.custom)

@@ -1,4 +1,4 @@
-"""What a peer can send at most: too long messages and floods of Pings, in bounded memory."""
+"""The worst that a peer can send, too long messages and floods of Pings, takes bounded memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pieces(data: bytes, size: int = READ_BYTES) -> Iterator[bytes]:
 
 
 def kept(message: bytes) -> Received:
-    """What is to be handed over for a message."""
+    """What must be delivered for a message."""
     if len(message) <= MAX_BYTES:
         return message
     if len(message) <= HEAD_BYTES + TAIL_BYTES:
@@ -62,7 +62,7 @@ def pattern(size: int, start: int = 0) -> bytes:
     return bytes((start + number) % 251 for number in range(size))
 
 
-def test_too_long_a_message_is_read_to_its_end_in_constant_memory_and_holds_nothing_up() -> None:
+def test_a_too_long_message_is_read_to_its_end_in_constant_memory_and_delays_nothing() -> None:
     client = opened()
     long = pattern(4 * 1024 * 1024)
     data = frame(Opcode.BINARY, b"before") + frame(Opcode.BINARY, long) + frame(Opcode.BINARY, b"after")
@@ -81,7 +81,7 @@ def test_too_long_a_message_is_read_to_its_end_in_constant_memory_and_holds_noth
     ),
     read_bytes=st.sampled_from([37_000, 200_000]),
 )
-def test_messages_in_any_fragments_are_put_together_or_cut_alike(
+def test_messages_in_any_fragments_are_joined_or_cut_in_the_same_way(
     messages: list[list[int]], read_bytes: int
 ) -> None:
     client = opened()
@@ -105,7 +105,7 @@ def closed_with(client: BoundedProtocol) -> int:
     return client.close_sent.code
 
 
-def test_a_message_without_end_ends_the_connection_and_leaves_its_beginning() -> None:
+def test_an_endless_message_ends_the_connection_and_leaves_its_beginning() -> None:
     client = opened()
     head = pattern(HEAD_BYTES)
     header = bytes((0x82, 127)) + (MAX_SKIPPED_BYTES + 1).to_bytes(8, "big")
@@ -114,7 +114,7 @@ def test_a_message_without_end_ends_the_connection_and_leaves_its_beginning() ->
     assert closed_with(client) == 1009
 
 
-def test_fragments_without_end_end_the_connection_too() -> None:
+def test_endless_fragments_end_the_connection_too() -> None:
     client = opened()
     fragment = frame(Opcode.CONT, bytes(8 * 1024 * 1024), fin=False)
     client.receive_data(frame(Opcode.BINARY, b"beginning", fin=False))
@@ -127,7 +127,7 @@ def test_fragments_without_end_end_the_connection_too() -> None:
     assert closed_with(client) == 1009
 
 
-def test_too_long_a_ping_breaks_the_protocol() -> None:
+def test_a_too_long_ping_breaks_the_protocol() -> None:
     client = opened()
     client.receive_data(frame_of_any_length(Opcode.PING, bytes(MAX_BYTES + 1)))
     assert closed_with(client) == 1002
@@ -142,7 +142,7 @@ def pings(numbers: Iterable[int]) -> bytes:
     return b"".join(frame(Opcode.PING, str(number).encode()) for number in numbers)
 
 
-def test_of_several_pings_the_last_waits_for_its_answer_and_none_is_answered_unasked() -> None:
+def test_of_several_pings_only_the_last_is_kept_and_nothing_is_sent_before_it_is_asked_for() -> None:
     client = opened()
     client.receive_data(pings(range(MAX_PINGS_AT_ONCE)))
     assert client.ping == str(MAX_PINGS_AT_ONCE - 1).encode()
@@ -152,7 +152,7 @@ def test_of_several_pings_the_last_waits_for_its_answer_and_none_is_answered_una
     assert client.state is State.OPEN
 
 
-def test_more_pings_at_once_than_any_peer_has_reason_for_end_the_connection() -> None:
+def test_too_many_pings_at_once_end_the_connection() -> None:
     client = opened()
     client.receive_data(pings(range(MAX_PINGS_AT_ONCE + 1)))
     assert closed_with(client) == 1002

@@ -76,12 +76,12 @@ def test_numbers_are_read_at_any_width(width: type[Byte | Int16 | Int32 | Int64]
     ("value", "text"),
     [(None, None), ("abc", "abc"), (Int64(3 * 10**18), "3000000000000000000"), (Date(5), "5"), (b"12", "12")],
 )
-def test_the_business_id_is_read_through_its_text(value: Value, text: str | None) -> None:
+def test_the_business_id_may_be_a_text(value: Value, text: str | None) -> None:
     assert read_message(_data(dataid=value), b"").data_id == text
 
 
 @pytest.mark.parametrize(("value", "count"), [("2", 2), ("two", 0), ("9" * 5000, 0), (None, 0), (b"1", 0)])
-def test_an_odd_retry_count_does_not_cost_the_message(value: Value, count: int) -> None:
+def test_an_odd_retry_count_does_not_lose_the_message(value: Value, count: int) -> None:
     assert read_message(_data(retried=value), b"").retried == count
 
 
@@ -116,7 +116,7 @@ def test_a_wrong_field_is_an_error_that_keeps_the_id(fields: dict[str, Value]) -
 
 
 @pytest.mark.parametrize("message_id", [None, "7", Date(7), b"7"])
-def test_a_message_without_a_usable_id_is_an_error_without_one(message_id: Value) -> None:
+def test_a_message_without_a_usable_id_is_an_error_without_an_id(message_id: Value) -> None:
     with pytest.raises(MessageError) as caught:
         read_message(_data(id=message_id), b"")
     assert caught.value.message_id is None
@@ -143,7 +143,7 @@ def test_a_decompression_bomb_is_refused_at_the_limit() -> None:
         ),
     ],
 )
-def test_what_we_send_is_what_the_official_client_sends(name: str, frame: Frame) -> None:
+def test_we_send_the_same_bytes_as_the_official_client(name: str, frame: Frame) -> None:
     assert encode(frame) == vectors.BY_NAME[name].data
 
 
@@ -154,7 +154,7 @@ def test_connect_is_the_minimal_vector_with_a_flag() -> None:
     assert (frame.flag, frame.token) == (3, None)
 
 
-def test_a_reason_is_cut_to_what_the_official_client_sends() -> None:
+def test_a_reason_is_cut_to_the_length_that_the_official_client_sends() -> None:
     assert messages.failed("t", 1, "x" * 500).custom["msg"] == "x" * 128
 
 

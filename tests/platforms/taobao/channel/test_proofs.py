@@ -1,4 +1,4 @@
-"""When a connection last provably worked: what a gap begins with."""
+"""When a connection last provably worked: a gap begins there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.simulator.channel.channel import ChannelSettings
 
 ACKNOWLEDGEMENTS = pytest.mark.skipif(
-    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux tells what has been acknowledged"
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux shows what has been acknowledged"
 )
 
 
@@ -47,7 +47,7 @@ async def test_in_a_quiet_shop_acknowledged_pull_requests_are_the_proof() -> Non
 
 
 @ACKNOWLEDGEMENTS
-async def test_what_the_peer_never_acknowledges_proves_nothing_and_then_ends_the_connection() -> None:
+async def test_unacknowledged_bytes_prove_nothing_and_then_end_the_connection() -> None:
     async with (
         frozen_platform() as (platform, uri),
         client(uri, pull_interval_seconds=0.0002, dead_after_seconds=1.0) as peer,
@@ -64,7 +64,7 @@ async def test_what_the_peer_never_acknowledges_proves_nothing_and_then_ends_the
 
 
 @ACKNOWLEDGEMENTS
-async def test_of_a_silent_connection_only_frames_are_proofs() -> None:
+async def test_if_silence_ends_connections_only_frames_are_proofs() -> None:
     quick = {"silence_seconds": pace.seconds(0.5), "connect_timeout_seconds": pace.seconds(0.2)}
     async with serving() as (channel, uri), connected(uri, **quick) as peer:
         channel.publish(message(1))
@@ -80,7 +80,7 @@ async def test_of_a_silent_connection_only_frames_are_proofs() -> None:
         assert lost.last_proof_at == heard_at
 
 
-async def test_what_proved_the_last_connection_says_nothing_about_the_next() -> None:
+async def test_a_proof_of_the_last_connection_says_nothing_about_the_next() -> None:
     async with serving() as (channel, uri), connected(uri) as peer:
         channel.cut(0.1, lose_messages=False)
         await eventually(lambda: peer.status.reconnects == 1)
@@ -88,7 +88,9 @@ async def test_what_proved_the_last_connection_says_nothing_about_the_next() -> 
         assert again.last_proof_at == again.connected_at
 
 
-async def test_frames_with_a_token_never_given_prove_nothing_and_a_few_of_them_fetch_the_right_one() -> None:
+async def test_frames_with_an_unknown_token_prove_nothing_and_a_few_of_them_make_the_client_reconnect() -> (
+    None
+):
     async with (
         serving(ChannelSettings(confirm_timeout_seconds=0.1, redelivery_delay_seconds=0.1)) as (channel, uri),
         connected(uri, reconnect=ReconnectPolicy(first_seconds=1, jitter=0)) as peer,
@@ -111,7 +113,7 @@ async def test_frames_with_a_token_never_given_prove_nothing_and_a_few_of_them_f
         assert peer.status.reconnects == 1
 
 
-async def test_a_single_frame_with_a_token_never_given_is_borne_for_a_while_and_stops_the_proofs() -> None:
+async def test_a_single_frame_with_an_unknown_token_is_tolerated_for_a_while_and_stops_the_proofs() -> None:
     async with serving(ChannelSettings(delivery_window=1)) as (channel, uri), connected(uri) as peer:
         channel.inject(stray())
         await eventually(lambda: peer.status.foreign == 1)
@@ -129,7 +131,7 @@ async def test_a_single_frame_with_a_token_never_given_is_borne_for_a_while_and_
         assert peer.status.ending == Ending(Cause.FOREIGN_TOKEN, phrase="frames: 1")
 
 
-async def test_where_every_frame_is_foreign_only_the_first_few_are_handed_over() -> None:
+async def test_if_every_frame_is_foreign_only_the_first_few_are_delivered() -> None:
     rounds = 4
     async with serving() as (channel, uri), connected(uri) as peer:
 

@@ -1,4 +1,4 @@
-"""The short way reads an ordinary push exactly as the general way does, and nothing else."""
+"""The fast reader reads ordinary pushes exactly like the general reader, and no other frames."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def short(data: bytes) -> TmcMessage | None:
 
 
 def experienced() -> PushReader:
-    """A reader that has learnt the usual push, and one with fewer fields."""
+    """A reader that has learnt the usual push, and a push with fewer fields."""
     reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
     few = {name: USUAL[name] for name in ("topic", "__kind", "id", "dataid")}
     for data in (push(), encode(Frame(MessageType.SEND, token=TOKEN, custom=few))):
@@ -68,7 +68,7 @@ def experienced() -> PushReader:
 
 
 def general(data: bytes) -> TmcMessage | None:
-    """The message if the general way finds a push of ours."""
+    """The message if the general reader finds a push of ours."""
     try:
         frame = decode(data, max_bytes=MAX_BYTES)
         if frame.type is MessageType.SEND and frame.token == TOKEN and read_kind(frame) == MessageKind.DATA:
@@ -87,7 +87,7 @@ EXPERIENCED = experienced()
 
 
 @pytest.mark.parametrize("changes", [{}, {"dataid": "1"}, {"retried": Byte(2)}, {"content": ""}], ids=str)
-def test_the_usual_push_takes_the_short_way(changes: dict[str, Value]) -> None:
+def test_the_fast_reader_reads_the_usual_push(changes: dict[str, Value]) -> None:
     found = short(push(**changes))
     assert found is not None
     assert found == general(push(**changes))
@@ -124,11 +124,11 @@ def test_the_order_of_the_fields_does_not_matter_and_most_may_be_missing() -> No
         push().replace("示".encode(), b"\xff\xfe\xfd"),
     ],
 )
-def test_whatever_is_unusual_takes_the_general_way(data: bytes) -> None:
+def test_the_general_reader_reads_everything_unusual(data: bytes) -> None:
     assert short(data) is None
 
 
-def test_what_has_been_learnt_reads_other_values_and_no_other_token() -> None:
+def test_a_learnt_shape_reads_other_values_but_no_other_token() -> None:
     reader = PushReader((TOKEN, "token-2"), max_bytes=MAX_BYTES)
     assert reader.read(push()) == general(push())
     other = push(id=Int64(-7), topic="taobao_refund_X", content="", nick="x" * 300, retried=Int32(3))
@@ -138,7 +138,7 @@ def test_what_has_been_learnt_reads_other_values_and_no_other_token() -> None:
         assert (reader.read(data) is not None) is known
 
 
-def test_only_so_many_shapes_are_learnt_and_those_go_on_being_read() -> None:
+def test_a_bounded_number_of_shapes_is_learnt_and_all_of_them_are_still_read() -> None:
     reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
     needed = {name: USUAL[name] for name in ("__kind", "id", "topic")}
     kinds = [
@@ -151,7 +151,7 @@ def test_only_so_many_shapes_are_learnt_and_those_go_on_being_read() -> None:
         ]
 
 
-def test_what_is_no_push_of_ours_takes_no_place_among_the_shapes() -> None:
+def test_a_frame_that_is_no_push_of_ours_is_not_learnt() -> None:
     reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
     for data in [push(__kind=Byte(2)), push(topic=""), push(time=Date(2**62))] * MAX_SHAPES:
         assert reader.read(data) is None
@@ -159,7 +159,7 @@ def test_what_is_no_push_of_ours_takes_no_place_among_the_shapes() -> None:
 
 
 @pytest.mark.parametrize("vector", vectors.ALL, ids=str)
-def test_both_ways_agree_on_every_vector(vector: vectors.Vector) -> None:
+def test_both_readers_agree_on_every_vector(vector: vectors.Vector) -> None:
     agree(vector.data)
 
 
@@ -183,7 +183,7 @@ _PUSHES = st.builds(
 
 @settings(max_examples=300)
 @given(_PUSHES | FRAMES.map(encode), st.data())
-def test_both_ways_agree_on_anything(data: bytes, chance: st.DataObject) -> None:
+def test_both_readers_agree_on_any_bytes(data: bytes, chance: st.DataObject) -> None:
     agree(data)
     damaged = bytearray(data)
     for _ in range(chance.draw(st.integers(1, 3))):
@@ -193,7 +193,7 @@ def test_both_ways_agree_on_anything(data: bytes, chance: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("count", [-1, -5, -200, 2**31 - 1])
-def test_no_declared_length_leads_astray(count: int) -> None:
+def test_a_false_length_does_no_harm(count: int) -> None:
     data = push()
     for position in range(2, len(data) - 4):
         agree(data[:position] + count.to_bytes(4, "little", signed=True) + data[position + 4 :])

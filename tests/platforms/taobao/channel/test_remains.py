@@ -1,4 +1,4 @@
-"""The fields that are left of a frame too long to be kept."""
+"""The readable fields of a frame that is too long to be kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cut(data: bytes) -> Oversized:
 
 
 @given(order=st.permutations([*SHORT, "content"]), as_bytes=st.booleans(), flag=st.integers(0, 1))
-def test_every_field_but_the_long_one_is_left_in_whatever_order_they_come(
+def test_every_field_except_the_long_field_can_be_read_in_any_order(
     order: list[str], *, as_bytes: bool, flag: int
 ) -> None:
     content: Value = bytes(LONG_BYTES) if as_bytes else "x" * LONG_BYTES
@@ -51,7 +51,7 @@ def test_every_field_but_the_long_one_is_left_in_whatever_order_they_come(
     assert (left.type, left.token, left.flag) == (MessageType.SEND, "token-1", flag)
 
 
-def test_what_lies_between_beginning_and_end_is_missing_and_the_rest_is_left() -> None:
+def test_bytes_between_beginning_and_end_are_missing_and_the_rest_can_be_read() -> None:
     fields: dict[str, Value] = {"a": Byte(1), "b": "x" * HEAD_BYTES, "id": Int64(7), "d": "x" * TAIL_BYTES}
     left = decode(readable_part(cut(encode(Frame(MessageType.SEND, token="t", custom=fields)))))
     assert left.custom == {"a": Byte(1)}
@@ -62,11 +62,11 @@ def test_bytes_behind_the_end_of_a_frame_hide_nothing_of_it() -> None:
     assert decode(readable_part(cut(encode(frame) + bytes(LONG_BYTES)))) == frame
 
 
-def test_of_version_1_nothing_is_left() -> None:
+def test_of_version_1_no_field_can_be_read() -> None:
     assert readable_part(cut(b"\x01" + bytes(LONG_BYTES))) == b""
 
 
 @given(head=st.binary(max_size=200), tail=st.binary(max_size=50), more=st.integers(0, 2**40))
-def test_whatever_bytes_come_nothing_breaks(head: bytes, tail: bytes, more: int) -> None:
+def test_any_bytes_are_handled(head: bytes, tail: bytes, more: int) -> None:
     with suppress(FrameError):
         decode(readable_part(Oversized(head, tail, len(head) + len(tail) + more)))

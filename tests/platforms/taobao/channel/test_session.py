@@ -26,7 +26,7 @@ NOW_MS = 1700000000000
 
 
 class Recorder:
-    """A session and the states it went through."""
+    """A session and the states that it had."""
 
     def __init__(self) -> None:
         self.states: list[tuple[ChannelState, str]] = []
@@ -66,7 +66,7 @@ def connected() -> Recorder:
     return recorder
 
 
-def test_connect_carries_flag_sign_and_time_and_no_token() -> None:
+def test_connect_has_flag_sign_and_time_and_no_token() -> None:
     recorder = Recorder()
     recorder.session.opening()
     recorder.session.upgraded()
@@ -82,7 +82,7 @@ def test_connect_carries_flag_sign_and_time_and_no_token() -> None:
 
 
 @pytest.mark.parametrize("flag", [0, 1])
-def test_an_acknowledgement_with_our_flag_or_none_connects(flag: int) -> None:
+def test_an_acknowledgement_with_our_flag_or_no_flag_connects(flag: int) -> None:
     recorder = connecting()
     assert recorder.session.receive_binary(ack(flag)) == Connected()
     assert recorder.session.state is ChannelState.CONNECTED
@@ -106,7 +106,7 @@ def test_code_phrase_or_missing_token_each_mean_refusal(answer: bytes, refused: 
         recorder.session.pull_request()
 
 
-def test_an_acknowledgement_of_somebody_elses_connect_changes_nothing() -> None:
+def test_an_acknowledgement_of_another_connect_changes_nothing() -> None:
     recorder = connecting()
     assert isinstance(recorder.session.receive_binary(ack(2)), UnreadableFrame)
     assert recorder.session.state is ChannelState.CONNECTING
@@ -127,21 +127,21 @@ def test_a_push_with_a_token_that_is_not_ours_cannot_be_confirmed(token: str | N
     assert event.raw == push(7, token)
 
 
-def test_an_answer_with_a_token_that_is_not_ours_is_foreign_and_one_without_is_no_event() -> None:
+def test_an_answer_with_an_unknown_token_is_foreign_and_an_answer_without_a_token_is_no_event() -> None:
     session = connected().session
     assert isinstance(session.receive_binary(encode(Frame(MessageType.SENDACK, token="foreign"))), Foreign)
     assert session.receive_binary(encode(Frame(MessageType.SENDACK))) is None
 
 
 def cut(data: bytes) -> Oversized:
-    """As it is left of a message that was too long."""
+    """The rest of a message that was too long."""
     return Oversized(data[:HEAD_BYTES], data[-TAIL_BYTES:], len(data))
 
 
 LONG = "x" * (HEAD_BYTES + TAIL_BYTES)
 
 
-def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
+def test_of_a_too_long_message_id_and_beginning_can_be_read() -> None:
     data = push(7, content=LONG)
     event = connected().session.receive_oversized(cut(data))
     assert isinstance(event, UnreadableFrame)
@@ -158,13 +158,13 @@ def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
         b"\xff" * len(LONG),
     ],
 )
-def test_too_long_a_message_that_is_none_of_ours_is_not_confirmed(data: bytes) -> None:
+def test_a_too_long_message_that_is_not_ours_is_not_confirmed(data: bytes) -> None:
     event = connected().session.receive_oversized(cut(data))
     assert isinstance(event, UnreadableFrame)
     assert event.message_id is None
 
 
-def test_too_long_a_message_with_a_token_that_is_not_ours_is_foreign() -> None:
+def test_a_too_long_message_with_an_unknown_token_is_foreign() -> None:
     data = push(7, "foreign", content=LONG)
     assert isinstance(connected().session.receive_oversized(cut(data)), Foreign)
 
@@ -188,7 +188,7 @@ def test_answers_to_confirms_are_not_events() -> None:
     assert session.receive_binary(encode(refused)) is None
 
 
-def test_confirms_carry_the_newest_token_and_old_tokens_are_still_understood() -> None:
+def test_confirms_have_the_newest_token_and_old_tokens_are_still_known() -> None:
     session = connected().session
     session.disconnected("cut")
     session.opening()
@@ -222,7 +222,7 @@ def test_nothing_can_be_sent_without_a_connection() -> None:
             call()
 
 
-def test_while_leaving_confirms_go_out_and_new_messages_are_let_go() -> None:
+def test_at_the_end_confirms_are_sent_and_new_messages_are_released() -> None:
     recorder = connected()
     recorder.session.leave()
     assert recorder.session.receive_binary(push(7)) is None
@@ -233,7 +233,7 @@ def test_while_leaving_confirms_go_out_and_new_messages_are_let_go() -> None:
     assert recorder.session.state is ChannelState.CLOSED
 
 
-def test_the_end_is_the_end() -> None:
+def test_nothing_happens_after_the_end() -> None:
     recorder = connected()
     recorder.session.close("left")
     recorder.session.close("again")

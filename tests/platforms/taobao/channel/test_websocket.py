@@ -1,4 +1,4 @@
-"""What is written to a peer that takes nothing stays bounded."""
+"""What is written to a peer that reads nothing stays bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from topsync.platforms.taobao.channel.websocket import (
 )
 
 MUCH_BYTES = 8 * 1024 * 1024
-"""More than TCP's buffers take."""
+"""More than TCP's buffers can store."""
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def test_a_ping_is_answered() -> None:
         await eventually(lambda: pongs(platform) == [b"once"])
 
 
-async def test_while_the_peer_takes_nothing_only_the_last_of_its_pings_waits_for_an_answer() -> None:
+async def test_while_the_peer_reads_nothing_only_the_last_of_its_pings_waits_for_an_answer() -> None:
     async with frozen_peer() as (platform, websocket):
         sending = asyncio.create_task(websocket.send([bytes(3 * 1024 * 1024)]))
         for number in range(5):
@@ -68,7 +68,7 @@ async def test_while_the_peer_takes_nothing_only_the_last_of_its_pings_waits_for
 async def test_a_flood_of_pings_ends_the_connection() -> None:
     async with frozen_platform() as (platform, uri), client(uri) as peer:
         await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
-        # The 256 kB of a single read hold more of them than are tolerated.
+        # A single read of 256 kB has more Pings than are tolerated.
         platform.write(Opcode.PING, *[b""] * MAX_PINGS_AT_ONCE * 200)
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None
@@ -76,7 +76,7 @@ async def test_a_flood_of_pings_ends_the_connection() -> None:
         assert "Pings" in peer.status.ending.phrase
 
 
-async def test_a_peer_that_takes_nothing_is_given_up_before_much_has_gathered() -> None:
+async def test_a_peer_that_reads_nothing_is_dropped_before_much_is_buffered() -> None:
     async with frozen_peer() as (_, websocket):
         part = MAX_UNWRITTEN_BYTES // 4
         sends = [websocket.send([bytes(part)]) for _ in range(MUCH_BYTES // part)]

@@ -38,7 +38,7 @@ class Vector:
     name: str
     data: bytes
     frame: Frame | None
-    """`None` where every reader must refuse."""
+    """`None` if every reader must refuse it."""
     encodes_to_same_bytes: bool
     gunzip_content: str | None
 

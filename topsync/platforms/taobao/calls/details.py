@@ -13,7 +13,7 @@ from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports
 from topsync.platforms.taobao.calls.exports import RESULT_API, ExportStatus, ExportTask
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
-from topsync.platforms.taobao.gateway import rules, wire
+from topsync.platforms.taobao.gateway import platform_json, rules, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -22,7 +22,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TradeNotExistError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 MAX_TRADES: Final = 100
 """Ids in one task (docs/platform/gateway.md 3.7)."""
@@ -126,7 +126,9 @@ def _trade(row: Mapping[str, object], tid: int) -> Mapping[str, object]:
     except ValueError as error:
         raise BadAnswerError(f"no trade in a subtask: {error}", api=RESULT_API) from None
     if wire.as_id(trade.get("tid")) != tid:
-        raise BadAnswerError("a subtask holds another trade", api=RESULT_API, body=wire.dumps(row_result))
+        raise BadAnswerError(
+            "a subtask holds another trade", api=RESULT_API, body=platform_json.dumps(row_result)
+        )
     return trade
 
 
@@ -152,6 +154,6 @@ def _json(row: Mapping[str, object], name: str) -> object:
     if not isinstance(text, str):
         raise BadAnswerError(f"{name} is not a text", api=RESULT_API)
     try:
-        return wire.loads(text.encode("utf-8", "replace"))
+        return platform_json.loads(text.encode("utf-8", "replace"))
     except ValueError:
-        raise BadAnswerError(f"{name} is not JSON", api=RESULT_API, body=wire.dumps(text)) from None
+        raise BadAnswerError(f"{name} is not JSON", api=RESULT_API, body=platform_json.dumps(text)) from None

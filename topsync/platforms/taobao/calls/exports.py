@@ -24,7 +24,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TaskDuplicateError,
     TaskResultEmptyError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 RESULT_API: Final = "taobao.topats.result.get"
 

@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Instant, PlatformId
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, TradeNotExistError
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 
 MAX_LINES: Final = 50
 """How many order lines a call can ask for."""
@@ -65,4 +65,4 @@ async def trace(
     try:
         return Trace.from_platform({name: value for name, value in answer.items() if name != "request_id"})
     except UnreadableError as error:
-        raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from None
+        raise BadAnswerError(str(error), api=request.api, body=platform_json.dumps(answer)) from None

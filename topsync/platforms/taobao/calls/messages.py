@@ -20,7 +20,7 @@ from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, RequestRefusedError
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 
 MAX_TOPICS: Final = 100
 MAX_ROUTED_TOPICS: Final = 20
@@ -111,7 +111,7 @@ async def user(client: TopClient, nick: str, *, priority: Priority) -> TmcUser |
         user_id=wire.as_id(row.get("user_id")),
         nick=wire.as_text(row.get("user_nick")),
         is_valid=wire.as_bool(row.get("is_valid")),
-        group=_optional_text(row.get("group_name")),
+        group=wire.as_optional_text(row.get("group_name")),
         topics=frozenset(wire.texts(row, "topics")),
     )
 
@@ -295,9 +295,5 @@ def _message(row: Mapping[str, object]) -> QueuedMessage:
         content=wire.as_text(row.get("content")),
         published_at=wire.as_instant(row.get("pub_time")),
         user_id=None if wire.is_absent(user_id) else wire.as_id(user_id),
-        user_nick=_optional_text(row.get("user_nick")),
+        user_nick=wire.as_optional_text(row.get("user_nick")),
     )
-
-
-def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

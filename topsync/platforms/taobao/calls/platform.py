@@ -6,7 +6,8 @@ from datetime import datetime
 
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.client import TIME_API, TopClient
-from topsync.platforms.taobao.gateway.wire import ApiRequest, as_instant
+from topsync.platforms.taobao.gateway.requests import ApiRequest
+from topsync.platforms.taobao.gateway.wire import as_instant
 
 
 async def server_time(client: TopClient, *, priority: Priority = Priority.LIVE) -> datetime:

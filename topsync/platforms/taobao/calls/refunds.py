@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import SecretStr
 
 from schemas.refund import Refund, UnreadableRefundError
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.calls import paging
-from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.taobao.calls.paging import ListCall
 from topsync.platforms.taobao.catalogue import REFUND_FIELDS, REFUND_LIST_FIELDS
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -21,7 +21,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RefundNotExistError,
     RequestRefusedError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 NO_RIGHT_CODES = frozenset({11, 12, 13})
 NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
@@ -44,47 +44,34 @@ class ListedRefund:
     modified: datetime
     status: str | None
 
-
-@dataclass(frozen=True, slots=True)
-class RefundPage:
-    """A page of a list. `total` comes only without `use_has_next`, `has_next` only with it."""
-
-    total: int | None
-    has_next: bool | None
-    refunds: list[ListedRefund]
+    @property
+    def id(self) -> int:
+        """The id by which it is listed."""
+        return self.refund_id
 
 
-async def received(
-    client: TopClient,
-    session: SecretStr,
-    start: datetime,
-    end: datetime,
-    *,
-    page_no: int = 1,
-    page_size: int = MAX_PAGE_SIZE,
-    use_has_next: bool = False,
-    fields: Sequence[str] = REFUND_LIST_FIELDS,
-    priority: Priority,
-) -> RefundPage:
-    """A page of the refunds *modified* in [start, end], of trades of all types.
-
-    Neither the order of rows nor the longest window is documented. We assume newest first and a day, so treat
-    a window like a window of `trades.increments` (docs/platform/gateway.md 3.10).
-
-    Raises:
-        ValueError: the window is not in whole seconds, is empty or longer than a day, or the page is out of
-            bounds.
-        WindowTooWideError: wait, then halve the window.
-    """
-    window = paging.increment_window("start_modified", start, "end_modified", end)
-    page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
-    request = ApiRequest("taobao.refunds.receive.get", window | page, Read.LIST)
-    answer = await client.call(request, session=session, priority=priority)
-    return RefundPage(
-        total=paging.total(answer),
-        has_next=paging.has_next(answer),
-        refunds=[_listed(row) for row in wire.items(answer, "refunds", "refund")],
+def _listed(row: Mapping[str, object]) -> ListedRefund:
+    return ListedRefund(
+        refund_id=wire.as_id(row.get("refund_id")),
+        tid=wire.as_id(row.get("tid")),
+        modified=wire.as_instant(row.get("modified")),
+        status=wire.as_optional_text(row.get("status")),
     )
+
+
+RECEIVED: Final = ListCall(
+    "taobao.refunds.receive.get",
+    start="start_modified",
+    end="end_modified",
+    rows=("refunds", "refund"),
+    row=_listed,
+    fields=REFUND_LIST_FIELDS,
+)
+"""The refunds *modified* in the window.
+
+Neither the order of rows nor the longest window is documented. We assume newest first and a day, so treat a
+window like a window of `trades.INCREMENTS` (docs/platform/gateway.md 3.10).
+"""
 
 
 async def get(
@@ -109,17 +96,9 @@ async def get(
     try:
         refund = Refund.from_platform(wire.object_in(answer, "refund"))
     except UnreadableRefundError as error:
-        raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from error
+        raise BadAnswerError(str(error), api=request.api, body=platform_json.dumps(answer)) from error
     if refund.refund_id != refund_id:
-        raise BadAnswerError("the answer holds another refund", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError(
+            "the answer holds another refund", api=request.api, body=platform_json.dumps(answer)
+        )
     return refund
-
-
-def _listed(row: Mapping[str, object]) -> ListedRefund:
-    status = row.get("status")
-    return ListedRefund(
-        refund_id=wire.as_id(row.get("refund_id")),
-        tid=wire.as_id(row.get("tid")),
-        modified=wire.as_instant(row.get("modified")),
-        status=status if isinstance(status, str) else None,
-    )

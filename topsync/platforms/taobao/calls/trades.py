@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,13 +10,12 @@ from typing import Final
 from pydantic import SecretStr
 
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.calls import paging
-from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.taobao.calls.paging import ListCall
 from topsync.platforms.taobao.catalogue import ARRIVAL_FIELDS, FULLINFO_FIELDS, LIST_FIELDS
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, TradeNotExistError
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 _FULLINFO_FIELDS: Final = ",".join(FULLINFO_FIELDS)
 """The fields as they are sent: joined once, and not for each trade."""
@@ -36,95 +35,61 @@ class ListedTrade:
     status: str | None
     arrived: datetime | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class TradePage:
-    """A page of a list. `total` comes only without `use_has_next`, `has_next` only with it (3.1)."""
-
-    total: int | None
-    has_next: bool | None
-    trades: list[ListedTrade]
+    @property
+    def id(self) -> int:
+        """The id by which it is listed."""
+        return self.tid
 
 
-async def sold(
-    client: TopClient,
-    session: SecretStr,
-    start: datetime,
-    end: datetime,
-    *,
-    page_no: int = 1,
-    page_size: int = MAX_PAGE_SIZE,
-    use_has_next: bool = True,
-    fields: Sequence[str] = LIST_FIELDS,
-    priority: Priority,
-) -> TradePage:
-    """A page of the trades *created* in [start, end], all types, newest first (docs/platform/gateway.md
-    3.1).
-
-    Raises:
-        ValueError: the window is not in whole seconds, is empty, or the page is out of bounds.
-    """
-    window = paging.window("start_created", start, "end_created", end)
-    page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
-    request = ApiRequest("taobao.trades.sold.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, priority=priority))
+def _listed(row: Mapping[str, object]) -> ListedTrade:
+    return ListedTrade(
+        tid=wire.as_id(row.get("tid")),
+        modified=wire.as_instant(row.get("modified")),
+        created=wire.as_optional_instant(row.get("created")),
+        status=wire.as_optional_text(row.get("status")),
+        arrived=wire.as_optional_instant(row.get("async_modified")),
+    )
 
 
-async def increments(
-    client: TopClient,
-    session: SecretStr,
-    start: datetime,
-    end: datetime,
-    *,
-    page_no: int = 1,
-    page_size: int = MAX_PAGE_SIZE,
-    use_has_next: bool = False,
-    fields: Sequence[str] = LIST_FIELDS,
-    priority: Priority,
-) -> TradePage:
-    """A page of the trades *modified* in [start, end], all types, newest first (docs/platform/gateway.md
-    3.2).
+SOLD: Final = ListCall(
+    "taobao.trades.sold.get",
+    start="start_created",
+    end="end_created",
+    rows=("trades", "trade"),
+    row=_listed,
+    fields=LIST_FIELDS,
+    at_most_a_day=False,
+)
+"""The trades *created* in the window (docs/platform/gateway.md 3.1)."""
 
-    If `end` lies in the future of the platform's clock, trades are lost, unless the whole window fits one
-    page: `topsync.coverage.listing` knows when.
+INCREMENTS: Final = ListCall(
+    "taobao.trades.sold.increment.get",
+    start="start_modified",
+    end="end_modified",
+    rows=("trades", "trade"),
+    row=_listed,
+    fields=LIST_FIELDS,
+)
+"""The trades *modified* in the window (docs/platform/gateway.md 3.2).
 
-    Raises:
-        ValueError: the window is not in whole seconds, is empty or longer than a day, or the page is out of
-            bounds.
-        WindowTooWideError: wait, then halve the window.
-    """
-    window = paging.increment_window("start_modified", start, "end_modified", end)
-    page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
-    request = ApiRequest("taobao.trades.sold.increment.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, priority=priority))
+If it ends in the future of the platform's clock, trades are lost, unless the whole window fits one page:
+`topsync.coverage.listing` knows when.
+"""
 
+ARRIVALS: Final = ListCall(
+    "taobao.trades.sold.incrementv.get",
+    start="start_create",
+    end="end_create",
+    rows=("trades", "trade"),
+    row=_listed,
+    fields=ARRIVAL_FIELDS,
+)
+"""The trades that *reached the seller's database* in the window, the latest first.
 
-async def arrivals(
-    client: TopClient,
-    session: SecretStr,
-    start: datetime,
-    end: datetime,
-    *,
-    page_no: int = 1,
-    page_size: int = MAX_PAGE_SIZE,
-    use_has_next: bool = False,
-    fields: Sequence[str] = ARRIVAL_FIELDS,
-    priority: Priority,
-) -> TradePage:
-    """A page of the trades that *reached the seller's database* in [start, end], the latest first.
-
-    A trade that appears late is in the window of its arrival, whatever its `modified`
-    (docs/platform/gateway.md 3.3). Whether every change counts as an arrival is not documented: it adds to
-    `increments`, and does not replace them.
-
-    Raises:
-        ValueError: as for `increments`.
-        WindowTooWideError: wait, then halve the window.
-    """
-    window = paging.increment_window("start_create", start, "end_create", end)
-    page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
-    request = ApiRequest("taobao.trades.sold.incrementv.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, priority=priority))
+A trade that appears late is in the window of its arrival, whatever its `modified`
+(docs/platform/gateway.md 3.3). Whether every change counts as an arrival is not documented: it adds to
+`INCREMENTS`, and does not replace it.
+"""
 
 
 async def fullinfo(
@@ -146,26 +111,9 @@ async def fullinfo(
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error
     trade = answer.get("trade")
     if not isinstance(trade, Mapping):
-        raise BadAnswerError("the answer has no trade", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError("the answer has no trade", api=request.api, body=platform_json.dumps(answer))
     if wire.as_id(trade.get("tid")) != tid:
-        raise BadAnswerError("the answer holds another trade", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError(
+            "the answer holds another trade", api=request.api, body=platform_json.dumps(answer)
+        )
     return trade
-
-
-def _page(answer: Mapping[str, object]) -> TradePage:
-    return TradePage(
-        total=paging.total(answer),
-        has_next=paging.has_next(answer),
-        trades=[_listed(row) for row in wire.items(answer, "trades", "trade")],
-    )
-
-
-def _listed(row: Mapping[str, object]) -> ListedTrade:
-    status = row.get("status")
-    return ListedTrade(
-        tid=wire.as_id(row.get("tid")),
-        modified=wire.as_instant(row.get("modified")),
-        created=wire.as_optional_instant(row.get("created")),
-        status=status if isinstance(status, str) else None,
-        arrived=wire.as_optional_instant(row.get("async_modified")),
-    )

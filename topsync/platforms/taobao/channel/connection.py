@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,17 +18,12 @@ from topsync.platforms.taobao.channel.backoff import Backoff
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.deliveries import ConfirmOutbox, Delivery, DeliveryBuffer
 from topsync.platforms.taobao.channel.endings import Cause, Ending, TokenUnavailableError
-from topsync.platforms.taobao.channel.foreign import ForeignFrames
-from topsync.platforms.taobao.channel.incoming import Oversized, Received
+from topsync.platforms.taobao.channel.failures import MAX_PHRASE_CHARS, EndedError, ending_of
+from topsync.platforms.taobao.channel.intake import Intake
 from topsync.platforms.taobao.channel.proofs import Proofs
 from topsync.platforms.taobao.channel.session import (
     ChannelSession,
     ChannelState,
-    ConnectRefused,
-    Event,
-    Foreign,
-    Pushed,
-    UnreadableFrame,
 )
 from topsync.platforms.taobao.channel.status import ConnectionStatus
 from topsync.platforms.taobao.channel.websocket import (
@@ -47,30 +42,16 @@ BATCH_DELIVERIES: Final = 500
 CONFIRMS_PER_WRITE: Final = 2000
 """About 200 kB; then the event loop gets a turn."""
 
-MAX_PHRASE_CHARS: Final = 200
-"""How much is kept of the peer's or the system's words about an end."""
-
 TokenSource = Callable[[], Awaitable[str]]
 """Asks `taobao.tmc.auth.get` for a token. Raises `TokenUnavailableError`; the caller bounds it in time."""
 
 
-class _EndedError(Exception):
-    """We end this connection ourselves."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(str(ending))
-        self.ending = ending
-
-
 @dataclass(slots=True)
 class _Counters:
-    received: int = 0
     confirmed: int = 0
-    unreadable: int = 0
     released: int = 0
     connects: int = 0
     confirms_dropped: int = 0
-    foreign: int = 0
 
 
 class ChannelConnection:
@@ -107,12 +88,13 @@ class ChannelConnection:
         self._backoff = Backoff(config.reconnect, random.random)
         self._counters = _Counters()
         self._proofs = Proofs()
+        self._intake = Intake(
+            *(self._session, self._buffer, self._proofs, clock), foreign_seconds=config.foreign_seconds
+        )
         self._reason = "not started"
         self._changed_at = clock.now()
         self._ending: Ending | None = None
-        self._heard_at_seconds = 0.0
         self._accepted_at_seconds: float | None = None
-        self._foreign = ForeignFrames(config.foreign_seconds)
         self._leaving = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None
         self._finished = asyncio.Event()
@@ -131,13 +113,13 @@ class ChannelConnection:
             last_frame_at=self._proofs.frame_at,
             last_proof_at=self._proofs.last(self._ending if over else None),
             ending=self._ending,
-            received=counters.received,
+            received=self._intake.received,
             confirmed=counters.confirmed,
-            unreadable=counters.unreadable,
+            unreadable=self._intake.unreadable,
             released=counters.released,
             reconnects=max(0, counters.connects - 1),
             confirms_dropped=counters.confirms_dropped,
-            foreign=counters.foreign,
+            foreign=self._intake.foreign,
             unconfirmed_bytes=self._buffer.held_bytes,
         )
 
@@ -217,7 +199,7 @@ class ChannelConnection:
         """A connection from its opening to its end; returns how it ended."""
         ending = Ending(Cause.LOST)
         self._accepted_at_seconds = None
-        self._foreign.opening()
+        self._intake.opening()
         self._session.opening()
         try:
             async with asyncio.timeout(None) as attempt:
@@ -226,8 +208,8 @@ class ChannelConnection:
                     await self._connect(websocket)
                     self._attempt = None  # from here on leaving is orderly
                     await self._serve(websocket)
-        except* (OSError, InvalidHandshake, ClosedError, _EndedError) as errors:
-            ending = _ending(errors)
+        except* (OSError, InvalidHandshake, ClosedError, EndedError) as errors:
+            ending = ending_of(errors)
         finally:
             self._attempt = None
         return ending
@@ -244,7 +226,7 @@ class ChannelConnection:
             )
         try:
             yield websocket
-        except _EndedError:
+        except EndedError:
             await websocket.close()
             raise
         finally:
@@ -258,9 +240,9 @@ class ChannelConnection:
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
                 while self._session.state is ChannelState.CONNECTING:
-                    self._take(await websocket.receive())
+                    self._intake.take(await websocket.receive())
         except TimeoutError:
-            raise _EndedError(Ending(Cause.UNANSWERED)) from None
+            raise EndedError(Ending(Cause.UNANSWERED)) from None
         self._accepted_at_seconds = self._clock.monotonic()
 
     async def _fetch_token(self) -> str | None:
@@ -270,9 +252,9 @@ class ChannelConnection:
             async with asyncio.timeout(self._config.open_timeout_seconds):
                 return await self._token_source()
         except TimeoutError:
-            raise _EndedError(Ending(Cause.NO_TOKEN, phrase="timed out")) from None
+            raise EndedError(Ending(Cause.NO_TOKEN, phrase="timed out")) from None
         except TokenUnavailableError as error:
-            raise _EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
+            raise EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
 
     async def _serve(self, websocket: WebSocket) -> None:
         """Runs until the connection ends: the task that notices raises."""
@@ -291,7 +273,7 @@ class ChannelConnection:
     async def _read(self, websocket: WebSocket) -> None:
         while True:
             await self._wait_for_room(websocket)
-            self._take(await websocket.receive())
+            self._intake.take(await websocket.receive())
 
     async def _wait_for_room(self, websocket: WebSocket) -> None:
         """At a bound, waits: nothing is taken and the socket is not read, so TCP slows the peer down."""
@@ -305,60 +287,18 @@ class ChannelConnection:
             finally:
                 for wait in waits:
                     wait.cancel()
-        self._heard_at_seconds = self._clock.monotonic()
+        self._intake.heard()
 
     @property
     def _has_room(self) -> bool:
         return not self._buffer.is_full and not self._outbox.is_crowded
 
-    def _take(self, received: Sequence[Received]) -> None:
-        """Take messages that came in together. A refusal or a few foreign frames end the connection."""
-        now = self._clock.now()
-        deliveries, foreign = [], 0
-        try:
-            for data in received:
-                match self._event(data):
-                    case Pushed(message):
-                        self._counters.received += 1
-                        self._foreign.pushed()
-                        deliveries.append(Delivery(message, None, message.id, message.raw, now))
-                    case Foreign(raw, reason):
-                        foreign += 1
-                        if self._foreign.note(self._clock.monotonic()):
-                            deliveries.append(Delivery(None, reason, None, raw, now))
-                    case UnreadableFrame(raw, reason, message_id):
-                        self._counters.unreadable += 1
-                        deliveries.append(Delivery(None, reason, message_id, raw, now))
-                    case ConnectRefused(code, phrase):
-                        raise _EndedError(Ending(Cause.REFUSED, code, phrase))
-        finally:
-            self._buffer.put(deliveries)
-        if foreign:
-            self._counters.foreign += foreign
-            self._proofs.in_doubt = True
-        if foreign < len(received):
-            self._heard_at_seconds = self._clock.monotonic()
-            self._proofs.frame(now)
-        self._end_if_foreign()
-
-    def _event(self, data: Received) -> Event | None:
-        if isinstance(data, Oversized):
-            return self._session.receive_oversized(data)
-        if isinstance(data, str):
-            return self._session.receive_text(data)
-        return self._session.receive_binary(data)
-
-    def _end_if_foreign(self) -> None:
-        ending = self._foreign.ending(self._clock.monotonic())
-        if ending is not None:
-            raise _EndedError(ending)
-
     async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:
         while True:
-            quiet = self._clock.monotonic() - self._heard_at_seconds
+            quiet = self._clock.monotonic() - self._intake.heard_at_seconds
             if quiet >= limit_seconds and self._has_room:
                 websocket.abort()  # with a dead peer, a closing handshake only takes time
-                raise _EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
+                raise EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
             await asyncio.sleep(max(limit_seconds - quiet, limit_seconds / 10))
 
     # Out
@@ -395,7 +335,7 @@ class ChannelConnection:
             await asyncio.sleep(self._config.proof_check_seconds)
             if websocket.is_acknowledged:
                 self._proofs.acknowledged()
-            self._end_if_foreign()
+            self._intake.end_if_foreign()
 
     async def _leave_when_asked(self, websocket: WebSocket) -> None:
         await self._leaving.wait()
@@ -413,25 +353,3 @@ class ChannelConnection:
             self._proofs.connected(self._changed_at)
             self._counters.connects += 1
         self._on_state(self.status)
-
-
-def _ending(errors: BaseExceptionGroup[Exception]) -> Ending:
-    """How a connection ended: the first error of its tasks says so, the others follow from it."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, _EndedError):
-        return error.ending
-    if isinstance(error, ClosedError):
-        return _ending_of_websocket(error)
-    return Ending(Cause.UNREACHABLE, phrase=f"{type(error).__name__} {error}"[:MAX_PHRASE_CHARS].strip())
-
-
-def _ending_of_websocket(closed: ClosedError) -> Ending:
-    if closed.code is not None:
-        return Ending(Cause.KICKED, closed.code, closed.reason[:MAX_PHRASE_CHARS])
-    if closed.broken is not None:
-        return Ending(Cause.GARBLED, phrase=closed.broken[:MAX_PHRASE_CHARS])
-    # The kernel's error when `dead_after_seconds` are over.
-    cause = Cause.DEAD if isinstance(closed.error, TimeoutError) else Cause.LOST
-    return Ending(cause, phrase=str(closed.error or "")[:MAX_PHRASE_CHARS])

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 from pydantic import SecretStr
@@ -23,7 +22,8 @@ from topsync.base.clock import ServerClock
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway import rules, wire
+from topsync.platforms.platform_port import CallRecord, Observer
+from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallOutcome,
@@ -34,9 +34,9 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TransportError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
+from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport, HttpUser
 
 TIME_API: Final = "taobao.time.get"
 
@@ -68,23 +68,7 @@ class GatewayConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """An attempt, for metrics.
-
-    Attributes:
-        seconds: from sending to the answer or the failure, without the time at the gate.
-        attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
-    """
-
-    api: str
-    priority: Priority
-    outcome: CallOutcome
-    seconds: float
-    attempt: int
-
-
-class TopClient:
+class TopClient(HttpUser):
     """Calls the gateway; an asynchronous context manager. Safe for many tasks of one event loop.
 
     If the clock is not set, the first call asks for the platform's time first.
@@ -96,25 +80,16 @@ class TopClient:
         clock: ServerClock,
         gate: Gate,
         *,
-        observer: Callable[[CallRecord], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        super().__init__(HttpTransport(config.http, clock.monotonic))
         self._config = config
         self._clock = clock
         self._gate = gate
         self._observer = observer
         self._url = httpx.URL(config.url)
-        self._http = HttpTransport(config.http, clock.monotonic)
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def call(
         self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
@@ -204,7 +179,7 @@ class TopClient:
     ) -> tuple[Mapping[str, object], HttpAnswer]:
         """Sign, send, read: a single attempt, without gate, retries or records."""
         config = self._config
-        form = wire.form(
+        form = requests.form(
             request,
             app_key=config.app_key,
             app_secret=config.app_secret.get_secret_value(),

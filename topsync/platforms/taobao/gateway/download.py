@@ -16,6 +16,7 @@ from typing import IO, Final
 import httpx
 
 from topsync.base import private_files
+from topsync.platforms.export_port import part_of
 from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TransportError
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
 
@@ -41,11 +42,6 @@ class DownloadConfig:
     read_seconds: float = 30.0
     total_seconds: float = 3600.0
     http: HttpConfig = field(default_factory=lambda: HttpConfig(max_connections=1))
-
-
-def part_of(target: Path) -> Path:
-    """The path of a download to `target` until it is complete."""
-    return target.with_name(target.name + ".part")
 
 
 async def download(url: str, check_code: str, target: Path, config: DownloadConfig) -> int:

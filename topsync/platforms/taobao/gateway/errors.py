@@ -18,7 +18,7 @@
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
     │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
-    └── DownloadFailedError       the file was not had and its URL is spent: ask for a fresh one
+    └── DownloadFailedError       the download failed and its URL is spent: ask for a new URL
 
 The first, `SessionInvalidError` and `TopApplicationRefusedError` are the port's errors
 (`topsync.platforms.port`), by which everybody else knows them.
@@ -45,7 +45,7 @@ from topsync.platforms.port import (
 )
 
 MAX_CODE_TEXT_CHARACTERS = 100
-"""Codes are short names; anything longer is not one, and is cut before it can reach a log."""
+"""Codes are short names; a longer text is no code, and is cut before it can reach a log."""
 
 _REFUSES_THE_APP = frozenset({"invalid_client", "unauthorized_client"})
 """RFC 6749, 5.2: wrong key or secret. What the platform calls it is not documented."""
@@ -274,7 +274,7 @@ class GrantRefusedError(RequestRefusedError):
 
 
 class DownloadFailedError(TopError):
-    """A result file could not be had. Its URL works once: ask `exports.result` for a fresh one."""
+    """A result file could not be downloaded. Its URL works once: ask `exports.result` for a new URL."""
 
 
 def _code_text(text: str | None) -> str | None:

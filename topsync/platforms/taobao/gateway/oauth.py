@@ -11,16 +11,15 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from pydantic import SecretStr
 
 from topsync.platforms.session_port import SessionGrant
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, GrantRefusedError, TransportError
-from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
+from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport, HttpUser
 
 STATE_SECONDS: Final = 3600
 """How long a seller may take between opening the address and coming back."""
@@ -64,21 +63,17 @@ class CallbackError(ValueError):
     """The text handed in is not an answer to our request. The error quotes nothing of it."""
 
 
-class OAuthClient:
+class OAuthClient(HttpUser):
     """Calls the token endpoint; an asynchronous context manager. Nothing is retried here."""
 
     def __init__(self, config: OAuthConfig) -> None:
+        super().__init__(HttpTransport(config.http))
         self._config = config
-        self._http = HttpTransport(config.http)
 
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+    @property
+    def config(self) -> OAuthConfig:
+        """Where it authorises, and as which application."""
+        return self._config
 
     async def exchange(self, code: SecretStr) -> SessionGrant:
         """Exchange the code that a seller's authorisation brought. A code works once.
@@ -126,7 +121,7 @@ def read_grant(body: bytes, *, answered_at: datetime) -> SessionGrant:
         BadAnswerError: the answer cannot be read. The error quotes nothing of it.
     """
     try:
-        answer = wire.loads(body)
+        answer = platform_json.loads(body)
     except ValueError:
         raise BadAnswerError("the answer is not JSON", api="oauth") from None
     if not isinstance(answer, Mapping):

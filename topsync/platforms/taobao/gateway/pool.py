@@ -29,7 +29,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
     """At most `max_connections` connections, kept and used again; an asynchronous context manager.
 
     A request's `timeout` extension must have three bounds, in seconds. `connect`: until there is a
-    connection, whether an idle connection or a new one. `read`: each wait for bytes after that. `total`,
+    connection, whether an idle or a new connection. `read`: each wait for bytes after that. `total`,
     which httpx does not know: all these waits together, so that an answer cannot drip for ever.
     """
 

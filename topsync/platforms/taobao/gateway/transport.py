@@ -20,7 +20,7 @@ from typing import Final, Self
 
 import httpx
 
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import requests
 from topsync.platforms.taobao.gateway.errors import TransportError
 from topsync.platforms.taobao.gateway.pool import PooledTransport
 
@@ -43,8 +43,8 @@ class HttpConfig:
     """Bounds of the connections.
 
     Attributes:
-        connect_seconds: until there is a connection, whether an idle connection or a new one.
-        max_connections: open at the same time; calls above it wait for one, within `connect_seconds`.
+        connect_seconds: until there is a connection, whether an idle or a new connection.
+        max_connections: open at the same time; further calls wait for a connection, within `connect_seconds`.
         max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
             1 MB.
         ca_file: certificate authorities to trust instead of the bundled list.
@@ -116,7 +116,7 @@ class HttpTransport:
         """
         sent = self._monotonic()
         try:
-            status, raw_headers, body = await self._post(url, wire.encoded(form), read_seconds)
+            status, raw_headers, body = await self._post(url, requests.encoded(form), read_seconds)
         except _FAILURES as error:
             raise _no_answer(error) from error
         headers = {name.lower(): value for name, value in raw_headers}
@@ -191,6 +191,22 @@ class HttpTransport:
         finally:
             await stream.aclose()
         return b"".join(chunks)
+
+
+class HttpUser:
+    """A client that is open as long as its transport; an asynchronous context manager."""
+
+    def __init__(self, http: HttpTransport) -> None:
+        self._http = http
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
 
 
 def _no_answer(error: Exception) -> TransportError:

@@ -1,0 +1,50 @@
+"""All settings of topsync. They come from the environment and are checked when a process starts.
+
+One class per noun, in a module per subject; each process loads the classes it needs.
+`docs/reference/settings.md` is generated from here (`topsync settings --markdown`). Secrets come from the
+environment or, one file per setting named like the variable, from the folder `TOPSYNC_SECRETS_DIR` (a mounted
+Kubernetes secret).
+"""
+
+from __future__ import annotations
+
+from topsync.base.settings.enricher import EnricherSettings
+from topsync.base.settings.fields import EnvironmentSettings
+from topsync.base.settings.loading import SettingsError, load, variable, wrong
+from topsync.base.settings.operation import SimulatorAdminSettings, TelemetrySettings
+from topsync.base.settings.platform import (
+    BudgetSettings,
+    PlatformSettings,
+    SessionSettings,
+    VaultSettings,
+)
+from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
+from topsync.base.settings.push import PushSettings
+from topsync.base.settings.reference import ALL, reference_page
+from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
+from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
+
+__all__ = [
+    "ALL",
+    "BootstrapSettings",
+    "BudgetSettings",
+    "CoverageSettings",
+    "DatabaseSettings",
+    "EnricherSettings",
+    "EnvironmentSettings",
+    "KafkaSettings",
+    "PlatformSettings",
+    "PushSettings",
+    "ReconcilerSettings",
+    "SessionSettings",
+    "SettingsError",
+    "SimulatorAdminSettings",
+    "TaobaoChannelSettings",
+    "TaobaoSettings",
+    "TelemetrySettings",
+    "VaultSettings",
+    "load",
+    "reference_page",
+    "variable",
+    "wrong",
+]

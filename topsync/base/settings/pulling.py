@@ -1,0 +1,131 @@
+"""What is pulled: what counts as proven, the reconciler, the bulk start."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from topsync.base.settings.fields import EnvironmentSettings, PositiveSeconds, Seconds
+from topsync.model.visibility import Allowances, ListAllowances, parse_peaks
+
+
+class CoverageSettings(EnvironmentSettings):
+    """Coverage: what counts as proven complete, and how windows are cut."""
+
+    visibility_allowance_seconds: Seconds = Field(
+        600,
+        description="How late an order may appear in the platform's lists; younger time is never proven.",
+    )
+    overlap_seconds: Seconds = Field(600, description="How far before a gap its replay begins.")
+    peaks: str = Field(
+        "",
+        description="Times of sales in which lists lag, `start/end` in the platform's GMT+8, "
+        "comma-separated, e.g. `2026-11-11 19:30:00/2026-11-11 22:00:00`.",
+    )
+    peak_visibility_allowance_seconds: Seconds = Field(
+        1800, description="The visibility allowance for what is listed in a peak or reaches back into it."
+    )
+    peak_overlap_seconds: Seconds = Field(1800, description="The overlap of pulls that touch a peak.")
+    window_seconds: int = Field(
+        1800, ge=1, le=86400, description="Longest increment window that is asked for at once."
+    )
+    min_window_seconds: float = Field(
+        4,
+        ge=1,
+        description="A window this short whose orders do not fit one page is paged instead of halved again.",
+    )
+    too_wide_wait_seconds: Seconds = Field(
+        180, description="Wait after the platform found a window too wide, before asking for half of it."
+    )
+    page_size: int = Field(100, ge=10, le=100, description="Trades per list page.")
+    stored_within_seconds: PositiveSeconds = Field(
+        300,
+        description="A window whose orders are not stored within this time is not proven, and tried again.",
+    )
+
+    @field_validator("peaks")
+    @classmethod
+    def _check_peaks(cls, text: str) -> str:
+        parse_peaks(text)
+        return text
+
+    @property
+    def list_allowances(self) -> ListAllowances:
+        """How late lists may be, by the calendar; at peaks never less than at other times."""
+        usual = Allowances(
+            timedelta(seconds=self.visibility_allowance_seconds), timedelta(seconds=self.overlap_seconds)
+        )
+        at_peaks = Allowances(
+            max(usual.visibility, timedelta(seconds=self.peak_visibility_allowance_seconds)),
+            max(usual.overlap, timedelta(seconds=self.peak_overlap_seconds)),
+        )
+        return ListAllowances(usual, at_peaks, parse_peaks(self.peaks))
+
+
+class ReconcilerSettings(EnvironmentSettings):
+    """The reconciler: gaps, sweeps, replays."""
+
+    sweep_interval_seconds: Seconds = Field(
+        300, description="Time between two sweeps of a seller; 0 switches sweeps off."
+    )
+    push_lost_after_seconds: PositiveSeconds = Field(
+        15, description="A push process that has written no proof for this long counts as lost."
+    )
+    gap_retry_seconds: PositiveSeconds = Field(
+        60, description="Wait after a pull that did not prove a gap, before the gap is pulled again."
+    )
+    refetch_attempts: int = Field(
+        45,
+        ge=1,
+        description="How often we ask again for an order that the platform does not show as announced. The "
+        "waits grow from seconds to ten minutes; then the change is a dead letter. 45 attempts take six "
+        "hours.",
+    )
+    bulk_from_seconds: Seconds = Field(
+        1800,
+        description="A backlog that would take longer than this by single calls is fetched by tasks of a "
+        "hundred orders each, which the platform runs each half hour. A lower value saves calls and takes "
+        "longer. 0: never by tasks.",
+    )
+    bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
+    bulk_poll_seconds: PositiveSeconds = Field(
+        60, description="Time between two looks at tasks of many orders, while none is ready."
+    )
+    bulk_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="A task of many orders that takes longer is given up."
+    )
+    reconcile_poll_seconds: PositiveSeconds = Field(
+        1, description="How often connections, gaps and jobs are looked at."
+    )
+    reconcile_parallel_sellers: int = Field(
+        4, ge=1, le=64, description="Sellers that are pulled at the same time."
+    )
+
+
+class BootstrapSettings(EnvironmentSettings):
+    """The bulk start."""
+
+    export_days: int = Field(
+        90, ge=1, le=90, description="Days of orders to export, counted back from yesterday."
+    )
+    export_poll_seconds: PositiveSeconds = Field(60, description="Time between two looks at an export task.")
+    export_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="An export that takes longer is reported; the job goes on when it is run again."
+    )
+    export_max_bytes: int = Field(8 * 1024**3, ge=1024, description="Largest export file that is downloaded.")
+    export_max_ratio: float = Field(
+        200, gt=1, description="Largest ratio of unpacked to packed size that is accepted."
+    )
+    bootstrap_parallel_sellers: int = Field(
+        4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
+    )
+    work_dir: Path = Field(
+        Path("/var/lib/topsync"),
+        description="Downloaded exports are in its folder `exports`, which other users cannot enter.",
+    )
+
+    def export_file(self, seller_id: int) -> Path:
+        """Where a seller's export lies, from its download until it is loaded."""
+        return self.work_dir / "exports" / f"export-{seller_id}.zip"

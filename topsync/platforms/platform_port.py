@@ -1,0 +1,160 @@
+"""The whole of the port: what a platform gives a process.
+
+A process knows its platform by `OrderPlatform` alone, which `topsync/wiring/platforms.py` chooses. What a
+platform need not have is `None` here; whoever cannot work without it refuses, and says what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from topsync.base import retry
+from topsync.base.clock import ServerClock
+from topsync.base.errors import OperatorError
+from topsync.budget.gate import Gate
+from topsync.model.kind import Kind
+from topsync.model.linger import LingerWords
+from topsync.model.priority import Priority
+from topsync.platforms.detail_task_port import DetailTasks
+from topsync.platforms.export_port import BulkExport
+from topsync.platforms.message_port import Messages
+from topsync.platforms.port import Details, ListRules, Lists
+from topsync.platforms.session_port import (
+    Authorisation,
+    GrantReading,
+    Subscriptions,
+    TimeSource,
+)
+
+
+class NotOfferedError(OperatorError):
+    """The platform has no such thing. The text says which, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """An attempt of a call, for metrics.
+
+    Attributes:
+        api: the name under which it passed the gate.
+        outcome: a fixed word of the platform's for how it ended.
+        seconds: from sending to the answer or the failure, without the time at the gate.
+        attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
+    """
+
+    api: str
+    priority: Priority
+    outcome: str
+    seconds: float
+    attempt: int
+
+
+Observer = Callable[[CallRecord], None]
+"""Called after each attempt, by the event loop in which it was made; it does not block or raise."""
+
+
+class OpenPlatform(Protocol):
+    """A platform that can be asked. Safe for many tasks of one event loop.
+
+    Its parts are made from the settings when they are asked for: `SettingsError`, where `check_settings`
+    would raise it.
+    """
+
+    @property
+    def time(self) -> TimeSource:
+        """The platform's clock."""
+        ...
+
+    @property
+    def details(self) -> Details:
+        """Objects in full."""
+        ...
+
+    @property
+    def lists(self) -> Lists:
+        """What was changed, by time of change."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Which sellers' messages are pushed."""
+        ...
+
+    @property
+    def messages(self) -> Messages | None:
+        """What it pushes. None: nothing, and only its lists say what was changed."""
+        ...
+
+    @property
+    def bulk_export(self) -> BulkExport | None:
+        """All orders of a seller at once. None: there is no bulk start."""
+        ...
+
+    @property
+    def detail_tasks(self) -> DetailTasks | None:
+        """Many orders in full with one task. None: each order is asked for by itself."""
+        ...
+
+
+class OrderPlatform(Protocol):
+    """A platform that orders are copied from. Making it, and asking what it has, needs no setting, no I/O."""
+
+    @property
+    def server(self) -> str:
+        """What a process waits for at its start, for people, with the setting that says where it is."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of objects that it has: orders always."""
+        ...
+
+    @property
+    def linger_words(self) -> LingerWords | None:
+        """What it calls the messages that may wait for others of their order. None: none may."""
+        ...
+
+    def list_rules(self, kind: Kind) -> ListRules:
+        """What its list of this kind can be asked; the same as `Lists.rules`."""
+        ...
+
+    def read_grant(self, answer: bytes, *, answered_at: datetime) -> GrantReading:
+        """What an answer of the platform grants that an operator hands in as it came. Asks nobody.
+
+        Lives that the answer gives in seconds count from `answered_at`.
+        """
+        ...
+
+    def check_settings(self) -> None:
+        """Read every setting of the platform, so that a wrong one stops a process before it waits.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+        """
+        ...
+
+    def authorisation(self) -> AbstractAsyncContextManager[Authorisation]:
+        """How sellers authorise us and sessions are refreshed. Opening it asks nobody.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+        """
+        ...
+
+    def open(
+        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+    ) -> AbstractAsyncContextManager[OpenPlatform]:
+        """Open the platform. That asks nobody, and the clock is not set by it: see `OpenPlatform.time`.
+
+        Each call, also each attempt to repeat it, passes the `gate` and is reported to the `observer`.
+        Calls are signed and timed by the `clock`. `retries` stands in place of the platform's own policy for
+        answers that fail.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+        """
+        ...

@@ -1,0 +1,62 @@
+"""How many calls a process makes: counted into metrics at once, and into the database now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from schemas import platform_time
+from topsync.base import metrics
+from topsync.base.clock import ServerClock
+from topsync.base.outages import Outage
+from topsync.platforms.platform_port import CallRecord
+from topsync.store import api_calls
+from topsync.store.api_calls import Call
+from topsync.store.database import OUTAGE_ERRORS, Pool
+
+WRITTEN_EVERY_SECONDS = 1.0
+
+
+class CallCounts:
+    """Counts calls, and adds them to the database every second: a crash takes those of a second with it."""
+
+    def __init__(self, pool: Pool, clock: ServerClock) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._counts: Counter[Call] = Counter()
+
+    def note(self, record: CallRecord) -> None:
+        """Count an attempt. Does not block."""
+        priority, outcome = record.priority.label, record.outcome
+        metrics.API_CALLS.labels(record.api, priority, outcome).inc()
+        metrics.API_SECONDS.labels(record.api).observe(record.seconds)
+        if self._clock.is_set:
+            self._counts[Call(platform_time.day_of(self._clock.now()), record.api, priority, outcome)] += 1
+
+    async def write_for_ever(self) -> None:
+        """Write the counts down every second, also through outages of the database, until cancelled."""
+        outage, pause_seconds = Outage("cannot write the call counts down"), WRITTEN_EVERY_SECONDS
+        while True:
+            await asyncio.sleep(pause_seconds)
+            try:
+                await self.write()
+            except OUTAGE_ERRORS as error:
+                pause_seconds = outage.failed(error)
+            else:
+                outage.over()
+                pause_seconds = WRITTEN_EVERY_SECONDS
+
+    async def write(self) -> None:
+        """Add what was counted since the last time to the database.
+
+        Raises:
+            OUTAGE_ERRORS: it was not added, and is kept for the next time.
+        """
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            await api_calls.add(self._pool, counts)
+        except OUTAGE_ERRORS:
+            self._counts += counts
+            raise
