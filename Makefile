@@ -20,13 +20,14 @@ help: ## show this list
 demo: setup ## the whole system on this machine, against a simulated platform; options in ARGS="..."
 	@$(VENV)/topsync demo $(ARGS)
 
+# A worker waits for nearly half of its time, so three of them keep two cores busy.
 test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
-	@$(VENV)/python -m pytest --numprocesses=2 --no-loadscope-reorder $(ARGS)
+	@$(VENV)/python -m pytest --numprocesses=3 --no-loadscope-reorder $(ARGS)
 
 # Measured code takes up to three times as long. A test that failed covers less; the report says what the rest covered.
 coverage: setup ## what the tests do not run: docs/reference/coverage.md; options for pytest in ARGS="..."
 	@rm -rf .local/coverage
-	@status=0; TOPSYNC_TEST_SLOWNESS=9 $(VENV)/coverage run -m pytest --numprocesses=2 --no-loadscope-reorder \
+	@status=0; TOPSYNC_TEST_SLOWNESS=9 $(VENV)/coverage run -m pytest --numprocesses=3 --no-loadscope-reorder \
 	  -o timeout=600 $(ARGS) || status=$$?; \
 	$(VENV)/coverage combine --quiet && $(VENV)/coverage report && \
 	$(VENV)/coverage json --quiet && $(VENV)/python -m tests.support.uncovered && exit $$status

@@ -26,7 +26,7 @@ from aiokafka import TopicPartition
 
 from schemas import platform_time
 from topsync.base.service import calm_collector
-from topsync.base.settings import KafkaSettings, PlatformSettings
+from topsync.base.settings import KafkaSettings, TaobaoSettings
 from topsync.platforms.taobao import catalogue
 from topsync.stream import clients, topics
 
@@ -55,7 +55,7 @@ class Gateway:
     """The platform's gateway."""
 
     def __init__(
-        self, platform: PlatformSettings, sessions: Mapping[str, str], http: aiohttp.ClientSession
+        self, platform: TaobaoSettings, sessions: Mapping[str, str], http: aiohttp.ClientSession
     ) -> None:
         self._url = str(platform.gateway_url)
         self._secret = platform.app_secret.get_secret_value().encode()
@@ -98,7 +98,7 @@ async def run(sessions: Mapping[str, str]) -> None:
         [TopicPartition(registry.changes.name, number) for number in range(registry.changes.partitions)]
     )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT)) as http:
-        gateway = Gateway(PlatformSettings(), sessions, http)
+        gateway = Gateway(TaobaoSettings(), sessions, http)
         while True:
             taken = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
             records = [record for some in taken.values() for record in some]

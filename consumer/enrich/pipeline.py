@@ -168,12 +168,18 @@ class Pipeline:
         while True:
             await self._has_read.wait()
             self._has_read.clear()
-            while parts := [
-                *self._changes.pop_parts(AHEAD_BATCHES),
-                # A change waits for one batch of snapshots at most, and neither starves.
-                *self._snapshots.pop_parts(1),
-            ]:
-                await self._groups.put(await self._store(parts))
+            found = True
+            while found:
+                # In turn: a change waits for one batch of snapshots at most, and neither starves.
+                found = await self._store_some(self._changes, AHEAD_BATCHES)
+                found |= await self._store_some(self._snapshots, 1)
+
+    async def _store_some(self, in_flight: InFlight, at_most: int) -> bool:
+        """Store the parts that came first, together; returns whether there were any."""
+        parts = list(in_flight.pop_parts(at_most))
+        if parts:
+            await self._groups.put(await self._store(parts))
+        return bool(parts)
 
     async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
         now = self._tools.clock.estimate()

@@ -30,6 +30,9 @@ PLATFORM_UNAVAILABLE = "platform_unavailable"
 MODIFIED_AHEAD = "modified_ahead"
 """The platform shows a `modified` that lies ahead of its own time."""
 
+UNREADABLE_SNAPSHOT = "unreadable_snapshot"
+"""An export or a task holds the order in a form that cannot be read."""
+
 NO_SESSION = "no_session"
 """The seller is paused, or its session was refused before."""
 

@@ -9,7 +9,14 @@ from enum import StrEnum
 from typing import Final
 
 from schemas import platform_time
-from topsync.model.refetch import LATE, LINGERING, MODIFIED_AHEAD, NO_NEWS, WAITING_IN_BACKLOG
+from topsync.model.refetch import (
+    LATE,
+    LINGERING,
+    MODIFIED_AHEAD,
+    NO_NEWS,
+    UNREADABLE_SNAPSHOT,
+    WAITING_IN_BACKLOG,
+)
 from topsync.operate import story
 from topsync.operate.story import OrderEvidence, duration, is_over
 from topsync.sellers import session_rules
@@ -58,6 +65,7 @@ class OrderVerdict:
 
 EXPLAINED: Final = {
     NO_NEWS: "the platform sent a message about a change, and then showed what was known before",
+    UNREADABLE_SNAPSHOT: "the platform exported the order in a form that cannot be read",
     MODIFIED_AHEAD: "the platform shows a time of change that lies ahead of its own clock",
     "not_there": "the platform named the order, and then did not know it",
     "detail_behind": "the platform's detail is older than what its list or message says",

@@ -71,7 +71,7 @@ class DownloadFailed:
 
 @dataclass(frozen=True, slots=True)
 class ExportedOrder:
-    """A readable line of the file."""
+    """A line of the file with an order. Whether the order is complete is found out by whoever stores it."""
 
     order_id: int
     modified: datetime
@@ -81,7 +81,7 @@ class ExportedOrder:
 
 @dataclass(frozen=True, slots=True)
 class ToRepair:
-    """A line that names its order but is no complete order, or cannot be read: it is fetched by id."""
+    """A line that names its order, and cannot be read otherwise: the order is fetched by its id."""
 
     order_id: int
 

@@ -26,6 +26,10 @@ AT_MOST_KNOWN: Final = 2000
 AT_MOST_WRITTEN: Final = 400
 """Written at once, each of some kilobytes."""
 
+MANY: Final = 50
+"""So many versions of a partition come from a bulk start, or after a standstill. Their statement takes long:
+partitions that are up to date, and have few versions to write, do not wait for it."""
+
 
 class SharedTable(Generic[V, T]):
     """What a `VersionTable` does; statements that are asked for at the same time become one."""
@@ -34,8 +38,11 @@ class SharedTable(Generic[V, T]):
         self._pool = pool
         self._table = table
         self._known = Batcher(self._known_of_all, weigh=len, at_most=AT_MOST_KNOWN)
-        self._upsert: Batcher[PartitionRows[V], Written[T]] = Batcher(
-            self._upsert_all, weigh=_versions_of, at_most=AT_MOST_WRITTEN
+        self._upsert_few, self._upsert_many = (
+            Batcher[PartitionRows[V], Written[T]](
+                self._upsert_all, weigh=_versions_of, at_most=AT_MOST_WRITTEN
+            )
+            for _ in range(2)
         )
         self._mark_published = Batcher(self._mark_all_published, weigh=len, at_most=AT_MOST_KNOWN)
 
@@ -46,7 +53,8 @@ class SharedTable(Generic[V, T]):
 
     async def upsert(self, part: PartitionRows[V]) -> Written[T]:
         """See `VersionTable.upsert`. A wrong version in a partition concerns no other partition."""
-        return await self._upsert(part)
+        upsert = self._upsert_many if _versions_of(part) >= MANY else self._upsert_few
+        return await upsert(part)
 
     async def mark_published(self, versions: Sequence[Unpublished[T]]) -> None:
         """See `VersionTable.mark_published`."""

@@ -113,6 +113,11 @@ class Version(ABC):
         """The JSON of topic and table."""
         return platform_object.wire(self.content)
 
+    def prepare(self) -> Self:
+        """Compute now what writing needs later, when many versions are written without a pause."""
+        _ = self.content_hash, self.wire
+        return self
+
 
 T = TypeVar("T", bound=TransitionWord)
 

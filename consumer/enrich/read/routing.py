@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from datetime import datetime
+from typing import NamedTuple, Self, TypeAlias
 
 import orjson
 from aiokafka import ConsumerRecord
@@ -22,8 +23,8 @@ from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
-from topsync.model.refetch import MODIFIED_AHEAD, Refetch
-from topsync.store.open_letters import Subject
+from topsync.model.kind import Kind
+from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, Refetch
 from topsync.store.orders import OrderVersion
 from topsync.stream import records
 from topsync.stream.topics import Registry
@@ -117,36 +118,50 @@ class Router:
     def _take_snapshot(self, record: InRecord) -> None:
         metrics.SNAPSHOTS_READ.inc()
         try:
-            version, trace = _snapshot(record)
-        except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
-            tid = records.tid_of_key(record.key)
-            if tid is not None:
-                self.batch.tids.add(tid)
-            self._set_aside(record, "unreadable_snapshot", str(error), seller_id=_seller_of(record), tid=tid)
+            origin = _Origin.of(record)
+        except (KeyError, ValueError) as error:
+            seller_id = erasure.seller_of(record)
+            self._set_aside(record, "unreadable_snapshot", f"whose and when: {error}", seller_id=seller_id)
             return
-        if not self._is_in_its_partition(record, version.tid):
+        try:
+            trade = Trade.from_platform(orjson.loads(record.value or b""))
+        except ValueError as error:  # JSON and trade errors are ValueErrors
+            self._repair(record, origin, str(error))
             return
-        if self.clock.is_ahead(version.modified):
-            self._postpone(version)
+        if not self._is_in_its_partition(record, trade.tid):
             return
-        self.batch.add(version)
-        if trace is not None:
-            self.batch.traces[version.tid] = trace
-        self.batch.outcomes.append(RecordOutcome(version.seller_id))
+        if self.clock.is_ahead(trade.modified):
+            self._postpone(trade.tid, origin, MODIFIED_AHEAD)
+            return
+        self.batch.add(OrderVersion(origin.seller_id, trade, origin.as_of, origin.source).prepare())
+        if origin.trace is not None:
+            self.batch.traces[trade.tid] = origin.trace
+        self.batch.outcomes.append(RecordOutcome(origin.seller_id))
 
-    def _postpone(self, version: OrderVersion) -> None:
-        metrics.POSTPONED[version.kind].labels(MODIFIED_AHEAD).inc()
-        self.batch.tids.add(version.tid)
+    def _repair(self, record: InRecord, origin: _Origin, problem: str) -> None:
+        """Have an order asked for by its id, of which the platform has exported something unreadable.
+
+        On peak days, for example, fields are missing (docs/platform/gateway.md 6.3).
+        """
+        if (tid := records.tid_of_key(record.key)) is None:
+            self._set_aside(record, "unreadable_snapshot", problem, seller_id=origin.seller_id)
+        elif self._is_in_its_partition(record, tid):
+            self._postpone(tid, origin, UNREADABLE_SNAPSHOT)
+            self.batch.outcomes.append(RecordOutcome(origin.seller_id))
+
+    def _postpone(self, tid: int, origin: _Origin, reason: str) -> None:
+        metrics.POSTPONED[Kind.ORDER].labels(reason).inc()
+        self.batch.tids.add(tid)
         self.batch.postponed.append(
             Refetch(
-                tid=version.tid,
-                seller_id=version.seller_id,
+                tid=tid,
+                seller_id=origin.seller_id,
                 event="listed",
-                occurred_at=version.fetched_at,
-                settled_after=version.fetched_at,
+                occurred_at=origin.as_of,
+                settled_after=origin.as_of,
                 modified=None,
-                source=version.source,
-                reason=MODIFIED_AHEAD,
+                source=origin.source,
+                reason=reason,
             )
         )
 
@@ -164,7 +179,6 @@ class Router:
         detail: str,
         *,
         seller_id: int | None = None,
-        tid: int | None = None,
     ) -> None:
         self.batch.dead_letters.append(
             box.letter(
@@ -175,7 +189,6 @@ class Router:
                 at=self.clock.now(),
                 origin=origin_of(record),
                 seller_id=seller_id,
-                subject=None if tid is None else Subject.of_order(tid, reason),
             )
         )
 
@@ -185,22 +198,21 @@ def origin_of(record: InRecord) -> str:
     return f"enricher/{record.topic}/{record.partition}/{record.offset}"
 
 
-def _snapshot(record: InRecord) -> tuple[OrderVersion, str | None]:
-    """The order in a snapshot, and the record's trace.
+class _Origin(NamedTuple):
+    """What a snapshot's headers say of it."""
 
-    Raises:
-        KeyError, ValueError: it cannot be read.
-    """
-    attributes = cloud_events.attributes(record.headers)
-    trade = Trade.from_platform(orjson.loads(record.value))
-    seller_id, as_of = parse_id(attributes["sellerid"]), parse_instant(attributes["time"])
-    found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
-    return OrderVersion(seller_id, trade, as_of, found_by.value), attributes.get("traceparent")
+    seller_id: int
+    as_of: datetime
+    source: str
+    trace: str | None
 
-
-def _seller_of(record: InRecord) -> int | None:
-    """Whose snapshot it is, by its headers."""
-    try:
-        return parse_id(cloud_events.attributes(record.headers).get("sellerid"))
-    except ValueError:
-        return None
+    @classmethod
+    def of(cls, record: InRecord) -> Self:
+        """Raises KeyError or ValueError where the headers do not say whose it is, or when it was taken."""
+        attributes = cloud_events.attributes(record.headers)
+        return cls(
+            parse_id(attributes["sellerid"]),
+            parse_instant(attributes["time"]),
+            Source(attributes.get("foundby", Source.BOOTSTRAP)).value,
+            attributes.get("traceparent"),
+        )

@@ -138,9 +138,7 @@ def test_a_trade_is_found_in_every_envelope(form: object) -> None:
         orjson.dumps({"trade": {"tid": 4000000000000000101}}),
         orjson.dumps({"error_response": {"code": 15}, "tid": "4000000000000000101"}),
         b'{"trade":{"tid":4000000000000000101,"modified":"soon"}}',
-        line(4000000000000000101, orders=None),
-        line(4000000000000000101, orders={}),
-        line(4000000000000000101, status=None),
+        line(4000000000000000101, modified=None),
         line(4000000000000000101)[:-3] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}}}",
     ],
 )

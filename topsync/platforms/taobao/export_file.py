@@ -13,8 +13,7 @@ from typing import Final
 
 import orjson
 
-from schemas.trade import Trade
-from schemas.types import parse_id
+from schemas.types import parse_id, parse_instant
 from topsync.base import json_bounds
 from topsync.platforms.export_port import (
     ExportedOrder,
@@ -51,11 +50,14 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[ExportLine
 
 
 def read_line(line: bytes) -> ExportLine:
-    """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
+    """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade.
+
+    Of the trade only id and `modified` are read: whoever stores it reads all of it.
+    """
     try:
-        raw = trade_in(json_bounds.loads(line))
-        trade = Trade.from_platform(raw)
-        written = orjson.dumps(raw)
+        trade = trade_in(json_bounds.loads(line))
+        tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
+        return ExportedOrder(tid, modified, orjson.dumps(trade))
     except (
         ValueError,
         orjson.JSONEncodeError,
@@ -65,7 +67,6 @@ def read_line(line: bytes) -> ExportLine:
             return ToRepair(parse_id(found[1].decode() if found else None))
         except ValueError:
             return RefusedLine(line, f"no trade and no tid in it: {error}")
-    return ExportedOrder(trade.tid, trade.modified, written)
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

@@ -46,7 +46,7 @@ from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.budget.errors import CallLimitedError
 from topsync.model.kind import Kind
-from topsync.model.refetch import BACKLOG, LINGERING, Refetch
+from topsync.model.refetch import BACKLOG, LINGERING, UNREADABLE_SNAPSHOT, Refetch
 from topsync.platforms.port import ApplicationRefusedError
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -560,10 +560,26 @@ DEEP = orjson.dumps(platform_trade(TID))[:-1] + b',"odd":' + b"[" * 600 + b"]" *
 
 
 @pytest.mark.parametrize("broken", [b"not json", b"[]", b"{}", b'{"tid":1}', DEEP], ids=range(5))
-async def test_a_snapshot_that_cannot_be_read_is_set_aside_whole(shop: Shop, broken: bytes) -> None:
-    batch = await shop.read(shop.snapshot(trade=broken), shop.snapshot(TID + 4))
-    assert dead(batch) == {"unreadable_snapshot": broken}
+async def test_an_order_whose_snapshot_cannot_be_read_is_asked_for_by_its_id(
+    shop: Shop, broken: bytes
+) -> None:
+    batch = await shop.read(shop.snapshot(trade=broken, as_of=7), shop.snapshot(TID + 4))
     assert batch.of(Kind.ORDER).versions.keys() == {TID + 4}
+    (wanted,) = batch.postponed
+    assert (wanted.tid, wanted.seller_id, wanted.reason) == (TID, SELLER, UNREADABLE_SNAPSHOT)
+    assert wanted.settled_after == at(7)
+    assert dead(batch) == {}
+
+
+@pytest.mark.parametrize("missing", ["ce_sellerid", "ce_time"])
+async def test_a_snapshot_that_does_not_say_whose_it_is_or_when_it_was_taken_is_set_aside(
+    shop: Shop, missing: str
+) -> None:
+    record = shop.snapshot()
+    headers = [(name, value) for name, value in record.headers if name != missing]
+    batch = await shop.read(shop.received(Record(record.topic, record.key, record.value, headers)))
+    assert dead(batch) == {"unreadable_snapshot": record.value}
+    assert not batch.of(Kind.ORDER).versions
 
 
 @pytest.mark.parametrize("value", [None, b"", b"not json", b"{}", b'{"tid":"secret"}'])
@@ -595,7 +611,7 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
 
 
 async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
-    record = shop.snapshot(trade=b"not json")
+    record = shop.received(Record(shop.registry.changes.name, records.key_of(TID), b"not json", []))
     letter = (await shop.read(record)).dead_letters[0].record
     attributes: Mapping[str, str] = cloud_events.attributes(letter.headers)
     assert attributes["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
@@ -619,15 +635,14 @@ async def test_the_outcome_of_each_record_counts_for_its_seller_in_the_limit(sho
         shop.hint(TID + 4, seller_id=999),
         shop.hint(TID + 5),  # not there yet: postponed
         shop.snapshot(TID + 6),
-        shop.snapshot(TID + 7, trade=b"not json"),
+        shop.snapshot(TID + 7, trade=b"not json"),  # asked for by its id
         shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
     )
     dying = [outcome for letter in batch.take_dead_letters() if (outcome := outcome_of(letter))]
     assert Counter(batch.take_outcomes() + dying) == Counter(
         [
-            *[RecordOutcome(SELLER)] * 3,
+            *[RecordOutcome(SELLER)] * 4,
             RecordOutcome(SELLER, "refused"),
-            RecordOutcome(SELLER, "unreadable_snapshot"),
             RecordOutcome(None, "unreadable_change"),
         ]
     )
