@@ -115,7 +115,7 @@ async def test_a_line_that_only_names_its_order_is_asked_for_and_waited_for(
     start: Start, tmp_path: Path
 ) -> None:
     """The order is fetched like a changed order; until it is stored, the bulk start is not done."""
-    broken = line(4000000000000000101, status=None)
+    broken = line(4000000000000000101, modified=None)
     start.file.write_bytes(packed(tmp_path, broken).read_bytes())
     with pytest.raises(BootstrapFailedError, match="1 of 1 exported orders are still not stored"):
         await start.job.run()
