@@ -63,6 +63,9 @@ BYTES_AT_ONCE = 8 * 1024 * 1024
 """Many times the size of so many usual lines: a hostile file's lines are long. One line may be larger."""
 
 STORE_POLL_SECONDS = 0.2
+COUNT_PAUSES = 20
+"""After a count of what is stored, which reads every order, none follows for so many times its duration."""
+
 MAX_EXPORT_ATTEMPTS = 3
 """How often a failed export or download is asked for anew in the same run."""
 
@@ -261,9 +264,17 @@ class BootstrapJob:
 
     async def _load_file(self, export: Export, counts: Counter[str]) -> None:
         lines = self.bulk_export.lines(self._file)
-        while some := await asyncio.to_thread(_take, lines):
-            await self._load_some(some, export, counts)
+        some = await asyncio.to_thread(_take, lines)
+        while some:
+            # The next lines are read while these are on their way.
+            reading = asyncio.create_task(asyncio.to_thread(_take, lines))
+            try:
+                await self._load_some(some, export, counts)
+            except BaseException:
+                reading.cancel()
+                raise
             self.report("load", counts["lines"], None)
+            some = await reading
 
     async def _give_file_up(self, error: ExportFileError) -> NoReturn:
         """The file that the platform vouched for is of no use: the next run asks for another export."""
@@ -329,18 +340,27 @@ class BootstrapJob:
                 return letter.record
 
     async def _wait_until_stored(self, export: Export) -> None:
-        pool, seller_id = self.puller.pool, self._seller_id
+        pool, seller_id, created_at = self.puller.pool, self._seller_id, export.created_at
         total = await bootstraps.count_rows(pool, seller_id)
         within = self.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
-        timer = StallTimer(within)
-        while missing := await bootstraps.count_unstored(pool, seller_id, created_at=export.created_at):
-            self.report("store", total - missing, total)
-            if timer.is_stalled(missing, at_seconds=loop.time()):
-                raise BootstrapFailedError(
-                    f"{missing} of {total} exported orders are still not stored and nothing moved for "
-                    f"{within:g} s; are the enrichers running? Dead letters name the orders that they refused"
-                )
+        timer, stored_to, count_at = StallTimer(within), 0, loop.time()
+        while True:
+            # What is stored stays so: each order is looked at about once, however many there are.
+            found = await bootstraps.first_unstored(pool, seller_id, created_at=created_at, after=stored_to)
+            if found is None:
+                break
+            stored_to = found
+            if (begun := loop.time()) >= count_at:
+                missing = await bootstraps.count_unstored(pool, seller_id, created_at=created_at)
+                self.report("store", total - missing, total)
+                if timer.is_stalled(missing, at_seconds=loop.time()):
+                    raise BootstrapFailedError(
+                        f"{missing} of {total} exported orders are still not stored and nothing moved for "
+                        f"{within:g} s; are the enrichers running? Dead letters name the orders that they "
+                        "refused"
+                    )
+                count_at = loop.time() + COUNT_PAUSES * (loop.time() - begun)
             await asyncio.sleep(STORE_POLL_SECONDS)
         self.report("store", total, total)
 

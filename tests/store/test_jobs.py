@@ -197,7 +197,12 @@ async def test_an_exported_order_is_stored_only_when_it_is_as_new_as_in_the_file
     await bootstraps.add_rows(pool, SELLER, [(1, at(5)), (2, None)])
 
     async def missing() -> int:
-        return await bootstraps.count_unstored(pool, SELLER, created_at=at(1))
+        missing = await bootstraps.count_unstored(pool, SELLER, created_at=at(1))
+        assert (await stored_to() is None) is (missing == 0)
+        return missing
+
+    async def stored_to() -> int | None:
+        return await bootstraps.first_unstored(pool, SELLER, created_at=at(1), after=0, at_once=1)
 
     epoch = await orders.take_over(pool, 0, "test")
     assert await missing() == 2
@@ -206,8 +211,14 @@ async def test_an_exported_order_is_stored_only_when_it_is_as_new_as_in_the_file
     assert await missing() == 2, "an order is older than in the file, another was fetched before the export"
     await orders.TABLE.upsert(pool, [version(1, 5, 9), version(2, 4, 1)], partition=0, epoch=epoch)
     assert await missing() == 1, "an order is not published"
+    assert await stored_to() == 0
     await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
     assert await missing() == 0
+    await bootstraps.add_rows(pool, SELLER, [(3, at(5)), (4, at(5))])
+    await orders.TABLE.upsert(pool, [version(4, 5, 9)], partition=0, epoch=epoch)
+    await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
+    assert await missing() == 1
+    assert await stored_to() == 2, "the order after it is not there"
 
 
 async def test_a_certificate_makes_the_seller_live_and_proves_the_export_all_at_once(pool: Pool) -> None:

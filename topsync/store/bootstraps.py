@@ -196,6 +196,24 @@ async def count_unstored(pool: Pool, seller_id: int, *, created_at: datetime) ->
     return int(await pool.fetchval(sql("bootstraps.count_unstored"), seller_id, created_at))
 
 
+async def first_unstored(
+    pool: Pool, seller_id: int, *, created_at: datetime, after: int, at_once: int = 1000
+) -> int | None:
+    """Up to which id all of the file's orders are stored and published, as far as is easily seen; None: all.
+
+    Looks at those beyond `after` alone, a few at a time, and no further than to the first few of which some
+    are not.
+    """
+    while True:
+        row = await pool.fetchrow(sql("bootstraps.next_rows"), seller_id, created_at, after, at_once)
+        assert row is not None
+        if row["last"] is None:
+            return None
+        if not row["are_stored"]:
+            return after
+        after = row["last"]
+
+
 async def digest(pool: Pool, seller_id: int) -> str:
     """SHA-256 over the file's orders as lines `tid modified`, ordered by tid."""
     sha = hashlib.sha256()

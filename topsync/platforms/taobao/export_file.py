@@ -33,7 +33,7 @@ MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 RATIO_FLOOR_BYTES: Final = 64 * 1024 * 1024
 """Below this size the ratio is not checked: small files of repetitive text pack very well."""
 
-_LINE_END: Final = re.compile(rb"[\r\n]+")
+_LINE_ENDS: Final = (b"\r", b"\n")
 _TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
 """Includes the character after the number or text: half an id would be another order's id."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -78,7 +78,9 @@ def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
             unpacked += len(piece)
             if unpacked > limit:
                 raise ExportFileError(f"the export unpacks to more than {limit} bytes")
-            *whole, rest = _LINE_END.split(rest + piece if number else piece.removeprefix(_BOM))
+            text = rest + piece if number else piece.removeprefix(_BOM)
+            whole = text.splitlines()
+            rest = b"" if text.endswith(_LINE_ENDS) or not whole else whole.pop()
             if len(rest) > MAX_LINE_BYTES:
                 raise ExportFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
             yield from filter(None, map(bytes.strip, whole))

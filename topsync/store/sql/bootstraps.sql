@@ -67,6 +67,7 @@ select count(*) from export_rows where seller_id = $1
 
 
 -- name: count_unstored
+-- Costs as much as reading all of the seller's orders.
 select count(*)
 from export_rows as r
 left join orders as o using (tid)
@@ -77,6 +78,18 @@ where r.seller_id = $1
     or o.modified < r.modified
     or (r.modified is null and o.fetched_at < $2)
   )
+
+
+-- name: next_rows
+-- Of the next few rows, the last, and whether all of them are stored and published.
+select
+    max(tid) as last,
+    bool_and(
+        o.published_revision >= o.revision
+        and (o.modified >= r.modified or (r.modified is null and o.fetched_at >= $2))
+    ) is true and count(*) = count(o.revision) as are_stored
+from (select tid, modified from export_rows where seller_id = $1 and tid > $3 order by tid limit $4) as r
+left join orders as o using (tid)
 
 
 -- name: rows
