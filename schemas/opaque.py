@@ -45,7 +45,7 @@ def storable(value: object, levels: int = MAX_DEPTH) -> object:
         return str(value)
     if isinstance(value, str):
         return storable_text(value)
-    if isinstance(value, Mapping | list):
+    if isinstance(value, dict | list):
         if not levels:
             raise ValueError("nested too deeply")
         if isinstance(value, list):

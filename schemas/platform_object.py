@@ -163,7 +163,7 @@ def list_of(item: str) -> BeforeValidator:
     def flatten(value: object) -> object:
         if value is None:
             return []
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             value = value.get(item, [])
         return value if isinstance(value, list) else [value]
 
@@ -173,7 +173,7 @@ def list_of(item: str) -> BeforeValidator:
 def _with_what_is_known_now(data: Mapping[str, object], typed: frozenset[str]) -> Mapping[str, object]:
     """Make fields of what an earlier release carried under `platform_fields` and this release knows."""
     kept = data.get("platform_fields")
-    if not isinstance(kept, Mapping) or typed.isdisjoint(kept):
+    if not isinstance(kept, dict) or typed.isdisjoint(kept):
         return data
     known = {name: value for name, value in kept.items() if name in typed and name not in data}
     rest = {name: value for name, value in kept.items() if name not in known}
@@ -185,4 +185,4 @@ def _beyond(data: Mapping[str, object], typed: frozenset[str]) -> dict[str, obje
     unknown = sorted([name for name in data if name not in typed])
     aside = {name: data[name] for name in unknown if data[name] is not None}
     kept = aside.pop("platform_fields", None)
-    return dict(sorted({**aside, **kept}.items())) if isinstance(kept, Mapping) else aside
+    return dict(sorted({**aside, **kept}.items())) if isinstance(kept, dict) else aside

@@ -50,6 +50,8 @@ class Sessions:
     """Sellers that were asked for and are not held: when they were looked for, and what was found."""
     _named_unreadable: dict[int, int] = field(default_factory=dict)
     """The version of a seller's session that the log has named: looks are frequent."""
+    _refusals: int = 0
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
@@ -76,16 +78,29 @@ class Sessions:
 
     async def usable(self) -> dict[int, Account]:
         """All sellers whose session may be used and can be read, by id."""
-        if time.monotonic() - self._read_at > HELD_SECONDS:
-            found = [seller for seller in await sellers.all_of(self.pool) if _is_usable(seller)]
-            accounts = {seller.seller_id: self.account(seller) for seller in found}
-            self._held = {
-                seller_id: account for seller_id, account in accounts.items() if account is not None
-            }
-            self.unreadable = [seller for seller in found if accounts[seller.seller_id] is None]
-            self._read_at = time.monotonic()
-            self._missed.clear()
+        if self._is_stale():
+            # Tasks that find it stale together read it once.
+            async with self._reading:
+                if self._is_stale():
+                    await self._read()
         return self._held
+
+    def _is_stale(self) -> bool:
+        return time.monotonic() - self._read_at > HELD_SECONDS
+
+    async def _read(self) -> None:
+        begun_at, refusals = time.monotonic(), self._refusals
+        found = [seller for seller in await sellers.all_of(self.pool) if _is_usable(seller)]
+        accounts = {seller.seller_id: self._held_or_opened(seller) for seller in found}
+        self._held = {seller_id: account for seller_id, account in accounts.items() if account is not None}
+        self.unreadable = [seller for seller in found if accounts[seller.seller_id] is None]
+        if refusals == self._refusals:  # otherwise it may have been read before the refusal
+            self._read_at = begun_at
+        self._missed.clear()
+
+    def _held_or_opened(self, seller: Seller) -> Account | None:
+        held = self._held.get(seller.seller_id)
+        return held if held is not None and held.seller == seller else self.account(seller)
 
     async def refused(self, account: Account) -> Account | None:
         """Note that the platform refused this session; returns the account with another, if there is any.
@@ -99,7 +114,7 @@ class Sessions:
                 self.pool, seller_id, account.seller.version, session_rules.REFUSED
             )
             seller = await self._refreshed(seller_id)
-            self._read_at = float("-inf")
+            self._read_at, self._refusals = float("-inf"), self._refusals + 1
             if is_news and seller is not None:
                 log.warning(
                     "session refused by the platform",

@@ -74,12 +74,12 @@ def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[
         BadAnswerError: it holds something that is not an object.
     """
     value = answer.get(plural)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if value and item not in value:
             raise BadAnswerError(f"{plural} holds no {item}")
         value = value.get(item)
     found = _as_list(value)
-    objects = [element for element in found if isinstance(element, Mapping)]
+    objects: list[Mapping[str, object]] = [element for element in found if isinstance(element, dict)]
     if len(objects) != len(found):
         raise BadAnswerError(f"{plural}.{item} is not a list of objects")
     return objects
@@ -92,7 +92,7 @@ def texts(answer: Mapping[str, object], plural: str) -> list[str]:
         BadAnswerError: it holds something that is not a text.
     """
     value = answer.get(plural)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value.get("string")
     found = _as_list(value)
     elements = [element for element in found if isinstance(element, str)]
@@ -114,7 +114,7 @@ def object_in(answer: Mapping[str, object], name: str) -> Mapping[str, object]:
         BadAnswerError: there is none.
     """
     value = answer.get(name)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise BadAnswerError(f"the answer has no {name}", body=platform_json.dumps(answer))
     return value
 
@@ -126,9 +126,9 @@ def trade_in(document: object) -> Mapping[str, object]:
         ValueError: there is no object in that place.
     """
     for key in ("trade_fullinfo_get_response", "trade"):
-        if isinstance(document, Mapping) and not is_absent(inner := document.get(key)):
+        if isinstance(document, dict) and not is_absent(inner := document.get(key)):
             document = inner
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
 
@@ -208,7 +208,7 @@ def error_answer(api: str, error: object) -> ErrorAnswer:
     Raises:
         BadAnswerError: it is not an object, or has no code.
     """
-    if not isinstance(error, Mapping):
+    if not isinstance(error, dict):
         raise BadAnswerError("error_response is not an object", api=api)
     texts = {name: error.get(name) for name in ("sub_code", "msg", "sub_msg", "request_id")}
     sub_code, msg, sub_msg, request_id = (str(text) if text else None for text in texts.values())
