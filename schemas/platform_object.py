@@ -64,6 +64,9 @@ class PlatformObject(BaseModel):
     """The typed and the carried fields."""
     counted: ClassVar[frozenset[str]]
     """The known fields that are content."""
+    on_the_wire: ClassVar[frozenset[str]]
+    """All fields that an object may have there, and `always_there` those that each has."""
+    always_there: ClassVar[frozenset[str]]
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
@@ -77,6 +80,12 @@ class PlatformObject(BaseModel):
         cls.never_empty = cls.typed - texts
         cls.known = cls.typed | cls.carried
         cls.counted = cls.known - cls.not_content
+        cls.on_the_wire = frozenset(cls.model_fields)
+        cls.always_there = frozenset(
+            name
+            for name, field in cls.model_fields.items()
+            if field.get_default(call_default_factory=True) is not None
+        )
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
@@ -105,6 +114,29 @@ class PlatformObject(BaseModel):
     def from_wire(cls, value: bytes | str) -> Self:
         """Read a record of the topic, with all fields that this release knows."""
         return cls.model_validate_json(value)
+
+    @classmethod
+    def reread(cls, value: bytes | str) -> dict[str, Any]:
+        """What `from_wire(value).to_json()` gives: a record of the topic as this release would write it.
+
+        Nearly always it is as it was written, and no model is needed to know it.
+        """
+        written: dict[str, Any] = orjson.loads(value)
+        return written if cls.is_written_as_now(written) else cls.from_wire(value).to_json()
+
+    @classmethod
+    def is_written_as_now(cls, written: Mapping[str, Any]) -> bool:
+        """Whether it has the fields of this release, and carries none that this release knows."""
+        if not cls.always_there <= written.keys() <= cls.on_the_wire:
+            return False
+        if not cls.typed.isdisjoint(written["platform_fields"]):
+            return False
+        for name, part in cls.parts.items():
+            value = written.get(name)
+            rows = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(map(part.is_written_as_now, rows)):
+                return False
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """The object as on the wire, parsed: absent fields are left out, amounts and times are text."""

@@ -26,7 +26,7 @@ def result() -> Result:
     seller = Seller(
         2200000000001, NICK, b"", SellerState.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
-    expected = {TID: ShownObject(TID, StoredState(NOW, b"x"), b"", "{}")}
+    expected = {TID: ShownObject(TID, StoredState(NOW, b"x"), b"", {})}
     orders = Comparison(AuditedKind(Kind.ORDER), count=7, expected=expected, lacking={TID: "table"})
     compared = {Kind.ORDER: orders, Kind.REFUND: Comparison(AuditedKind(Kind.REFUND), count=2)}
     sellers = [SellerResult(seller, compared, complete_until=NOW)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -69,6 +69,37 @@ def test_every_sample_is_read_without_a_loss(name: str) -> None:
     trade = Trade.from_platform(TRADES[name])
     assert is_kept(TRADES[name], orjson.loads(trade.to_wire()))
     assert not set(trade.platform_fields) & set(Trade.model_fields), "no known field in an odd shape"
+
+
+def wire_of(name: str) -> dict[str, Any]:
+    return Trade.from_platform(TRADES[name]).to_json()
+
+
+EARLIER_RELEASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "as it is": lambda written: written,
+    "a field was unknown": lambda written: {
+        **{field: value for field, value in written.items() if field != "payment"},
+        "platform_fields": {**written["platform_fields"], "payment": "1.00"},
+    },
+    "a field of a line was unknown": lambda written: {
+        **written,
+        "orders": [
+            {**line, "platform_fields": {**line["platform_fields"], "outer_sku_id": "x"}}
+            for line in written["orders"]
+        ],
+    },
+    "a list was unknown": lambda written: {
+        field: value for field, value in written.items() if field != "service_orders"
+    },
+    "a field was known": lambda written: {**written, "x_former": "1"},
+}
+
+
+@pytest.mark.parametrize("release", EARLIER_RELEASES)
+@pytest.mark.parametrize("name", TRADES)
+def test_a_record_of_any_release_is_reread_as_the_model_reads_it(name: str, release: str) -> None:
+    value = orjson.dumps(EARLIER_RELEASES[release](wire_of(name)))
+    assert Trade.reread(value) == Trade.from_wire(value).to_json()
 
 
 @pytest.mark.parametrize("name", TRADES)

@@ -17,8 +17,7 @@ LACKING = {name: value for name, value in WHOLE.items() if name != "commission_f
 
 
 def of(trade: dict[str, Any]) -> ShownObject:
-    read = Trade.from_platform(trade)
-    return shown(read.tid, read, read.modified)
+    return shown(Trade, "tid", "modified", Trade.from_platform(trade).to_json())
 
 
 def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:

@@ -260,13 +260,9 @@ class VersionTable(ABC, Generic[V, T]):
         stored = before.get(version.key)
         if stored is None or stored["modified"] != version.modified:
             return version.content_hash
-        if not content.says_no_more(self.model, version.content, self._reread(stored["value"])):
+        if not content.says_no_more(self.model, version.content, self.model.reread(stored["value"])):
             return version.content_hash
         return bytes(before.pop(version.key)["content_hash"])
-
-    def _reread(self, value: str) -> Mapping[str, Any]:
-        """A stored value as this release reads it."""
-        return self.model.from_wire(value).to_json()
 
     async def _upsert(
         self,

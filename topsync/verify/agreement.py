@@ -7,15 +7,14 @@ fields that the platform left out when an order was fetched come with the order'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
-
-import orjson
+from typing import Any
 
 from schemas import content
 from schemas.platform_object import PlatformObject
+from schemas.types import parse_instant
 from topsync.store.versions import StoredState
 
 
@@ -28,8 +27,8 @@ class ShownObject:
     state: StoredState
     unknown: bytes
     """Digest of its unknown fields; empty when it has none."""
-    value: str = field(repr=False)
-    """The whole object, as it is on the wire."""
+    written: Mapping[str, Any] = field(repr=False)
+    """The whole object, as it is on the wire, read."""
 
 
 class Agreement(Enum):
@@ -41,11 +40,13 @@ class Agreement(Enum):
     NONE = "none"
 
 
-def shown(key: int, read: PlatformObject, modified: datetime) -> ShownObject:
-    """An object as this release reads it, to compare: a stored hash may be an earlier release's."""
-    written = read.to_json()
-    state = StoredState(modified, content.content_hash(type(read), written))
-    return ShownObject(key, state, content.unknown_hash(type(read), written), read.to_wire())
+def shown(model: type[PlatformObject], key: str, modified: str, written: Mapping[str, Any]) -> ShownObject:
+    """An object as this release writes it, to compare: a stored hash may be an earlier release's.
+
+    `key` and `modified` name its fields with the id and with the time of its last change.
+    """
+    state = StoredState(parse_instant(written[modified]), content.content_hash(model, written))
+    return ShownObject(int(written[key]), state, content.unknown_hash(model, written), written)
 
 
 def agreement(
@@ -60,7 +61,7 @@ def agreement(
         return Agreement.NONE
     if table.state == truth.state and table.unknown == unknown == truth.unknown:
         return Agreement.FULL
-    if content.says_no_more(model, orjson.loads(table.value), orjson.loads(truth.value)):
+    if content.says_no_more(model, table.written, truth.written):
         return Agreement.IN_WHAT_COUNTS
     return Agreement.NONE
 

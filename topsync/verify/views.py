@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
-from schemas.platform_object import PlatformObject
 from topsync.base.settings import KafkaSettings
 from topsync.model.kind import Kind
 from topsync.store.database import Pool
@@ -44,14 +43,14 @@ class AuditedKind:
 
     def of_platform(self, line: bytes) -> ShownObject:
         """Read it as the platform writes it."""
-        return self._shown(self.table.model.from_platform(orjson.loads(line)))
+        return self._shown(self.table.model.from_platform(orjson.loads(line)).to_json())
 
     def of_wire(self, value: bytes | str) -> ShownObject:
         """Read it as topic and table hold it."""
-        return self._shown(self.table.model.from_wire(value))
+        return self._shown(self.table.model.reread(value))
 
-    def _shown(self, read: PlatformObject) -> ShownObject:
-        return shown(getattr(read, self.kind.id_name), read, getattr(read, MODIFIED))
+    def _shown(self, written: Mapping[str, Any]) -> ShownObject:
+        return shown(self.table.model, self.kind.id_name, MODIFIED, written)
 
     async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[ShownObject]:
         """What the table has of these ids, as this release reads it."""
