@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from tests.support.servers import embedded_only
 from topsync.local import kafka_jars, paths
 
-CONSTRAINTS = ("constraints.txt", "constraints-java.txt", "constraints-soak.txt")
+CONSTRAINTS = ("constraints.txt", "constraints-java.txt", "constraints-soak.txt", "constraints-dlt.txt")
 SETUP_INPUTS = (
     "topsync/__init__.py",
     "topsync/base/errors.py",

@@ -25,6 +25,7 @@ from topsync.deadletters import box
 from topsync.deadletters.box import Original
 from topsync.model.kind import Kind
 from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, Refetch
+from topsync.store.open_letters import Subject
 from topsync.store.orders import OrderVersion
 from topsync.stream import records
 from topsync.stream.topics import Registry
@@ -120,8 +121,15 @@ class Router:
         try:
             origin = _Origin.of(record)
         except (KeyError, ValueError) as error:
-            seller_id = erasure.seller_of(record)
-            self._set_aside(record, "unreadable_snapshot", f"whose and when: {error}", seller_id=seller_id)
+            if (tid := records.tid_of_key(record.key)) is not None:
+                self.batch.tids.add(tid)
+            self._set_aside(
+                record,
+                "unreadable_snapshot",
+                f"whose and when: {error}",
+                seller_id=erasure.seller_of(record),
+                tid=tid,
+            )
             return
         try:
             trade = Trade.from_platform(orjson.loads(record.value or b""))
@@ -179,6 +187,7 @@ class Router:
         detail: str,
         *,
         seller_id: int | None = None,
+        tid: int | None = None,
     ) -> None:
         self.batch.dead_letters.append(
             box.letter(
@@ -189,6 +198,7 @@ class Router:
                 at=self.clock.now(),
                 origin=origin_of(record),
                 seller_id=seller_id,
+                subject=None if tid is None else Subject.of_order(tid, reason),
             )
         )
 
