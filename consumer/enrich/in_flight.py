@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,7 +69,6 @@ class InFlight:
         self._max_records = max_records
         self._readings: deque[Reading] = deque()
         self._parts: deque[InFlightPart] = deque()
-        self._has_parts = asyncio.Event()
         self._done = 0
         self._left = asyncio.Event()
 
@@ -90,7 +90,6 @@ class InFlight:
         """Take in a part of a reading."""
         reading.parts += 1
         self._parts.append(InFlightPart(self, reading, batch))
-        self._has_parts.set()
 
     def end(self, reading: Reading) -> None:
         """Everything of a reading is read."""
@@ -100,17 +99,11 @@ class InFlight:
         reading.is_read = True
         self._look_whether_stored(reading)
 
-    async def next_parts(self, at_most: int) -> list[InFlightPart]:
-        """Take out the parts that came first; waits until there is one."""
-        await self._has_parts.wait()
-        return self.pop_parts(at_most)
-
-    def pop_parts(self, at_most: int) -> list[InFlightPart]:
-        """Take out the parts that came first, if there are any."""
-        taken = [self._parts.popleft() for _ in range(min(at_most, len(self._parts)))]
-        if not self._parts:
-            self._has_parts.clear()
-        return taken
+    def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
+        """Take out the parts that came first."""
+        while at_most and self._parts:
+            yield self._parts.popleft()
+            at_most -= 1
 
     def stored(self, reading: Reading) -> None:
         """Note that a part is stored."""

@@ -91,14 +91,12 @@ class Pipeline:
         self._turns = Turns()
         self._backlog = backlog
         self._republishing = republishing
-        self._changed: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
-        self._loaded: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
-        """What is stored of changes, and of snapshots, and waits to be published."""
-        self._has_stored = asyncio.Event()
+        self._has_read = asyncio.Event()
+        self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
         """What is to be noted, and the orders that it is about."""
         self._unnoted: set[int] = set()
-        """Orders that are being stored, or are stored and not yet noted as published."""
+        """Orders that are stored, and not yet noted as published: those of both queues."""
         self._has_noted = asyncio.Event()
         self._held_bytes = 0
         self._progress = OffsetsToCommit(OFFSETS_EVERY_SECONDS)
@@ -114,9 +112,7 @@ class Pipeline:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_all(changes, self._changes, tasks))
                 tasks.create_task(self._read_all(snapshots, self._snapshots, tasks))
-                tasks.create_task(self._store_all(self._changes, AHEAD_BATCHES, self._changed))
-                # Beside changes: no change waits until hundreds of exported orders are stored.
-                tasks.create_task(self._store_all(self._snapshots, 1, self._loaded))
+                tasks.create_task(self._store_all())
                 tasks.create_task(self._publish_all())
                 tasks.create_task(self._note_all())
                 if self._republishing is not None:
@@ -164,13 +160,26 @@ class Pipeline:
         take_turn = partial(self._turns.take, stored=reading.stored)
         async for batch in self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=unread):
             in_flight.add(reading, batch)
+            self._has_read.set()
         in_flight.end(reading)
+        self._has_read.set()
 
-    async def _store_all(self, in_flight: InFlight, at_once: int, waiting: asyncio.Queue[_Group]) -> None:
+    async def _store_all(self) -> None:
         while True:
-            parts = await in_flight.next_parts(at_once)
-            await waiting.put(await self._store(parts))
-            self._has_stored.set()
+            await self._has_read.wait()
+            self._has_read.clear()
+            found = True
+            while found:
+                # In turn: a change waits for one batch of snapshots at most, and neither starves.
+                found = await self._store_some(self._changes, AHEAD_BATCHES)
+                found |= await self._store_some(self._snapshots, 1)
+
+    async def _store_some(self, in_flight: InFlight, at_most: int) -> bool:
+        """Store the parts that came first, together; returns whether there were any."""
+        parts = list(in_flight.pop_parts(at_most))
+        if parts:
+            await self._groups.put(await self._store(parts))
+        return bool(parts)
 
     async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
         now = self._tools.clock.estimate()
@@ -180,8 +189,8 @@ class Pipeline:
         while not group.batch.tids.isdisjoint(self._unnoted):
             self._has_noted.clear()
             await self._has_noted.wait()
-        self._unnoted |= group.batch.tids
         await self._writer.store(group.batch)
+        self._unnoted |= group.batch.tids
         group.stored_at = self._tools.clock.estimate()
         for part in parts:
             part.in_flight.stored(part.reading)
@@ -190,11 +199,13 @@ class Pipeline:
     async def _publish_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not await self._has_group():
+            group = await self._next_group()
+            if group is None:
                 await self._writer.publish(Batch(), self._progress.take(now=loop.time(), at_once=True))
                 continue
             await self._writer.rest()
-            group = self._pop_groups()
+            while not self._groups.empty():
+                group.join(self._groups.get_nowait())
             size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
             self._progress.add(self._pop_done(), now=loop.time())
             # The fewer dead letters a crash repeats, the fewer do people look at twice.
@@ -219,8 +230,7 @@ class Pipeline:
         """Have a piece published with whatever is published next; returns how many records it was."""
         now = self._tools.clock.estimate()
         waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        await self._changed.put(_Group(fetched_at=now, stored_at=now, pieces=[(piece, waiting)]))
-        self._has_stored.set()
+        await self._groups.put(_Group(fetched_at=now, stored_at=now, pieces=[(piece, waiting)]))
         return await waiting
 
     async def _note_all(self) -> None:
@@ -238,25 +248,13 @@ class Pipeline:
         done = {tp: in_flight.pop_done() for tp, in_flight in self._in_flight.items()}
         return {tp: offset for tp, offset in done.items() if offset is not None}
 
-    async def _has_group(self) -> bool:
-        """Wait until something is to be published; False where offsets are due before that."""
+    async def _next_group(self) -> _Group | None:
+        """What is to be published next; None where offsets are due before anything is to be published."""
         try:
             async with asyncio.timeout_at(self._progress.due_at):
-                return await self._has_stored.wait()
+                return await self._groups.get()
         except TimeoutError:
-            return False
-
-    def _pop_groups(self) -> _Group:
-        """Everything that waits of changes, and a single group of snapshots: changes wait for no more."""
-        waiting = [self._changed.get_nowait() for _ in range(self._changed.qsize())]
-        if not self._loaded.empty():
-            waiting.append(self._loaded.get_nowait())
-        group, *others = waiting
-        for other in others:
-            group.join(other)
-        if self._changed.empty() and self._loaded.empty():
-            self._has_stored.clear()
-        return group
+            return None
 
     def _let_go(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes

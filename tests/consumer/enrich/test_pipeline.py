@@ -54,8 +54,6 @@ class Stages:
         self.committed = {CHANGES: 0, SNAPSHOTS: 0}
         self.overtaken = False
         self.stored_while_reading = False
-        self.stored_beside = False
-        self.being_stored: set[int] = set()
         self.being_noted = False
         self.published_while_noting = False
         self.stored_revisions = dict.fromkeys(range(ORDERS), 0)
@@ -108,14 +106,9 @@ class Stages:
         assert self.unnoted.isdisjoint(batch.tids), "a step is compared with what is noted as published"
         places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
         snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
-        assert snapshots in {0, len(places)}, "changes are stored without snapshots"
-        assert snapshots <= BATCH
-        assert self.being_stored.isdisjoint(batch.tids), "an order is in one batch at a time"
-        self.stored_beside |= bool(self.being_stored)
+        assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
         self.stored_while_reading |= bool(self.being_read)
-        self.being_stored |= batch.tids
         await self.take_time()
-        self.being_stored -= batch.tids
         for tp, offset in places:
             del self.judged[tp, offset]
         for tid in batch.tids:
@@ -145,8 +138,6 @@ class Stages:
     ) -> Published:
         """Its orders go on as its tombstones."""
         self.published_while_noting |= self.being_noted
-        places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
-        assert sum(tp == SNAPSHOTS for tp, _ in places) <= BATCH, "a change waits for one batch of snapshots"
         await self.take_time()
         for tid, revision in cast("list[tuple[int, int]]", again.versions[Kind.ORDER] if again else []):
             assert revision >= self.told_revisions[tid], "what is published again is never older"
@@ -186,7 +177,6 @@ async def test_stages_overlap_and_no_step_of_an_order_overtakes_another(
     if running.done():
         running.result()
     assert stages.stored_while_reading, "the next batches wait for the batch that is stored"
-    assert stages.stored_beside, "changes wait until snapshots are stored"
     assert stages.published_while_noting, "nobody waits for noting"
     assert stages.overtaken, "a slow batch holds up the others"
     assert stages.pieces > 1, "what is asked for once more is published beside it"
