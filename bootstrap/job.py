@@ -10,16 +10,15 @@ it, the increments from its first second hold everything changed since (docs/pla
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
+from bootstrap.loading import Loader
 from schemas import platform_time
-from schemas.change import Change, Source
+from schemas.change import Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
 from topsync.base import failpoints, private_files, telemetry
 from topsync.base.clock import ServerClock
@@ -28,24 +27,18 @@ from topsync.base.settings import BootstrapSettings
 from topsync.base.stall_timer import StallTimer
 from topsync.coverage.pull import Puller, PullOutcome
 from topsync.coverage.pull_request import PullRequest
-from topsync.deadletters import box
-from topsync.deadletters.box import Original
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.export_port import (
     BulkExport,
     DownloadFailed,
-    ExportedOrder,
     ExportFailed,
     ExportFileError,
-    ExportLine,
     ExportLost,
     ExportReady,
     ExportUnfinished,
     ExportWithoutFile,
-    RefusedLine,
-    ToRepair,
 )
 from topsync.platforms.session_port import Subscriptions
 from topsync.sellers.sessions import Account
@@ -53,14 +46,9 @@ from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, BootstrapStep, Export
 from topsync.store.sellers import ErasedError
 from topsync.stream import records
-from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
-
-LINES_AT_ONCE = 500
-BYTES_AT_ONCE = 8 * 1024 * 1024
-"""Many times the size of so many usual lines: a hostile file's lines are long. One line may be larger."""
 
 STORE_POLL_SECONDS = 0.2
 COUNT_PAUSES = 20
@@ -242,10 +230,14 @@ class BootstrapJob:
     async def _load(self, state: Bootstrap) -> Bootstrap:
         """Publish every line; the row-count equation must come out, or nothing is claimed (P5)."""
         export = _export_of(state)
-        counts: Counter[str] = Counter()
+        puller = self.puller
+        loader = Loader(self._seller_id, export, puller.pool, puller.producer, self.topics, self._clock)
+        counts = loader.counts
         if export.file_bytes:
             try:
-                await self._load_file(export, counts)
+                await loader.load(
+                    self.bulk_export.lines(self._file), lambda lines: self.report("load", lines, None)
+                )
             except ExportFileError as error:
                 await self._give_file_up(error)
         if counts["lines"] != counts["published"] + counts["repaired"] + counts["refused"]:
@@ -262,20 +254,6 @@ class BootstrapJob:
         self._file.unlink(missing_ok=True)
         return await self._state()
 
-    async def _load_file(self, export: Export, counts: Counter[str]) -> None:
-        lines = self.bulk_export.lines(self._file)
-        some = await asyncio.to_thread(_take, lines)
-        while some:
-            # The next lines are read while these are on their way.
-            reading = asyncio.create_task(asyncio.to_thread(_take, lines))
-            try:
-                await self._load_some(some, export, counts)
-            except BaseException:
-                reading.cancel()
-                raise
-            self.report("load", counts["lines"], None)
-            some = await reading
-
     async def _give_file_up(self, error: ExportFileError) -> NoReturn:
         """The file that the platform vouched for is of no use: the next run asks for another export."""
         await bootstraps.export_failed(self.puller.pool, self._seller_id)
@@ -283,61 +261,6 @@ class BootstrapJob:
         raise BootstrapFailedError(
             f"{error}; run it again: it asks the platform for a new export. What was loaded stays"
         ) from error
-
-    async def _load_some(self, found: list[ExportLine], export: Export, counts: Counter[str]) -> None:
-        latest_now = self._clock.latest_now()
-        lines = [believed(line, latest_now=latest_now) for line in found]
-        rows = [
-            (line.order_id, line.modified if isinstance(line, ExportedOrder) else None)
-            for line in lines
-            if not isinstance(line, RefusedLine)
-        ]
-        # Noted before they are published: the later wait covers at least everything that was handed over.
-        await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
-        failpoints.reach("bootstrap.rows_noted")
-        await self.puller.producer.publish([self._record(line, export) for line in lines])
-        failpoints.reach("bootstrap.rows_published")
-        counts["lines"] += len(lines)
-        for line in lines:
-            counts[_COUNTED_AS[type(line)]] += 1
-
-    def _record(self, line: ExportLine, export: Export) -> Record:
-        now = self._clock.now()
-        reason = f"export {export.task_id}"
-        match line:
-            case ExportedOrder(order_id, _, value):
-                return records.snapshot(
-                    self.topics.snapshots.name,
-                    tid=order_id,
-                    seller_id=self._seller_id,
-                    as_of=export.created_at,
-                    reason=reason,
-                    trade=value,
-                )
-            case ToRepair(order_id):
-                hint = Change(
-                    seller_id=self._seller_id,
-                    tid=order_id,
-                    event="listed",
-                    occurred_at=now,
-                    settled_after=now,
-                    received_at=now,
-                    source=Source.BOOTSTRAP,
-                    reason=reason,
-                )
-                return records.change(self.topics.changes.name, hint)
-            case RefusedLine(raw, why):
-                letter = box.letter(
-                    self.topics,
-                    "unreadable_export_line",
-                    why,
-                    Original(raw),
-                    at=now,
-                    origin=f"bootstrap/{self._seller_id}/{export.task_id}",
-                    seller_id=self._seller_id,
-                )
-                letter.report()
-                return letter.record
 
     async def _wait_until_stored(self, export: Export) -> None:
         pool, seller_id, created_at = self.puller.pool, self._seller_id, export.created_at
@@ -446,41 +369,6 @@ class BootstrapJob:
     @property
     def _file(self) -> Path:
         return self.settings.export_file(self._seller_id)
-
-
-_COUNTED_AS: dict[type[ExportLine], str] = {
-    ExportedOrder: "published",
-    ToRepair: "repaired",
-    RefusedLine: "refused",
-}
-
-
-def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
-    """The line; where it says that the order changed later than now, the order is asked for by its id."""
-    if isinstance(line, ExportedOrder) and line.modified > latest_now:
-        return ToRepair(line.order_id)
-    return line
-
-
-def _take(lines: Iterator[ExportLine]) -> list[ExportLine]:
-    taken: list[ExportLine] = []
-    size = 0
-    for line in islice(lines, LINES_AT_ONCE):
-        taken.append(line)
-        size += _bytes_of(line)
-        if size >= BYTES_AT_ONCE:
-            break
-    return taken
-
-
-def _bytes_of(line: ExportLine) -> int:
-    match line:
-        case ExportedOrder():
-            return len(line.value)
-        case RefusedLine():
-            return len(line.line)
-        case ToRepair():
-            return 0
 
 
 def _export_of(state: Bootstrap) -> Export:

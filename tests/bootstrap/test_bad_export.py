@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bootstrap import job
+from bootstrap import loading
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from schemas import cloud_events, platform_time
 from schemas.change import Change
@@ -101,7 +101,7 @@ async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: 
 async def test_an_export_that_breaks_in_the_middle_leads_back_to_a_new_request_too(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "LINES_AT_ONCE", 1)
+    monkeypatch.setattr(loading, "LINES_AT_ONCE", 1)
     content = bytearray(packed(tmp_path, line(1), line(2)).read_bytes())
     content[content.rindex(b"PK\x03\x04")] ^= 0xFF
     start.file.write_bytes(content)

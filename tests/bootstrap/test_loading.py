@@ -1,10 +1,10 @@
-"""What the bulk start decides by itself."""
+"""How much of an export is loaded at once, and which lines are believed."""
 
 from __future__ import annotations
 
 import pytest
 
-from bootstrap import job
+from bootstrap import loading
 from tests.store.databases import at
 from topsync.platforms.export_port import ExportedOrder, RefusedLine, ToRepair
 
@@ -12,17 +12,17 @@ from topsync.platforms.export_port import ExportedOrder, RefusedLine, ToRepair
 def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:
     """From `snapshots` it might be read after that time, and hide earlier changes."""
     line, refused = ExportedOrder(7, at(9), b"{}"), RefusedLine(b"x", "no tid")
-    assert job.believed(line, latest_now=at(8)) == ToRepair(7)
-    assert job.believed(line, latest_now=at(9)) is line
-    assert job.believed(refused, latest_now=at(8)) is refused
+    assert loading.believed(line, latest_now=at(8)) == ToRepair(7)
+    assert loading.believed(line, latest_now=at(9)) is line
+    assert loading.believed(refused, latest_now=at(8)) is refused
 
 
 def test_a_load_has_a_bound_in_lines_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hostile file has long lines: a bound on their number alone would allow gigabytes."""
-    monkeypatch.setattr(job, "BYTES_AT_ONCE", 1000)
-    monkeypatch.setattr(job, "LINES_AT_ONCE", 5)
+    monkeypatch.setattr(loading, "BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr(loading, "LINES_AT_ONCE", 5)
     lines = iter([RefusedLine(b"x" * size, "why") for size in (600, 600, 600, 1, 1, 1, 1, 1, 1)])
     taken = []
-    while some := job._take(lines):
+    while some := loading._take(lines):
         taken.append(len(some))
     assert taken == [2, 5, 2]
