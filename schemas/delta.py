@@ -163,13 +163,13 @@ def step(
     rows are compared row by row, each with the field that is a row's id.
     """
     return Delta(
-        transitions=told(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
+        transitions=reported(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_changed(before, after, rows or {}) - always)) if before else (),
     )
 
 
-def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
+def reported(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
     """What has happened, by rising rank, for a version that reached us by `source`."""
     return _or_updated(kind, [*happened, CORRECTED] if source in RECONCILED else [*happened])
 

@@ -51,7 +51,7 @@ class NewerTable(OrderTable):
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Delta[Transition]:
-        brought = delta.told(NewerTransition, [NewerTransition.INSURED], source)
+        brought = delta.reported(NewerTransition, [NewerTransition.INSURED], source)
         status_from = before["status"] if before else None
         return Delta(brought, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
 
