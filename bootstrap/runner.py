@@ -39,6 +39,8 @@ MAX_SESSIONS = 3
 PUSH_WAIT_SECONDS = 30.0
 """How long a bulk start waits for the push service before it refuses to begin."""
 
+PUSH_POLL_SECONDS = 0.2
+
 MakeJob = Callable[[Account, Report], BootstrapJob]
 """A seller's bulk start, with the session that it has now."""
 
@@ -146,7 +148,7 @@ class Runner:
                     f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` "
                     "first, so that no change is missed while the export runs"
                 )
-            await lifetime.sleep(0.2)
+            await lifetime.sleep(PUSH_POLL_SECONDS)
 
 
 async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:

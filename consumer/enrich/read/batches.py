@@ -89,7 +89,8 @@ class BatchReader:
         routed = await self._pass_over_erased(routed)
         trail.hints_read(routed.hints)
         trail.snapshots_read(routed.snapshots)
-        await self._take_snapshots(router, routed.snapshots)
+        if routed.snapshots:
+            await self._take_snapshots(router, routed.snapshots)
         fetched: dict[int, OrderVersion] = {}
         if routed.hints:
             batch.traces |= _traces(routed.hints)

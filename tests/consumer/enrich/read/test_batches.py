@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -547,6 +548,13 @@ async def test_a_snapshot_is_stored_as_it_is_without_a_call(shop: Shop) -> None:
     assert shop.gateway.fetched == []
     found = batch.of(Kind.ORDER).versions[TID]
     assert (found.seller_id, found.fetched_at, found.source) == (SELLER, at(7), "bootstrap")
+
+
+async def test_a_change_does_not_wait_while_snapshots_of_another_partition_are_read(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    async with shop.reader._snapshots_in_turn, asyncio.timeout(20):
+        batch = await shop.read(shop.hint())
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
 
 
 async def test_of_two_snapshots_of_one_order_the_newer_is_written_in_either_order(shop: Shop) -> None:
