@@ -91,7 +91,7 @@ async def run() -> Report:
             for _, (way, write) in itertools.product(range(ROUNDS), zip(WAYS, writes, strict=True)):
                 await pool.execute("truncate orders")
                 for second, kind in enumerate((NEW, CHANGED)):
-                    versions = [_version(seller_id, each.trade, second) for each in old]
+                    versions = [_version(seller_id, Trade.from_wire(each.wire), second) for each in old]
                     if way != WHOLE:
                         _work_out(versions)
                     rates[kind, way].append(await _rate(write, versions))
@@ -147,7 +147,7 @@ def _trades() -> tuple[int, list[Trade]]:
 def _version(seller_id: int, trade: Trade, second: int) -> OrderVersion:
     """A version of which nothing has been computed."""
     later = {"modified": trade.modified + timedelta(seconds=second), "seller_memo": f"note {second}"}
-    return OrderVersion(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
+    return OrderVersion(seller_id, trade.model_copy(update=later).form(), datetime.now(UTC), "push")
 
 
 def _work_out(versions: Sequence[OrderVersion]) -> None:
@@ -177,11 +177,11 @@ def _under_the_guard(pool: Pool, epochs: Sequence[int]) -> Write:
 def _columns(batch: Batch) -> list[list[object]]:
     """A batch as the bare statement takes it."""
     return [
-        [version.trade.tid for version in batch],
+        [version.tid for version in batch],
         [version.seller_id for version in batch],
-        [version.trade.created for version in batch],
-        [version.trade.modified for version in batch],
-        [version.trade.status for version in batch],
+        [version.created for version in batch],
+        [version.modified for version in batch],
+        [version.status for version in batch],
         [version.content_hash for version in batch],
         [version.fetched_at for version in batch],
         [version.source for version in batch],

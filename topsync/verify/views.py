@@ -43,7 +43,7 @@ class AuditedKind:
 
     def of_platform(self, line: bytes) -> ShownObject:
         """Read it as the platform writes it."""
-        return self._shown(self.table.model.from_platform(orjson.loads(line)).to_json())
+        return self._shown(self.table.model.read(orjson.loads(line)).content)
 
     def of_wire(self, value: bytes | str) -> ShownObject:
         """Read it as topic and table hold it."""
