@@ -110,8 +110,7 @@ class PlatformObject(BaseModel):
             if field.get_default(call_default_factory=True) is not None
         )
 
-        parts = {name: part.usual for name, part in cls.parts.items()}
-        cls.usual = UsualForm(cls.model_fields, parts, cls.indispensable)
+        cls.usual = UsualForm(cls.model_fields, cls.indispensable)
 
     @classmethod
     def read(cls, raw: Mapping[str, object]) -> WireForm:

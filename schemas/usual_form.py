@@ -75,16 +75,14 @@ class _Shape:
 class UsualForm:
     """The usual form of a kind of object."""
 
-    def __init__(
-        self, fields: Mapping[str, FieldInfo], parts: Mapping[str, UsualForm], filled: frozenset[str]
-    ) -> None:
-        """The form of a model with these fields.
+    def __init__(self, fields: Mapping[str, FieldInfo], filled: frozenset[str]) -> None:
+        """The form of a model with these fields, of which some may not be empty.
 
         Raises:
             KeyError: a field is of a type that is not known here.
         """
         typed = {name: field for name, field in fields.items() if name != "platform_fields"}
-        self._writers = {name: _writer(field, parts.get(name)) for name, field in typed.items()}
+        self._writers = {name: _writer(field) for name, field in typed.items()}
         self._lists = frozenset(name for name, field in typed.items() if field.default_factory is list)
         self._needed = filled.union(name for name, field in typed.items() if field.is_required())
         self._filled = filled
@@ -200,23 +198,25 @@ _WRITERS: Final[Mapping[object, Writer]] = {
     Count: partial(_number, bits=32),
     Milliseconds: partial(_number, bits=64),
     bool: _flag,
+    dict[str, Opaque]: _row,
 }
 """How the field types of the contract are written."""
 
 
-def _writer(field: FieldInfo, part: UsualForm | None) -> Writer:
-    """How a field is written; raises KeyError where that is not known."""
+def _writer(field: FieldInfo) -> Writer:
+    """How a field is written.
+
+    Raises:
+        KeyError: its type is not known here.
+    """
     for list_of in field.metadata:
         if isinstance(list_of, ListOf):
-            write = _row if field.annotation == list[dict[str, Opaque]] else _known(part)
+            write = _writer_of(*get_args(field.annotation))
             return lambda value: [write(row) for row in list_of.flatten(value)]
-    if part is not None:
-        return part.part
     (kind,) = {*get_args(field.annotation)} - {NoneType} or {field.annotation}
-    return _WRITERS[Annotated[kind, *field.metadata] if field.metadata else kind]
+    return _writer_of(Annotated[kind, *field.metadata] if field.metadata else kind)
 
 
-def _known(part: UsualForm | None) -> Writer:
-    if part is None:
-        raise KeyError
-    return part.part
+def _writer_of(kind: object) -> Writer:
+    form = getattr(kind, "usual", None)
+    return form.part if isinstance(form, UsualForm) else _WRITERS[kind]
