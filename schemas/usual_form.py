@@ -36,9 +36,10 @@ from schemas.types import (
 MAX_LEVELS: Final = 20
 """Levels of a value in the platform's own form. Usual values have two."""
 
-KEPT_SHAPES: Final = 1000
-"""How many sets of fields are cached for each kind of object; orders come in some dozens. A name of more than
-`MAX_NAME_CHARACTERS` is in none of them."""
+KEPT_SHAPES: Final = 4000
+"""How many sets of fields are cached for each kind of object, a kilobyte each: optional fields come in many
+combinations, 6,000 orders of the simulator in a thousand. A name of more than `MAX_NAME_CHARACTERS` is in
+none of them."""
 
 MAX_NAME_CHARACTERS: Final = 64
 
@@ -52,9 +53,7 @@ _PLAIN: Final = frozenset({str, bool})
 """Types of values that are written as they came, whatever they are."""
 
 
-class _UnusualError(ValueError):
-    """Something is not of the usual form."""
-
+_UNUSUAL: Final = "not of the usual form"
 
 Writer: TypeAlias = Callable[[Any], object]
 """How a field is written; raises ValueError or TypeError where its value is not of the usual form."""
@@ -82,7 +81,8 @@ class UsualForm:
             KeyError: a field is of a type that is not known here.
         """
         typed = {name: field for name, field in fields.items() if name != "platform_fields"}
-        self._writers = {name: _writer(field) for name, field in typed.items()}
+        self._writers = tuple((name, _writer(field)) for name, field in typed.items())
+        self._typed = frozenset(typed)
         self._lists = frozenset(name for name, field in typed.items() if field.default_factory is list)
         self._needed = filled.union(name for name, field in typed.items() if field.is_required())
         self._filled = filled
@@ -98,11 +98,11 @@ class UsualForm:
     def part(self, raw: Mapping[str, object]) -> dict[str, Any]:
         """The same of an object within another; raises ValueError or TypeError if it is not usual."""
         if type(raw) is not dict:
-            raise _UnusualError
+            raise ValueError(_UNUSUAL)
         shape = self._shape(tuple(raw))
         beyond = {name: raw[name] for name in shape.beyond}
         if not _are_plain(beyond.values()):
-            raise _UnusualError
+            raise ValueError(_UNUSUAL)
         written: dict[str, Any] = {"platform_fields": beyond}
         if shape.empty:
             raw = raw | shape.empty
@@ -110,28 +110,28 @@ class UsualForm:
             written[name] = write(raw[name])
         for name in self._filled:
             if not written[name]:
-                raise _UnusualError
+                raise ValueError(_UNUSUAL)
         return written
 
     def _shape_of(self, names: tuple[str, ...]) -> _Shape:
-        typed = self._writers.keys() & names
-        if not self._needed <= typed or max(map(len, names)) > MAX_NAME_CHARACTERS:
-            raise _UnusualError
-        beyond = sorted(set(names) - typed)
-        if "platform_fields" in beyond:
-            raise _UnusualError
+        there = frozenset(names)
+        if (
+            not self._needed <= there
+            or "platform_fields" in there
+            or max(map(len, names)) > MAX_NAME_CHARACTERS
+        ):
+            raise ValueError(_UNUSUAL)
         return _Shape(
-            typed=tuple(item for item in self._writers.items() if item[0] in typed | self._lists),
-            beyond=tuple(beyond),
-            empty=dict.fromkeys(self._lists - typed),
+            typed=tuple(writer for writer in self._writers if writer[0] in there | self._lists),
+            beyond=tuple(sorted(there - self._typed)),
+            empty=dict.fromkeys(self._lists - there),
         )
 
 
 def _are_plain(values: Collection[object], levels: int = MAX_LEVELS) -> bool:
     """Whether values in the platform's own form are written as they came."""
-    if _PLAIN.issuperset(map(type, values)):
-        return True
-    return all(_is_plain(value, levels) for value in values if type(value) not in _PLAIN)
+    others = [value for value in values if type(value) not in _PLAIN]
+    return not others or all(_is_plain(value, levels) for value in others)
 
 
 def _is_plain(value: object, levels: int) -> bool:
@@ -150,7 +150,7 @@ def _is_plain(value: object, levels: int) -> bool:
 def _row(value: object) -> dict[str, object]:
     """An object in the platform's own form."""
     if not isinstance(value, dict) or not _are_plain(value.values()):
-        raise _UnusualError
+        raise ValueError(_UNUSUAL)
     return value
 
 
@@ -161,14 +161,14 @@ def _id(value: object) -> str:
 @lru_cache(KEPT_AMOUNTS)
 def _money(value: object) -> str:
     if type(value) is not str or len(value) > KEPT_AMOUNT_CHARACTERS:
-        raise _UnusualError
+        raise ValueError(_UNUSUAL)
     return write_money(parse_money(value))
 
 
 def _instant(value: object) -> str:
     # China is whole hours ahead of UTC: minutes and seconds stay as they are.
     if type(value) is not str or value[_HOUR_CHARACTERS:] not in _WITHIN_AN_HOUR:
-        raise _UnusualError
+        raise ValueError(_UNUSUAL)
     return _hour(value[:_HOUR_CHARACTERS]) + value[_HOUR_CHARACTERS:] + "Z"
 
 
@@ -181,13 +181,13 @@ def _number(value: object, *, bits: int) -> int:
     number = int(value) if type(value) is str and value.isascii() and value.isdigit() else value
     if type(number) is int and -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         return number
-    raise _UnusualError
+    raise ValueError(_UNUSUAL)
 
 
 def _flag(value: object) -> bool:
     if value is True or value is False:
         return value
-    raise _UnusualError
+    raise ValueError(_UNUSUAL)
 
 
 _WRITERS: Final[Mapping[object, Writer]] = {
