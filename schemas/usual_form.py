@@ -177,9 +177,9 @@ def _hour(value: str) -> str:
     return write_instant(parse_instant(f"{value}:00:00"))[:_HOUR_CHARACTERS]
 
 
-def _number(value: object, *, bits: int) -> int:
+def _number(value: object, *, below: int) -> int:
     number = int(value) if type(value) is str and value.isascii() and value.isdigit() else value
-    if type(number) is int and -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+    if type(number) is int and -below <= number < below:
         return number
     raise ValueError(_UNUSUAL)
 
@@ -195,8 +195,8 @@ _WRITERS: Final[Mapping[object, Writer]] = {
     PlatformId: _id,
     Money: _money,
     Instant: _instant,
-    Count: partial(_number, bits=32),
-    Milliseconds: partial(_number, bits=64),
+    Count: partial(_number, below=2**31),
+    Milliseconds: partial(_number, below=2**63),
     bool: _flag,
     dict[str, Opaque]: _row,
 }
