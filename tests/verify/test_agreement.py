@@ -103,3 +103,12 @@ def test_a_copy_has_arrived_when_it_has_the_shown_state_or_a_later_state() -> No
 def test_of_two_changes_in_a_second_the_second_is_not_a_stale_first() -> None:
     assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "no look showed that"
     assert arrived([WHOLE, MEMO], MEMO) is Agreement.FULL
+
+
+def test_the_order_of_names_makes_no_difference_between_table_and_topic() -> None:
+    """PostgreSQL keeps its own order, also inside."""
+    written = dict(of(WHOLE).written)
+    reversed_ = {name: written[name] for name in reversed(written)}
+    reversed_["orders"] = [dict(reversed(line.items())) for line in written["orders"]]
+    assert list(reversed_) != list(written)
+    assert digest_of(reversed_) == digest_of(written) != digest_of({**written, "seller_memo": "another"})
