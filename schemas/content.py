@@ -50,17 +50,11 @@ def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
     content = {**written}
     for name in kind.not_content:
         content.pop(name, None)
-    counted = kind.counted
-    content["platform_fields"] = {
-        name: value if type(value) in _OF_ONE_FORM else _in_one_form(value)
-        for name, value in content["platform_fields"].items()
-        if name in counted
-    }
+    content["platform_fields"] = _counted(content["platform_fields"], kind.counted)
     for name, known in kind.opaque.items():
-        if name in content:
-            content[name] = _in_one_form(
-                [{field: value for field, value in row.items() if field in known} for row in content[name]]
-            )
+        if content.get(name):
+            rows = [_counted(row, known) for row in content[name]]
+            content[name] = rows[0] if len(rows) == 1 else rows
     for name, part in kind.parts.items():
         value = content.get(name)
         if isinstance(value, list):
@@ -68,6 +62,17 @@ def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
         elif value is not None:
             content[name] = _content(part, value)
     return content
+
+
+def _counted(fields: Object, known: frozenset[str]) -> Object:
+    """Those of these fields that count, each in one form."""
+    if known.issuperset(fields) and _OF_ONE_FORM.issuperset(map(type, fields.values())):
+        return fields
+    return {
+        name: value if type(value) in _OF_ONE_FORM else _in_one_form(value)
+        for name, value in fields.items()
+        if name in known
+    }
 
 
 def _in_one_form(value: object) -> object:
@@ -103,17 +108,15 @@ def _as_far_as(answer: Object, kind: type[PlatformObject], known: Object) -> dic
 
 
 def _unknown(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
-    unknown = {name: value for name, value in written["platform_fields"].items() if name not in kind.known}
+    carried = written["platform_fields"]
+    unknown = {name: carried[name] for name in carried.keys() - kind.known}
     for name, part in kind.parts.items():
         value = written.get(name) or []
         rows = [_unknown(part, element) for element in (value if isinstance(value, list) else [value])]
         if any(rows):
             unknown[f"{name}."] = rows
     for name, known in kind.opaque.items():
-        rows = [
-            {field: value for field, value in row.items() if field not in known}
-            for row in written.get(name) or []
-        ]
+        rows = [{field: row[field] for field in row.keys() - known} for row in written.get(name) or []]
         if any(rows):
             unknown[f"{name}."] = rows
     return unknown

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 import orjson
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -18,6 +19,7 @@ from pydantic import (
 
 from schemas import validation
 from schemas.opaque import Opaque, has_storable_texts, storable_fields
+from schemas.usual_form import UsualForm
 
 
 class UnreadableError(ValueError):
@@ -27,6 +29,25 @@ class UnreadableError(ValueError):
         super().__init__(text)
         self.is_incomplete = is_incomplete
         """Whether only something is missing: the platform may show it later."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireForm:
+    """An object as on the wire: absent fields are left out, amounts and times are text."""
+
+    model: type[PlatformObject]
+    content: Mapping[str, Any] = field(repr=False)
+    """Its JSON, read."""
+    text: str = field(repr=False)
+    """Its JSON, as topic and table have it."""
+
+    def id(self, name: str) -> int:
+        """The value of a field that holds an id."""
+        return int(self.content[name])
+
+    def time(self, name: str) -> datetime:
+        """The value of a field that holds a moment."""
+        return datetime.fromisoformat(self.content[name])
 
 
 class PlatformObject(BaseModel):
@@ -67,6 +88,8 @@ class PlatformObject(BaseModel):
     on_the_wire: ClassVar[frozenset[str]]
     """All fields that an object may have there, and `always_there` those that each has."""
     always_there: ClassVar[frozenset[str]]
+    usual: ClassVar[UsualForm]
+    """The form in which nearly all objects come."""
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
@@ -86,6 +109,24 @@ class PlatformObject(BaseModel):
             for name, field in cls.model_fields.items()
             if field.get_default(call_default_factory=True) is not None
         )
+
+        cls.usual = UsualForm(cls.model_fields, cls.indispensable)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, object]) -> WireForm:
+        """What is written of a platform object: what `from_platform(raw).form()` gives, and raises.
+
+        Nearly always it is of the usual form, and no model is needed to know it.
+        """
+        if (written := cls.usual.write(raw)) is not None:
+            try:
+                text = orjson.dumps(written)  # refuses lone surrogates
+            except TypeError:
+                pass
+            else:
+                if b"\\u0000" not in text:
+                    return WireForm(cls, written, text.decode())
+        return cls.from_platform(raw).form()
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
@@ -142,6 +183,11 @@ class PlatformObject(BaseModel):
         """The object as on the wire, parsed: absent fields are left out, amounts and times are text."""
         return self.model_dump(mode="json", exclude_none=True)
 
+    def form(self) -> WireForm:
+        """The object as on the wire, in both forms."""
+        written = self.to_json()
+        return WireForm(type(self), written, wire(written))
+
     def to_wire(self) -> str:
         """The JSON value of the topic and of the table."""
         return wire(self.to_json())
@@ -187,19 +233,6 @@ class PlatformObject(BaseModel):
 def wire(written: Mapping[str, Any]) -> str:
     """The text on the wire of an object from `to_json`."""
     return orjson.dumps(written).decode()
-
-
-def list_of(item: str) -> BeforeValidator:
-    """Flattens the platform's `{"order": [...]}`; accepts absent, null, {} and a single object, too (1.6)."""
-
-    def flatten(value: object) -> object:
-        if value is None:
-            return []
-        if isinstance(value, dict):
-            value = value.get(item, [])
-        return value if isinstance(value, list) else [value]
-
-    return BeforeValidator(flatten)
 
 
 def _with_what_is_known_now(data: Mapping[str, object], typed: frozenset[str]) -> Mapping[str, object]:

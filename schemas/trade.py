@@ -16,8 +16,8 @@ from pydantic import Field
 
 from schemas import content
 from schemas.opaque import Opaque
-from schemas.platform_object import PlatformObject, UnreadableError, list_of
-from schemas.types import Count, Instant, Money, PlatformId
+from schemas.platform_object import PlatformObject, UnreadableError
+from schemas.types import Count, Instant, ListOf, Money, PlatformId
 
 MASKED_FIELDS = frozenset(
     {
@@ -243,13 +243,13 @@ class Trade(PlatformObject):
     """The country, if it is not China."""
     oaid: str | None = None
     """The addressee, opaque; the same for a week at most. It is not the key of a customer."""
-    orders: Annotated[list[OrderLine], list_of("order")] = Field(default_factory=list)
+    orders: Annotated[list[OrderLine], ListOf("order")] = Field(default_factory=list)
     """The lines."""
-    promotion_details: Annotated[list[dict[str, Opaque]], list_of("promotion_detail")] = Field(
+    promotion_details: Annotated[list[dict[str, Opaque]], ListOf("promotion_detail")] = Field(
         default_factory=list
     )
     """In the platform's own form."""
-    service_orders: Annotated[list[dict[str, Opaque]], list_of("service_order")] = Field(default_factory=list)
+    service_orders: Annotated[list[dict[str, Opaque]], ListOf("service_order")] = Field(default_factory=list)
     """Services, which are not shipped; in the platform's own form."""
 
     def content_hash(self) -> bytes:

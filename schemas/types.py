@@ -144,6 +144,24 @@ class Form:
         return core_schema.no_info_plain_validator_function(self.read, serialization=self.written)
 
 
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """Flattens the platform's `{"order": [...]}`; accepts absent, null, {} and a single object, too (1.6)."""
+
+    item: str
+
+    def flatten(self, value: object) -> list[object]:
+        """The list, as far as it is one."""
+        if value is None:
+            return []
+        if isinstance(value, dict):
+            value = value.get(self.item, [])
+        return value if isinstance(value, list) else [value]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.flatten, handler(source))
+
+
 PlatformId = Annotated[
     int,
     Form(parse_id, core_schema.to_string_ser_schema(when_used="json")),

@@ -77,7 +77,7 @@ class Shop:
         """What the writer of the order does."""
         modified = self.gateway.listed[tid]
         raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
-        fetched = OrderVersion(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
+        fetched = OrderVersion(SELLER, Trade.read(raw), self.clock.now(), "gap")
         await orders.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         if publish:
             await self.publish(tid)
@@ -93,7 +93,7 @@ class Shop:
         """What the writer of its order does."""
         modified = platform_time.format(self.gateway.refunds[refund_id])
         raw = platform_refund(refund_id, TID) | {"modified": modified}
-        fetched = RefundVersion(SELLER, Refund.from_platform(raw), self.clock.now(), "gap")
+        fetched = RefundVersion(SELLER, Refund.read(raw), self.clock.now(), "gap")
         await refunds.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         await refunds.TABLE.mark_published(self.pool, await refunds.TABLE.unpublished(self.pool, [refund_id]))
 

@@ -43,7 +43,7 @@ def test_a_letter_about_an_order_that_cannot_be_stored_or_was_given_up_knows_its
         TOPIC,
         reason="unstorable",
         detail="DataError",
-        original=version(TID, 1, 2).trade.to_wire().encode(),
+        original=version(TID, 1, 2).wire.encode(),
         key=records.key_of(TID),
         at=at(60),
         origin="enricher",

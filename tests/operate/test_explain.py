@@ -99,7 +99,7 @@ class Installation:
         raw = platform_trade(TID, receiver_name=RECEIVER) | fields
         raw["created"] = platform_time.format(self.ago(3600))
         raw["modified"] = platform_time.format(self.ago(modified))
-        version = OrderVersion(SELLER, Trade.from_platform(raw), self.ago(fetched), source)
+        version = OrderVersion(SELLER, Trade.read(raw), self.ago(fetched), source)
         number = records.partition_of(TID, self.kafka.partitions)
         epoch = await orders.take_over(self.pool, number, "enrich-of-the-test")
         written = await orders.TABLE.upsert(self.pool, [version], partition=number, epoch=epoch)

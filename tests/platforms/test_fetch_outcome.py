@@ -35,7 +35,7 @@ ORDER = FetchRules(Kind.ORDER, asks_again_unreadable=True)
 REFUND = FetchRules(Kind.REFUND, asks_again_unreadable=False)
 TID = 7
 STATUS = "WAIT_SELLER_SEND_GOODS"
-OBJECT = trade(TID)
+OBJECT = trade(TID).form()
 AWAY = PlatformAwayError()
 ORIGINAL = b"what came"
 

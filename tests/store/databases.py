@@ -105,7 +105,7 @@ def trade(tid: int, modified: float = 0, **fields: object) -> Trade:
 def version(
     tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object
 ) -> OrderVersion:
-    return OrderVersion(SELLER, trade(tid, modified, **fields), at(fetched), source)
+    return OrderVersion(SELLER, Trade.read(platform_trade(tid, modified, **fields)), at(fetched), source)
 
 
 def platform_refund(refund_id: int, tid: int, modified: float = 0, **fields: object) -> dict[str, object]:
@@ -125,7 +125,7 @@ def platform_refund(refund_id: int, tid: int, modified: float = 0, **fields: obj
 def refund_version(
     refund_id: int, tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object
 ) -> RefundVersion:
-    refund = Refund.from_platform(platform_refund(refund_id, tid, modified, **fields))
+    refund = Refund.read(platform_refund(refund_id, tid, modified, **fields))
     return RefundVersion(SELLER, refund, at(fetched), source)
 
 

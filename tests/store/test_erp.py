@@ -47,7 +47,10 @@ TYPE_OF = {
 async def store(pool: Pool, *trades: Trade) -> None:
     epoch = await orders.take_over(pool, 0, "test")
     await orders.TABLE.upsert(
-        pool, [OrderVersion(SELLER, trade, at(0), "push") for trade in trades], partition=0, epoch=epoch
+        pool,
+        [OrderVersion(SELLER, trade.form(), at(0), "push") for trade in trades],
+        partition=0,
+        epoch=epoch,
     )
 
 
@@ -88,7 +91,9 @@ async def test_a_line_is_one_row_with_typed_columns_and_its_orders_key_figures(
 async def test_a_refund_is_one_row_with_typed_columns_named_as_the_platform_names_them(pool: Pool) -> None:
     refund = Refund.from_platform(examples.REFUND)
     epoch = await orders.take_over(pool, 0, "test")
-    await refunds.TABLE.upsert(pool, [RefundVersion(SELLER, refund, at(0), "push")], partition=0, epoch=epoch)
+    await refunds.TABLE.upsert(
+        pool, [RefundVersion(SELLER, refund.form(), at(0), "push")], partition=0, epoch=epoch
+    )
     row = await pool.fetchrow("select * from erp.refunds where refund_id = $1", refund.refund_id)
     assert row is not None
     fields = {**row}

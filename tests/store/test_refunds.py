@@ -205,8 +205,8 @@ async def test_which_refunds_are_known_and_in_which_state(pool: Pool, epoch: int
     assert await refunds.TABLE.known(pool, [REFUND, 7]) == {
         REFUND: Known(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
-    state = StoredState(at(10), version.refund.content_hash())
+    state = StoredState(at(10), version.content_hash)
     [(key, value)] = [found async for found in refunds.TABLE.values_of(pool, [REFUND, 7])]
-    assert (key, Refund.from_wire(value)) == (REFUND, version.refund)
+    assert (key, Refund.from_wire(value).form()) == (REFUND, version.refund)
     assert [found async for found in refunds.TABLE.states(pool, SELLER)] == [(REFUND, state)]
     assert [found async for found in refunds.TABLE.states(pool, SELLER + 1)] == []

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from schemas.trade import Trade
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, all_unpublished, at, version
 from topsync.store import orders
@@ -72,8 +73,8 @@ async def test_a_version_that_cannot_be_stored_affects_only_its_partition(
     pool: Pool, epochs: list[int]
 ) -> None:
     versions = [version(TID + number, 1, 2) for number in range(PARTITIONS)]
-    broken = versions[3].trade.model_copy(update={"status": UNSTORABLE})
-    versions[3] = OrderVersion(SELLER, broken, at(2), "push")
+    broken = Trade.from_wire(versions[3].wire).model_copy(update={"status": UNSTORABLE})
+    versions[3] = OrderVersion(SELLER, broken.form(), at(2), "push")
     parts = [PartitionRows(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
     written = await write_all(SharedTables(pool).of(orders.TABLE), parts)
     assert isinstance(written[3], UnstorableError)

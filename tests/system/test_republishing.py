@@ -19,6 +19,7 @@ import pytest
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.republishing import Piece
 from schemas import cloud_events
+from schemas.platform_object import WireForm
 from schemas.refund import Refund
 from schemas.trade import Trade
 from tests.stream.clusters import make_anew
@@ -86,7 +87,7 @@ async def filled(installation: Installation, monkeypatch: pytest.MonkeyPatch) ->
     epoch = await orders.take_over(installation.pool, 0, "whoever stored it")
     for modified in (1, 2):
         found = [
-            OrderVersion(SELLER, Trade.from_platform(trade("stored", tid, modified=modified)), at(9), "push")
+            OrderVersion(SELLER, Trade.read(trade("stored", tid, modified=modified)), at(9), "push")
             for tid in TIDS
         ]
         await orders.TABLE.upsert(installation.pool, found, partition=0, epoch=epoch)
@@ -97,9 +98,9 @@ async def filled(installation: Installation, monkeypatch: pytest.MonkeyPatch) ->
     return installation
 
 
-def a_refund(number: int) -> Refund:
+def a_refund(number: int) -> WireForm:
     fields = trade("", TIDS[number], modified=2)
-    return Refund.from_platform(
+    return Refund.read(
         {
             "refund_id": str(number + 1),
             "tid": fields["tid"],
@@ -266,7 +267,7 @@ async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older
 async def test_an_order_and_a_seller_are_published_alone_and_everything_else_stays_lost(
     filled: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = OrderVersion(SELLER + 1, Trade.from_platform(trade("", LIVE_TID, modified=1)), at(9), "push")
+    other = OrderVersion(SELLER + 1, Trade.read(trade("", LIVE_TID, modified=1)), at(9), "push")
     await sellers.add(filled.pool, seller_id=SELLER + 1, nick="another", session_cipher=b"")
     async with enricher():
         await publish(

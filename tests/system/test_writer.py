@@ -194,7 +194,7 @@ async def test_the_next_owner_publishes_what_a_crash_left_between_table_and_topi
 ) -> None:
     """P4: no hint and no snapshot leads to the order any more; only the table knows."""
     epoch = await orders.take_over(installation.pool, ONE_PARTITION, "an enricher that dies")
-    dying = OrderVersion(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
+    dying = OrderVersion(SELLER, Trade.read(trade("left behind", TID, modified=5)), at(10), "push")
     await orders.TABLE.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
 
     async with enricher():
@@ -273,7 +273,7 @@ async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alik
         states = seen[row["tid"]]
         ranks = [(trade.modified, fetched_at, trade.content_hash()) for _, trade, fetched_at in states]
         newest = max(
-            (each.trade.modified, each.fetched_at, each.content_hash)
+            (each.modified, each.fetched_at, each.content_hash)
             for each in map(partial(a_version, row["tid"]), drawn)
         )
         assert ranks == sorted(ranks), "a subscriber never sees an older state after a newer one"
@@ -444,7 +444,7 @@ async def write_unstorable(writer: PartitionWriter, tid: int, *, modified: int) 
     batch = Batch()
     fine = Trade.from_platform(trade("fine", tid, modified=modified))
     broken = fine.model_copy(update={"status": secrets.token_hex(20_000)})
-    batch.add(OrderVersion(SELLER, broken, at(10), "push"))
+    batch.add(OrderVersion(SELLER, broken.form(), at(10), "push"))
     await writer.store(batch)
     await publish_batch(writer, batch)
 
@@ -559,9 +559,7 @@ def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Ar
 
 def a_version(tid: int, arrival: Arrival) -> OrderVersion:
     modified, fetched, title, source = arrival
-    return OrderVersion(
-        SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source
-    )
+    return OrderVersion(SELLER, Trade.read(trade(title, tid, modified=modified)), at(fetched), source)
 
 
 async def a_free_tid(installation: Installation) -> int:
@@ -586,7 +584,7 @@ async def published_by_order(installation: Installation) -> dict[int, list[tuple
 
 def batch_of(title: str, *, modified: int, tid: int = TID) -> Batch:
     batch = Batch()
-    version = OrderVersion(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
+    version = OrderVersion(SELLER, Trade.read(trade(title, tid, modified=modified)), at(10), "push")
     batch.add(version)
     return batch
 

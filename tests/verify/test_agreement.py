@@ -9,7 +9,15 @@ import pytest
 from schemas.trade import Trade
 from tests.schemas import samples
 from topsync.store.versions import StoredState
-from topsync.verify.agreement import Agreement, ShownObject, agreement, arrival, shown
+from topsync.verify.agreement import (
+    Agreement,
+    PublishedState,
+    ShownObject,
+    agreement,
+    arrival,
+    digest_of,
+    shown,
+)
 
 WHOLE: dict[str, Any] = {**samples.complete(samples.FULL), "commission_fee": "1.00"}
 NEW = {"x_new_text": "新"}
@@ -17,12 +25,17 @@ LACKING = {name: value for name, value in WHOLE.items() if name != "commission_f
 
 
 def of(trade: dict[str, Any]) -> ShownObject:
-    return shown(Trade, "tid", "modified", Trade.from_platform(trade).to_json())
+    written = Trade.read(trade).content
+    return shown(Trade, "tid", "modified", written, digest_of(written))
+
+
+def published(trade: dict[str, Any]) -> PublishedState:
+    copy = of(trade)
+    return PublishedState(copy.state.modified, copy.digest)
 
 
 def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:
-    topic_copy = of(table if topic is None else topic)
-    return agreement(Trade, of(truth), of(table), topic_copy.state, topic_copy.unknown)
+    return agreement(Trade, of(truth), of(table), published(table if topic is None else topic))
 
 
 @pytest.mark.parametrize("trade", [WHOLE, {**WHOLE, **NEW}])
@@ -62,8 +75,8 @@ def test_a_topic_that_differs_from_the_table_is_stale() -> None:
 
 def test_a_missing_copy_agrees_with_nothing() -> None:
     truth = of(WHOLE)
-    assert agreement(Trade, truth, None, truth.state, b"") is Agreement.NONE
-    assert agreement(Trade, truth, truth, None, b"") is Agreement.NONE
+    assert agreement(Trade, truth, None, published(WHOLE)) is Agreement.NONE
+    assert agreement(Trade, truth, truth, None) is Agreement.NONE
 
 
 def test_the_repr_of_a_copy_does_not_show_its_content() -> None:
@@ -72,8 +85,7 @@ def test_the_repr_of_a_copy_does_not_show_its_content() -> None:
 
 
 def arrived(shown: list[dict[str, Any]], copy: dict[str, Any]) -> Agreement:
-    table = of(copy)
-    return arrival(Trade, map(of, shown), table, table.state, table.unknown)
+    return arrival(Trade, map(of, shown), of(copy), published(copy))
 
 
 MEMO = {**WHOLE, "seller_memo": "noted within the same second"}
@@ -91,3 +103,12 @@ def test_a_copy_has_arrived_when_it_has_the_shown_state_or_a_later_state() -> No
 def test_of_two_changes_in_a_second_the_second_is_not_a_stale_first() -> None:
     assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "no look showed that"
     assert arrived([WHOLE, MEMO], MEMO) is Agreement.FULL
+
+
+def test_the_order_of_names_makes_no_difference_between_table_and_topic() -> None:
+    """PostgreSQL keeps its own order, also inside."""
+    written = dict(of(WHOLE).written)
+    reversed_ = {name: written[name] for name in reversed(written)}
+    reversed_["orders"] = [dict(reversed(line.items())) for line in written["orders"]]
+    assert list(reversed_) != list(written)
+    assert digest_of(reversed_) == digest_of(written) != digest_of({**written, "seller_memo": "another"})

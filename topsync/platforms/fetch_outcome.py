@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from schemas import platform_time
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import WireForm
 from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
@@ -63,7 +63,7 @@ Fetched = DetailAnswer | NoSession | SessionRefused | Unavailable
 class Take:
     """It is a version."""
 
-    value: PlatformObject
+    value: WireForm
     is_old_news: bool = False
     """Ask again all the same: the platform reported a change, and shows what was known before."""
 

@@ -33,7 +33,7 @@ from typing import Final, Protocol
 from pydantic import SecretStr
 
 from schemas import platform_time
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import WireForm
 from topsync.base.errors import OperatorError
 from topsync.budget.errors import CallLimitedError
 from topsync.model.kind import Kind
@@ -65,7 +65,7 @@ PLATFORM_FAILURES: Final = (PlatformError, CallLimitedError)
 class Shown:
     """The object in full, as the platform shows it now."""
 
-    value: PlatformObject
+    value: WireForm
     order_id: int
     """The id of its order; of an order, its own id."""
     modified: datetime

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 from schemas import content, transitions
 from schemas.change import Source
 from schemas.delta import Delta
+from schemas.platform_object import WireForm
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from topsync.model.kind import Kind
@@ -29,7 +30,7 @@ class OrderVersion(versions.Version):
     kind = Kind.ORDER
 
     seller_id: int
-    trade: Trade
+    trade: WireForm
     fetched_at: datetime
     source: str
 
@@ -38,15 +39,15 @@ class OrderVersion(versions.Version):
         own = (self.modified, self.fetched_at, self.content_hash)
         return own < (other.modified, other.fetched_at, other.content_hash)
 
-    @property
+    @cached_property
     def key(self) -> int:
         """Its `tid`."""
-        return self.trade.tid
+        return self.trade.id("tid")
 
     @property
     def tid(self) -> int:
         """Itself."""
-        return self.trade.tid
+        return self.key
 
     @property
     def oid(self) -> None:
@@ -55,26 +56,31 @@ class OrderVersion(versions.Version):
     @property
     def created(self) -> datetime:
         """When the buyer placed it."""
-        return self.trade.created
+        return self.trade.time("created")
 
-    @property
+    @cached_property
     def modified(self) -> datetime:
         """When the platform changed it last."""
-        return self.trade.modified
+        return self.trade.time("modified")
 
     @property
     def status(self) -> str:
         """The platform's word for how far it is."""
-        return self.trade.status
+        return str(self.content["status"])
 
-    @cached_property
+    @property
     def content(self) -> Order:
         """What topic and table have of it: JSON, read."""
-        return self.trade.to_json()
+        return self.trade.content
+
+    @property
+    def wire(self) -> str:
+        """The JSON of topic and table."""
+        return self.trade.text
 
     @cached_property
     def content_hash(self) -> bytes:
-        """See `Trade.content_hash`."""
+        """See `schemas.content`."""
         return content.content_hash(Trade, self.content)
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 from schemas import content, refund_transitions
 from schemas.change import Source
 from schemas.delta import Delta
+from schemas.platform_object import WireForm
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from topsync.model.kind import Kind
@@ -28,7 +29,7 @@ class RefundVersion(versions.Version):
     kind = Kind.REFUND
 
     seller_id: int
-    refund: Refund
+    refund: WireForm
     fetched_at: datetime
     source: str
 
@@ -41,49 +42,54 @@ class RefundVersion(versions.Version):
             return own < others
         return self.fetched_at < other.fetched_at
 
-    @property
+    @cached_property
     def key(self) -> int:
         """Its `refund_id`."""
-        return self.refund.refund_id
+        return self.refund.id("refund_id")
 
-    @property
+    @cached_property
     def tid(self) -> int:
         """Its order's id."""
-        return self.refund.tid
+        return self.refund.id("tid")
 
-    @property
+    @cached_property
     def oid(self) -> int:
         """Its order's line."""
-        return self.refund.oid
+        return self.refund.id("oid")
 
     @property
     def created(self) -> datetime | None:
         """When the buyer asked for it."""
-        return self.refund.created
+        return self.refund.time("created") if "created" in self.content else None
 
-    @property
+    @cached_property
     def modified(self) -> datetime:
         """When the platform changed it last."""
-        return self.refund.modified
+        return self.refund.time("modified")
 
     @property
     def platform_version(self) -> int | None:
         """Its `refund_version`."""
-        return self.refund.refund_version
+        return self.content.get("refund_version")
 
     @property
     def status(self) -> str:
         """The platform's word for how far it is."""
-        return self.refund.status
+        return str(self.content["status"])
 
-    @cached_property
+    @property
     def content(self) -> Mapping[str, Any]:
         """What topic and table have of it: JSON, read."""
-        return self.refund.to_json()
+        return self.refund.content
+
+    @property
+    def wire(self) -> str:
+        """The JSON of topic and table."""
+        return self.refund.text
 
     @cached_property
     def content_hash(self) -> bytes:
-        """See `Refund.content_hash`."""
+        """See `schemas.content`."""
         return content.content_hash(Refund, self.content)
 
 

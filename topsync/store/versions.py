@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 import asyncpg
 import orjson
 
-from schemas import content, platform_object
+from schemas import content
 from schemas.change import Source
 from schemas.delta import Delta, TransitionWord, join
 from schemas.platform_object import PlatformObject
@@ -98,7 +98,7 @@ class Version(ABC):
     def status(self) -> str:
         """The platform's word for how far it is."""
 
-    @cached_property
+    @property
     @abstractmethod
     def content(self) -> Mapping[str, Any]:
         """What topic and table have of it: JSON, read."""
@@ -108,14 +108,14 @@ class Version(ABC):
     def content_hash(self) -> bytes:
         """Digest of its own content."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def wire(self) -> str:
         """The JSON of topic and table."""
-        return platform_object.wire(self.content)
 
     def prepare(self) -> Self:
         """Compute now what writing needs later, when many versions are written without a pause."""
-        _ = self.content_hash, self.wire
+        _ = self.content_hash
         return self
 
 

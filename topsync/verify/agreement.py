@@ -7,15 +7,30 @@ fields that the platform left out when an order was fetched come with the order'
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from schemas import content
 from schemas.platform_object import PlatformObject
 from schemas.types import parse_instant
 from topsync.store.versions import StoredState
+
+DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedState:
+    """What of a record of the topic is compared."""
+
+    modified: datetime
+    digest: bytes
+    """See `digest_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +40,8 @@ class ShownObject:
     key: int
     """Its id."""
     state: StoredState
-    unknown: bytes
-    """Digest of its unknown fields; empty when it has none."""
+    digest: bytes
+    """Of all of it, as it came."""
     written: Mapping[str, Any] = field(repr=False)
     """The whole object, as it is on the wire, read."""
 
@@ -40,26 +55,41 @@ class Agreement(Enum):
     NONE = "none"
 
 
-def shown(model: type[PlatformObject], key: str, modified: str, written: Mapping[str, Any]) -> ShownObject:
+def digest_of(value: object) -> bytes:
+    """Digest of JSON, read: the same for the same values, whichever release has written them.
+
+    Table and topic have the same JSON of a version, apart from the order of names.
+    """
+    return hashlib.blake2b(
+        orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=DIGEST_BYTES
+    ).digest()
+
+
+def shown(
+    model: type[PlatformObject], key: str, modified: str, written: Mapping[str, Any], digest: bytes
+) -> ShownObject:
     """An object as this release writes it, to compare: a stored hash may be an earlier release's.
 
     `key` and `modified` name its fields with the id and with the time of its last change.
     """
     state = StoredState(parse_instant(written[modified]), content.content_hash(model, written))
-    return ShownObject(int(written[key]), state, content.unknown_hash(model, written), written)
+    return ShownObject(int(written[key]), state, digest, written)
 
 
 def agreement(
     model: type[PlatformObject],
     truth: ShownObject,
     table: ShownObject | None,
-    topic: StoredState | None,
-    unknown: bytes,
+    topic: PublishedState | None,
 ) -> Agreement:
-    """Compare an order or refund; `topic` and `unknown` are what the topic has of it."""
-    if table is None or table.state != topic or table.state.modified != truth.state.modified:
+    """Compare an order or refund with what table and topic have of it."""
+    if table is None or topic is None or table.digest != topic.digest:
         return Agreement.NONE
-    if table.state == truth.state and table.unknown == unknown == truth.unknown:
+    if table.state.modified != truth.state.modified:
+        return Agreement.NONE
+    if table.state == truth.state and (
+        content.unknown_hash(model, table.written) == content.unknown_hash(model, truth.written)
+    ):
         return Agreement.FULL
     if content.says_no_more(model, table.written, truth.written):
         return Agreement.IN_WHAT_COUNTS
@@ -70,8 +100,7 @@ def arrival(
     model: type[PlatformObject],
     shown: Iterable[ShownObject],
     table: ShownObject,
-    topic: StoredState | None,
-    unknown: bytes,
+    topic: PublishedState | None,
 ) -> Agreement:
     """Whether the copies have reached any state that the platform has shown, or a later state.
 
@@ -79,13 +108,16 @@ def arrival(
     all states that the platform has shown count.
     """
     for truth in shown:
-        how = agreement(model, truth, table, topic, unknown)
+        how = agreement(model, truth, table, topic)
         if how is not Agreement.NONE:
             return how
-        if _is_beyond(table.state, truth.state) and topic is not None and _is_beyond(topic, truth.state):
+        if topic is not None and _are_beyond(truth, table, topic):
             return Agreement.FULL
     return Agreement.NONE
 
 
-def _is_beyond(copy: StoredState, truth: StoredState) -> bool:
-    return copy.modified > truth.modified or copy == truth
+def _are_beyond(truth: ShownObject, table: ShownObject, topic: PublishedState) -> bool:
+    at = truth.state.modified
+    return (table.state.modified > at or table.state == truth.state) and (
+        topic.modified > at or topic.digest == truth.digest
+    )

@@ -290,8 +290,9 @@ class Audit:
         async for truth in self._truth(seller.seller_id, kind):
             found.count += 1
             found.unknown.discard(truth.key)
-            is_equal = table.get(truth.key) == topic.states.get(truth.key) == truth.state
-            if not is_equal or topic.unknown.get(truth.key, b"") != truth.unknown:
+            published = topic.states.get(truth.key)
+            is_published = published is not None and published.digest == truth.digest
+            if not is_published or table.get(truth.key) != truth.state:
                 differing[truth.key] = truth
             if len(differing) >= LOOKED_AT_ONCE:
                 await self._look_closer(found, differing, topic)
@@ -311,8 +312,7 @@ class Audit:
         """Remove from `expected` what table and topic now show as the platform did, or newer."""
         id_, first = table.key, found.expected[table.key]
         shown = (first, found.newest.get(id_, first))
-        topic_state, unknown = topic.states.get(id_), topic.unknown.get(id_, b"")
-        how = arrival(found.kind.table.model, shown, table, topic_state, unknown)
+        how = arrival(found.kind.table.model, shown, table, topic.states.get(id_))
         if how is Agreement.IN_WHAT_COUNTS:
             found.agreeing.add(id_)
         if how is not Agreement.NONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,15 +11,15 @@ import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
+from schemas.types import parse_instant
 from topsync.base.settings import KafkaSettings
 from topsync.model.kind import Kind
 from topsync.store.database import Pool
 from topsync.store.version_tables import TABLES, AnyTable
-from topsync.store.versions import StoredState
 from topsync.store.witness import ReadPosition
 from topsync.stream import clients, lookback
 from topsync.stream.topics import Registry
-from topsync.verify.agreement import ShownObject, shown
+from topsync.verify.agreement import PublishedState, ShownObject, digest_of, shown
 from topsync.verify.witness import Seen, judge
 
 MODIFIED: Final = "modified"
@@ -43,14 +44,15 @@ class AuditedKind:
 
     def of_platform(self, line: bytes) -> ShownObject:
         """Read it as the platform writes it."""
-        return self._shown(self.table.model.from_platform(orjson.loads(line)).to_json())
+        written = self.table.model.read(orjson.loads(line)).content
+        return self._shown(written, digest_of(written))
 
     def of_wire(self, value: bytes | str) -> ShownObject:
-        """Read it as topic and table hold it."""
-        return self._shown(self.table.model.reread(value))
+        """Read it as the table holds it."""
+        return self._shown(self.table.model.reread(value), digest_of(orjson.loads(value)))
 
-    def _shown(self, written: Mapping[str, Any]) -> ShownObject:
-        return shown(self.table.model, self.kind.id_name, MODIFIED, written)
+    def _shown(self, written: Mapping[str, Any], digest: bytes) -> ShownObject:
+        return shown(self.table.model, self.kind.id_name, MODIFIED, written, digest)
 
     async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[ShownObject]:
         """What the table has of these ids, as this release reads it."""
@@ -66,11 +68,9 @@ class TopicReader:
         self._consumer = clients.consumer(kafka, fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS)
         topic = topics.versions[kind.kind]
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-        self._seller_of: dict[int, int] = {}
-        self._seen: dict[int, Seen] = {}
-        self.states: dict[int, StoredState] = {}
-        self.unknown: dict[int, bytes] = {}
-        """Digests of unknown fields, for those that have any."""
+        self._of_seller: defaultdict[int, set[int]] = defaultdict(set)
+        self._revisions: dict[int, int] = {}
+        self.states: dict[int, PublishedState] = {}
         self.ends: dict[ReadPosition, int] = {}
         """The offset up to which each partition has been read."""
         self.backwards = 0
@@ -97,7 +97,7 @@ class TopicReader:
 
     def of_seller(self, seller_id: int) -> set[int]:
         """The ids that the topic has of a seller."""
-        return {id_ for id_, owner in self._seller_of.items() if owner == seller_id}
+        return self._of_seller[seller_id]
 
     async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         for tp, end in ends.items():
@@ -108,16 +108,15 @@ class TopicReader:
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         id_ = int(record.key)
         if record.value is None:
-            for known in (self.states, self.unknown, self._seen, self._seller_of):
-                known.pop(id_, None)
+            for ids in self._of_seller.values():
+                ids.discard(id_)
+            self.states.pop(id_, None)
+            self._revisions.pop(id_, None)
             return
-        attributes = cloud_events.attributes(record.headers)
-        read = self._kind.of_wire(record.value)
-        now = Seen(read.state.modified, int(attributes["revision"]))
-        self.backwards += judge(self._seen.get(id_), now) is not None
-        self._seen[id_] = now
-        self.states[id_] = read.state
-        self.unknown.pop(id_, None)
-        if read.unknown:
-            self.unknown[id_] = read.unknown
-        self._seller_of[id_] = int(attributes["sellerid"])
+        attributes, value = cloud_events.attributes(record.headers), orjson.loads(record.value)
+        now = Seen(parse_instant(value[MODIFIED]), int(attributes["revision"]))
+        if (before := self.states.get(id_)) is not None:
+            self.backwards += judge(Seen(before.modified, self._revisions[id_]), now) is not None
+        self._revisions[id_] = now.revision
+        self.states[id_] = PublishedState(now.modified, digest_of(value))
+        self._of_seller[int(attributes["sellerid"])].add(id_)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeAlias
 
 from schemas.events import VersionEvents
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import WireForm
 from topsync.base.failpoints import Point
 from topsync.model.kind import Kind
 from topsync.model.known import Known
@@ -52,7 +52,7 @@ class EnrichedKind(Generic[V, T]):
     table: VersionTable[V, T]
     events: VersionEvents[T]
     rules: FetchRules
-    version: Callable[[int, PlatformObject, datetime, str], V]
+    version: Callable[[int, WireForm, datetime, str], V]
     """A version to be written, of a seller, from what was fetched at that moment, and how it was found."""
     origin: str
     """In dead letters: which part of topsync set the record aside."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from consumer.enrich.kinds.kind import EnrichedKind, KindPoints
 from schemas import events
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import WireForm
 from schemas.trade import Trade
 from schemas.transitions import Transition
 from topsync.model.kind import Kind
@@ -16,8 +16,8 @@ from topsync.store import orders
 from topsync.store.orders import OrderVersion
 
 
-def _version(seller_id: int, value: PlatformObject, fetched_at: datetime, source: str) -> OrderVersion:
-    assert isinstance(value, Trade)
+def _version(seller_id: int, value: WireForm, fetched_at: datetime, source: str) -> OrderVersion:
+    assert value.model is Trade
     return OrderVersion(seller_id, value, fetched_at, source)
 
 

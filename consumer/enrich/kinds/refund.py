@@ -13,7 +13,7 @@ from typing import Final
 from consumer.enrich.kinds.kind import EnrichedKind, KindPoints, ShownInOrders
 from schemas import events
 from schemas.change import Source
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import WireForm
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from topsync.model.kind import Kind
@@ -26,15 +26,15 @@ from topsync.store.orders import OrderVersion, RefundLine
 from topsync.store.refunds import RefundVersion
 
 
-def _version(seller_id: int, value: PlatformObject, fetched_at: datetime, source: str) -> RefundVersion:
-    assert isinstance(value, Refund)
+def _version(seller_id: int, value: WireForm, fetched_at: datetime, source: str) -> RefundVersion:
+    assert value.model is Refund
     return RefundVersion(seller_id, value, fetched_at, source)
 
 
 def shown(versions: Iterable[OrderVersion]) -> set[int]:
     """The refunds that fetched orders show, by `refund_id`."""
-    lines = (line for version in versions for line in version.trade.orders)
-    return {line.refund_id for line in lines if line.refund_id is not None}
+    lines = (line for version in versions for line in version.content["orders"])
+    return {int(line["refund_id"]) for line in lines if "refund_id" in line}
 
 
 def shown_otherwise(
@@ -47,7 +47,7 @@ def shown_otherwise(
     """
     needs: dict[int, Need] = {}
     for version in versions:
-        for line in version.trade.orders:
+        for line in _lines_of(version):
             if line.refund_id is None or line.refund_id in already:
                 continue
             stored = known.get(line.refund_id)
@@ -61,7 +61,7 @@ def shown_otherwise(
 def _need_of(version: OrderVersion) -> Need:
     """A refund that is as this order shows it is as new as the order."""
     return Need(
-        tid=version.trade.tid,
+        tid=version.tid,
         seller_id=version.seller_id,
         settled_after=version.fetched_at,
         proven_after=version.fetched_at,
@@ -82,20 +82,23 @@ async def _ahead_of_orders(
     An order's `modified` need not move with its refund (docs/platform/gateway.md 3.10), so no list may
     show the order.
     """
-    lines = lines_of(fetched.values())
-    others = {version.tid for version in versions} - fetched.keys()
-    if others:
+    tids = {version.tid for version in versions}
+    lines = lines_of(fetched[tid] for tid in tids & fetched.keys())
+    if others := tids - fetched.keys():
         lines += await orders.refund_lines(pool, others)
     return list(ahead_of_order(versions, lines))
 
 
 def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
     """What fetched orders show of refunds, in the form in which the store shows it of stored orders."""
-    return [
-        RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
-        for version in versions
-        for line in version.trade.orders
-    ]
+    return [line for version in versions for line in _lines_of(version)]
+
+
+def _lines_of(version: OrderVersion) -> Iterator[RefundLine]:
+    for line in version.content["orders"]:
+        refund_id = int(line["refund_id"]) if "refund_id" in line else None
+        status = line.get("refund_status")
+        yield RefundLine(version.tid, version.fetched_at, int(line["oid"]), refund_id, status)
 
 
 def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:

@@ -132,18 +132,19 @@ class Router:
             )
             return
         try:
-            trade = Trade.from_platform(orjson.loads(record.value or b""))
+            trade = Trade.read(orjson.loads(record.value or b""))
         except ValueError as error:  # JSON and trade errors are ValueErrors
             self._repair(record, origin, str(error))
             return
-        if not self._is_in_its_partition(record, trade.tid):
+        version = OrderVersion(origin.seller_id, trade, origin.as_of, origin.source)
+        if not self._is_in_its_partition(record, version.tid):
             return
-        if self.clock.is_ahead(trade.modified):
-            self._postpone(trade.tid, origin, MODIFIED_AHEAD)
+        if self.clock.is_ahead(version.modified):
+            self._postpone(version.tid, origin, MODIFIED_AHEAD)
             return
-        self.batch.add(OrderVersion(origin.seller_id, trade, origin.as_of, origin.source).prepare())
+        self.batch.add(version.prepare())
         if origin.trace is not None:
-            self.batch.traces[trade.tid] = origin.trace
+            self.batch.traces[version.tid] = origin.trace
         self.batch.outcomes.append(RecordOutcome(origin.seller_id))
 
     def _repair(self, record: InRecord, origin: _Origin, problem: str) -> None:

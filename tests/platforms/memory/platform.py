@@ -122,10 +122,10 @@ def read_order(shown: Mapping[str, object]) -> Shown | Unreadable:
     """The platform's order in the contract's fields."""
     original = orjson.dumps(shown)
     try:
-        trade = Trade.from_platform(translated(shown))
+        trade = Trade.read(translated(shown))
     except (UnreadableError, KeyError) as error:
         return Unreadable(Flaw.MALFORMED, str(error), original)
-    return Shown(trade, trade.tid, trade.modified, lambda: original)
+    return Shown(trade, trade.id("tid"), trade.time("modified"), lambda: original)
 
 
 def translated(shown: Mapping[str, object]) -> dict[str, object]:

@@ -71,16 +71,16 @@ class TaobaoDetails:
             return Unreadable(_flaw(error.__cause__), str(error), error.body)
         except RequestRefusedError as error:
             return Refused(str(error), whole_kind=refunds.refuses_all(error))
-        return Shown(refund, refund.tid, refund.modified, lambda: refund.to_wire().encode())
+        return Shown(refund, refund.id("tid"), refund.time("modified"), refund.text.encode)
 
 
 def read_order(raw: Mapping[str, object]) -> Shown | Unreadable:
     """A complete trade as the platform sent it, whichever call brought it."""
     try:
-        trade = Trade.from_platform(raw)
+        trade = Trade.read(raw)
     except UnreadableError as error:
         return Unreadable(_flaw(error), str(error), platform_json.dumps(raw))
-    return Shown(trade, trade.tid, trade.modified, lambda: platform_json.dumps(raw))
+    return Shown(trade, trade.id("tid"), trade.time("modified"), lambda: platform_json.dumps(raw))
 
 
 def _flaw(error: BaseException | None) -> Flaw:

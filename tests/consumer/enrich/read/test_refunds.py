@@ -65,7 +65,7 @@ async def test_all_hints_of_a_refund_cost_one_call_beside_the_call_for_its_order
     )
     assert (shop.gateway.fetched, shop.gateway.refunds_fetched) == ([TID], [REFUND])
     found = batch.of(Kind.REFUND).versions[REFUND]
-    assert (found.seller_id, found.refund.tid, found.source) == (SELLER, TID, "push")
+    assert (found.seller_id, found.tid, found.source) == (SELLER, TID, "push")
     assert before <= found.fetched_at <= shop.clock.now()
     assert batch.of(Kind.REFUND).hinted_at == {REFUND: at(5)}
     assert batch.of(Kind.ORDER).versions.keys() == {TID}

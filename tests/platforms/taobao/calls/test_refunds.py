@@ -44,6 +44,11 @@ async def recent(platform: Platform) -> list[ListedRefund]:
     return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).rows
 
 
+async def got(client: TopClient, session: SecretStr, refund_id: int) -> Refund:
+    """A refund, with typed fields."""
+    return Refund.from_wire((await refunds.get(client, session, refund_id, priority=LANE)).text)
+
+
 async def line_of(platform: Platform, tid: int, position: int = 0) -> dict[str, object]:
     raw = await trades.fullinfo(platform.client, platform.session, tid, LANE)
     line = Trade.from_platform(raw).orders[position]
@@ -54,7 +59,7 @@ async def test_a_refund_agrees_with_its_order(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=2)
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
+    refund = await got(platform.client, platform.session, listed.refund_id)
     line = await line_of(platform, tid, 1)
     assert (refund.refund_id, refund.oid, refund.status) == (line["id"], line["oid"], line["refund"])
     assert (refund.tid, refund.order_status) == (tid, line["status"])
@@ -66,7 +71,7 @@ async def test_the_money_of_a_refund_adds_up(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=1)
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
+    refund = await got(platform.client, platform.session, listed.refund_id)
     raw = await trades.fullinfo(platform.client, platform.session, tid, LANE)
     trade = Trade.from_platform(raw)
     assert refund.total_fee is not None
@@ -79,7 +84,7 @@ async def test_the_money_of_a_refund_adds_up(platform: Platform) -> None:
 async def test_a_refund_goes_through_its_states(platform: Platform) -> None:
     tid = platform.order("pay", "ship", "refund_create", "refund_agree", "refund_return")
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
+    refund = await got(platform.client, platform.session, listed.refund_id)
     assert (refund.status, refund.good_status) == ("WAIT_SELLER_CONFIRM_GOODS", "BUYER_RETURNED_GOODS")
     assert refund.has_good_return
     assert refund.dispute_type not in (None, "REFUND"), "goods come back"
@@ -90,7 +95,7 @@ async def test_a_refund_goes_through_its_states(platform: Platform) -> None:
     assert reminder.timeout is not None
     assert reminder.timeout > refund.modified
     platform.happens("refund_success", tid)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
+    refund = await got(platform.client, platform.session, listed.refund_id)
     assert (refund.status, refund.order_status) == ("SUCCESS", "TRADE_CLOSED")
     assert refund.refund_remind_timeout is None
 
@@ -100,7 +105,7 @@ async def test_a_line_that_is_refunded_again_has_two_refunds(platform: Platform)
     second, first = await recent(platform)
     assert (first.status, second.status) == ("CLOSED", "WAIT_SELLER_AGREE")
     assert (await line_of(platform, tid))["id"] == second.refund_id
-    old = await refunds.get(platform.client, platform.session, first.refund_id, priority=LANE)
+    old = await got(platform.client, platform.session, first.refund_id)
     assert (old.status, old.modified) == ("CLOSED", first.modified)
 
 
@@ -187,7 +192,7 @@ async def test_lists_show_a_refund_late_and_details_at_once() -> None:
         tid = platform.order("pay", "refund_create")
         refund_id = (await line_of(platform, tid))["id"]
         assert isinstance(refund_id, int)
-        detail = await refunds.get(platform.client, platform.session, refund_id, priority=LANE)
+        detail = await got(platform.client, platform.session, refund_id)
         assert detail.status == "WAIT_SELLER_AGREE"
         assert await recent(platform) == []
         platform.simulator.clock.advance(600)
@@ -271,7 +276,7 @@ SAMPLE_ID = 900000000000000012
 
 async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
-    refund = await refunds.get(client, S, SAMPLE_ID, priority=LANE)
+    refund = await got(client, S, SAMPLE_ID)
     assert (refund.refund_id, refund.tid, refund.oid) == (SAMPLE_ID, 4000000000000000101, 4000000000000000103)
     assert (refund.refund_fee, refund.payment) == (Decimal("75.74"), Decimal("110.26"))
     assert refund.modified == datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
@@ -302,7 +307,7 @@ async def test_unknown_fields_of_a_refund_are_kept(gateway: Gateway, client: Top
         "refund_fee": 1.1,
     }
     gateway.script.append(answers(lambda: ok("refund_get", {"refund": raw})))
-    refund = await refunds.get(client, S, 7, priority=LANE)
+    refund = await got(client, S, 7)
     assert refund.platform_fields == {"num": "many", "x_new": {"a": [1]}}
     assert refund.refund_fee == Decimal("1.1")
     assert Refund.model_validate_json(refund.model_dump_json(exclude_none=True)) == refund

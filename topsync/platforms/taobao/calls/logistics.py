@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 
-from schemas.platform_object import PlatformObject, UnreadableError, list_of
-from schemas.types import Instant, PlatformId
+from schemas.platform_object import PlatformObject, UnreadableError
+from schemas.types import Instant, ListOf, PlatformId
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway import platform_json
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -38,7 +38,7 @@ class Trace(PlatformObject):
     """The waybill."""
     company_name: str | None = None
     status: str | None = None
-    trace_list: Annotated[list[TransitStep], list_of("transit_step_info")] = Field(default_factory=list)
+    trace_list: Annotated[list[TransitStep], ListOf("transit_step_info")] = Field(default_factory=list)
 
 
 async def trace(

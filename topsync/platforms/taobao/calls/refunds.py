@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from schemas.platform_object import WireForm
 from schemas.refund import Refund, UnreadableRefundError
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls.paging import ListCall
@@ -81,7 +82,7 @@ async def get(
     fields: Sequence[str] = REFUND_FIELDS,
     *,
     priority: Priority,
-) -> Refund:
+) -> WireForm:
     """A refund in full.
 
     Raises:
@@ -94,10 +95,10 @@ async def get(
     except DroppedError as error:
         raise RefundNotExistError("no such refund", api=request.api, answer=error.answer) from error
     try:
-        refund = Refund.from_platform(wire.object_in(answer, "refund"))
+        refund = Refund.read(wire.object_in(answer, "refund"))
     except UnreadableRefundError as error:
         raise BadAnswerError(str(error), api=request.api, body=platform_json.dumps(answer)) from error
-    if refund.refund_id != refund_id:
+    if refund.id("refund_id") != refund_id:
         raise BadAnswerError(
             "the answer holds another refund", api=request.api, body=platform_json.dumps(answer)
         )
