@@ -95,9 +95,9 @@ SETUP: Final = (
     "topic has a state of its order that has reached the message's second. *Unhurried* is "
     "`TOPSYNC_LINGER=unhurried`: a message about a new order lingers up to 20 s, about a rating or a memo up "
     "to 5 s, about a receipt up to 3 s; all other messages are urgent. It is not documented whether a change "
-    "of an order sends one message, or one for each line, so both are played. The target is for a message per "
-    "line: with one message per change, the urgent changes alone take more calls than the target (the last row), which "
-    "no lingering can save."
+    "of an order sends one message, or one for each line, so both are played. The target is for a message "
+    "per line: with one message per change, the urgent changes alone take more calls than the target (the "
+    "last row), which no lingering can save."
 )
 
 
