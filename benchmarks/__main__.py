@@ -24,6 +24,7 @@ BENCHMARKS: Final = (
     "freshness",
     "pipeline",
     "coalescing",
+    "sweeps",
     "upsert",
     "bulk",
     "audit",

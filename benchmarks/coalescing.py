@@ -1,5 +1,8 @@
 """Detail calls for each message on an ordinary day of the simulator, and whether a state came too late.
 
+Calls for messages are counted apart from calls that sweeps cause; `benchmarks/sweeps.py` calculates these for
+other intervals.
+
 The day is `topsync/simulator/day.py`. It is played twice: each message is fetched at once, or messages linger
 according to their topic (`topsync/model/linger.py`).
 """
@@ -40,18 +43,20 @@ ORDERS: Final = 3000
 TARGET_CALLS_PER_MESSAGE: Final = 0.4
 
 UNHURRIED: Final = linger.parse(linger.UNHURRIED, WORDS)
+SWEEP_SECONDS: Final = 5
 RUNS_ON_SECONDS: Final = max(UNHURRIED.values()).total_seconds() + 2
 """After the measured time: until its last messages have lingered, as on any day."""
 
 ANSWER_SECONDS: Final = 0.03
 """From a message to the begin of its fetch, for the calculated row."""
 
-BOUND_SECONDS: Final = 60.0
+BOUND_SECONDS: Final = 180.0
 POLL_SECONDS: Final = 0.2
 QUIET_LOOKS: Final = 10
 """After so many looks in a row that find nothing to do, a day has ended."""
 
 FULLINFO: Final = "taobao.trade.fullinfo.get"
+LISTS: Final = ("taobao.trades.sold.increment.get", "taobao.refunds.receive.get")
 
 SCENARIO: Final = """
 [settings]
@@ -67,10 +72,12 @@ probability = 0.02
 """One message in fifty comes twice; no source says how many do on the platform."""
 
 SETTINGS: Final = {
-    # The allowance of production: an earlier fetch after a message proves nothing.
+    # The allowances of production: an earlier fetch after a message proves nothing.
     "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": "1",
+    "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "600",
+    "TOPSYNC_OVERLAP_SECONDS": "600",
     "TOPSYNC_RECONCILE_POLL_SECONDS": "1",
-    "TOPSYNC_SWEEP_INTERVAL_SECONDS": "0",
+    "TOPSYNC_SWEEP_INTERVAL_SECONDS": str(SWEEP_SECONDS),
     "TOPSYNC_PUSH_CONNECTIONS": "2",
     "TOPSYNC_PARTITIONS": "12",
 }
@@ -78,15 +85,19 @@ SETTINGS: Final = {
 SETUP: Final = (
     f"The whole system as processes on these cores, {CHANGES_PER_SECOND} changes a second as on an ordinary "
     "day (`topsync/simulator/day.py` has its assumptions), over 12 partitions and two connections, one "
-    f"message in fifty repeated, no sweeps. Of each day {SECONDS:g} s are measured, after "
+    f"message in fifty repeated, a sweep every {SWEEP_SECONDS} s. Of a day {SECONDS:g} s are measured, after "
     f"{WARM_UP_SECONDS:g} s to warm up; if messages linger, the day runs on until the last of them have. A "
-    "call is a call of `taobao.trade.fullinfo.get`, repeated calls included. A message is late until the "
+    "call is a call of `taobao.trade.fullinfo.get`, repeated calls included; without a word about sweeps, "
+    "calls are those that no sweep has asked for. What sweeps cause is counted from the beginning of the day "
+    "until they have proven all of it, and for each message of the whole day: a *proof* of a state that was "
+    "stored, but not final for its second; an order with a *newer* state than the stored state; an order "
+    "whose *refund* was listed. A message is late until the "
     "topic has a state of its order that has reached the message's second. *Unhurried* is "
     "`TOPSYNC_LINGER=unhurried`: a message about a new order lingers up to 20 s, about a rating or a memo up "
-    "to 5 s; all other messages are urgent. It is not documented whether a change of an order sends one "
-    "message, or one for each line, so both are played. The target is for a message per line: with one "
-    "message per change, the urgent changes alone take more calls than the target (the last row), which "
-    "no lingering can save."
+    "to 5 s, about a receipt up to 3 s; all other messages are urgent. It is not documented whether a change "
+    "of an order sends one message, or one for each line, so both are played. The target is for a message "
+    "per line: with one message per change, the urgent changes alone take more calls than the target (the "
+    "last row), which no lingering can save."
 )
 
 
@@ -113,6 +124,31 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepHint:
+    """An order that a sweep has asked for."""
+
+    tid: int
+    modified: datetime | None
+    of_refund: bool
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCalls:
+    """What sweeps have cost, by cause."""
+
+    proofs: int
+    newer: int
+    refunds: int
+    lists: int
+    """Pages of lists, of orders and refunds."""
+
+    @property
+    def details(self) -> int:
+        return self.proofs + self.newer + self.refunds
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of a policy."""
 
@@ -125,8 +161,10 @@ class Outcome:
     urgent_seconds: Sequence[float]
     """From each urgent message to the publication of its state, in seconds; ascending."""
     lingering_seconds: Sequence[float]
-    to_prove: float
-    """Orders that a sweep would fetch again, as a proof, for each message of the whole day."""
+    swept: SweepCalls
+    """Of the whole day, until all of it is proven."""
+    of_day: int
+    """Messages of the whole day."""
 
     def for_each_message(self, count: int) -> float:
         return count / len(self.messages)
@@ -177,11 +215,15 @@ def _rows(name: str, found: Outcome, target: float | None) -> list[Row]:
         Row(what=f"{name}: messages never shown", value=found.never_shown, unit="", at_most=0),
         *_late(f"{name}: urgent message to topic", found.urgent_seconds),
         *_late(f"{name}: lingering message to topic", found.lingering_seconds),
-        Row(
-            what=f"{name}: calls of the sweep that proves the day, for each message",
-            value=found.to_prove,
-            unit="",
-            digits=2,
+        *(
+            Row(what=f"{name}: {what}, for each message", value=count / found.of_day, unit="", digits=2)
+            for what, count in (
+                ("calls that sweeps cause", found.swept.details),
+                ("calls that sweeps cause, proofs", found.swept.proofs),
+                ("calls that sweeps cause, newer states", found.swept.newer),
+                ("calls that sweeps cause, refunds", found.swept.refunds),
+                ("pages of the sweeps' lists", found.swept.lists),
+            )
         ),
     ]
 
@@ -234,7 +276,7 @@ async def _day(*, per_line: bool) -> AsyncIterator[System]:
 
 async def _play(system: System, *, runs_on_seconds: float = 0.0) -> Outcome:
     """Play a day with the policy of the running enricher."""
-    began_at = await _now(system)
+    began_at, lists = await _now(system), await _calls(system, *LISTS)
     await system.admin("POST", "/activity", {"rate": CHANGES_PER_SECOND})
     await asyncio.sleep(WARM_UP_SECONDS)
     start, calls, changes = await _now(system), await _calls(system), await _changes(system)
@@ -243,25 +285,46 @@ async def _play(system: System, *, runs_on_seconds: float = 0.0) -> Outcome:
     changes = await _changes(system) - changes
     await asyncio.sleep(runs_on_seconds)
     await system.admin("POST", "/activity", {"rate": 0})
-    await _until_quiet(system)
+    await _until_quiet(system, began_at)
+    lists = await _calls(system, *LISTS) - lists
     of_day = [message async for message in _messages(system) if message.sent_at >= began_at]
     messages = [message for message in of_day if start <= message.sent_at < end]
     versions = await _versions(system)
+    hints = [hint async for hint in _sweep_hints(system) if hint.asked_at >= began_at]
     late = [(message, _seconds_late(message, versions[message.tid])) for message in messages]
     shown = [(message, seconds) for message, seconds in late if seconds is not None]
     return Outcome(
         messages=messages,
-        calls=calls,
+        calls=calls - sum(start <= hint.asked_at < end for hint in hints),
         changes=changes,
         never_shown=len(late) - len(shown),
         urgent_seconds=sorted(seconds for message, seconds in shown if not message.may_linger),
         lingering_seconds=sorted(seconds for message, seconds in shown if message.may_linger),
-        to_prove=await _unproven(system, began_at) / len(of_day),
+        swept=by_cause(hints, versions, lists),
+        of_day=len(of_day),
     )
 
 
-async def _until_quiet(system: System) -> None:
-    """Wait until all messages are confirmed, all hints are read and nothing must be asked again."""
+def by_cause(hints: Iterable[SweepHint], versions: Mapping[int, Sequence[Version]], lists: int) -> SweepCalls:
+    """Why sweeps have asked for orders: what of them was published by then decides."""
+    proofs = newer = refunds = 0
+    for hint in hints:
+        known = [each.modified for each in versions[hint.tid] if each.published_at <= hint.asked_at]
+        if hint.of_refund:
+            refunds += 1
+        elif (
+            hint.modified is not None and max(known, default=datetime.min.replace(tzinfo=UTC)) < hint.modified
+        ):
+            newer += 1
+        else:
+            proofs += 1
+    return SweepCalls(proofs, newer, refunds, lists)
+
+
+async def _until_quiet(system: System, began_at: datetime) -> None:
+    """Wait until all messages are confirmed, all hints are read, nothing must be asked again and sweeps have
+    proven every order.
+    """
     async with asyncio.timeout(BOUND_SECONDS):
         before, quiet = -1, 0
         while quiet < QUIET_LOOKS:
@@ -269,13 +332,15 @@ async def _until_quiet(system: System) -> None:
             calls = await _calls(system)
             ledger = cast("Mapping[str, Mapping[str, int]]", await system.admin("GET", "/ledger"))
             waiting = ledger["channel"]["in_flight"] + await _value(system, "select count(*) from refetches")
+            waiting += await _unproven(system, began_at)
             quiet = quiet + 1 if calls == before and not waiting else 0
             before = calls
 
 
-async def _calls(system: System) -> int:
+async def _calls(system: System, *apis: str) -> int:
+    """Calls of these, or of the detail."""
     ledger = cast("Mapping[str, Any]", await system.admin("GET", "/ledger"))
-    return int(ledger["gateway"]["apis"].get(FULLINFO, {}).get("total", 0))
+    return sum(int(ledger["gateway"]["apis"].get(api, {}).get("total", 0)) for api in apis or (FULLINFO,))
 
 
 async def _changes(system: System) -> int:
@@ -319,6 +384,14 @@ async def _messages(system: System) -> AsyncIterator[Message]:
         change = Change.model_validate_json(record.value or b"")
         if change.source is Source.PUSH and change.reason is None:
             yield Message(change.tid, change.event, change.occurred_at)
+
+
+async def _sweep_hints(system: System) -> AsyncIterator[SweepHint]:
+    """What sweeps have asked for; what was asked for again because of it is not counted."""
+    async for record in _records(system, topics.registry(_kafka(system)).changes):
+        change = Change.model_validate_json(record.value or b"")
+        if change.source is Source.SWEEP and change.event == "listed":
+            yield SweepHint(change.tid, change.modified, change.refund_id is not None, change.received_at)
 
 
 async def _versions(system: System) -> Mapping[int, Sequence[Version]]:

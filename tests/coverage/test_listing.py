@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.coverage.moving_list import (
+    NOW,
     Change,
-    Moment,
     MovingList,
     Reading,
     at,
     limits,
+    moments,
+    platforms,
+    quiet,
     read,
     second_of,
     span,
@@ -25,7 +28,6 @@ from tests.coverage.moving_list import (
 from topsync.coverage import listing, spans
 from topsync.coverage.listing import ListingFailedError, Page, PageRequest, list_span
 
-NOW = 100.0
 REACH = 60
 """A listing "to now" asks for so many seconds beyond now."""
 
@@ -48,56 +50,6 @@ def unseen(platform: MovingList, reading: Reading, *, allowance: float) -> list[
         if any(proof.start <= at(change.made_at) < proof.end for proof in proofs)
         and listed.get(change.tid, -1) < change.modified
     ]
-
-
-def change(tid: int | None, delay: float) -> Moment:
-    return lambda platform: platform.change(tid, delay=delay)
-
-
-def appear(tid: int | None, age: float) -> Moment:
-    return lambda platform: platform.appear(tid, platform.now - age)
-
-
-def wait(seconds: float) -> Moment:
-    def pass_time(platform: MovingList) -> None:
-        platform.now += seconds
-
-    return pass_time
-
-
-def both(first: Moment, second: Moment) -> Moment:
-    def happen(platform: MovingList) -> None:
-        first(platform)
-        second(platform)
-
-    return happen
-
-
-def quiet(_: MovingList) -> None:
-    """Nothing happens."""
-
-
-@st.composite
-def platforms(draw: st.DrawFn, *, allowance: float) -> MovingList:
-    """A list with many changes in a few seconds, some of them not visible yet."""
-    crowded = draw(st.integers(80, 96))
-    moment = st.one_of(st.floats(crowded, crowded + 3), st.floats(70, NOW))
-    delays = st.one_of(st.just(0.0), st.floats(0, allowance))
-    made = draw(st.lists(st.tuples(st.integers(1, 30), moment, delays), max_size=50))
-    platform = MovingList(NOW, end_included=draw(st.booleans()), next_tid=31)
-    platform.changes = [Change(tid, when, when + delay) for tid, when, delay in made]
-    return platform
-
-
-def moments(*, allowance: float) -> st.SearchStrategy[list[Moment]]:
-    tids = st.one_of(st.none(), st.integers(1, 40))
-    event: st.SearchStrategy[Moment] = st.one_of(
-        st.just(quiet),
-        st.builds(change, tids, st.one_of(st.just(0.0), st.floats(0, allowance))),
-        st.builds(appear, tids, st.floats(0, allowance)),
-        st.builds(wait, st.floats(0.0, 3.0)),
-    )
-    return st.lists(st.one_of(event, st.builds(both, event, event)), max_size=40)
 
 
 @given(data=st.data())

@@ -23,7 +23,7 @@ from tests.store.databases import SELLER, platform_refund, platform_trade
 from tests.stream.clusters import BOUND_SECONDS, read_all, settings_for
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
-from topsync.coverage import lists, pull
+from topsync.coverage import lists, pull, settling
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
 from topsync.coverage.pull_request import PullRequest
@@ -49,13 +49,15 @@ class Shop:
     clock: ServerClock
     epoch: int
 
-    def request(self, *, ago: float = 3600, end: datetime | None = None) -> PullRequest:
+    def request(
+        self, *, ago: float = 3600, end: datetime | None = None, source: Source = Source.GAP
+    ) -> PullRequest:
         return PullRequest(
             seller_id=SELLER,
             session=SecretStr(SESSION),
             start=self.clock.now() - timedelta(seconds=ago),
             end=end,
-            source=Source.GAP,
+            source=source,
             reason="gap 1",
         )
 
@@ -73,11 +75,11 @@ class Shop:
             while len({hint.tid for hint in await self.hints()}) < number:  # noqa: ASYNC110 -- Kafka's doing
                 await asyncio.sleep(0.05)
 
-    async def store(self, tid: int, *, publish: bool = True) -> None:
+    async def store(self, tid: int, *, publish: bool = True, fetched_at: datetime | None = None) -> None:
         """What the writer of the order does."""
         modified = self.gateway.listed[tid]
         raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
-        fetched = OrderVersion(SELLER, Trade.read(raw), self.clock.now(), "gap")
+        fetched = OrderVersion(SELLER, Trade.read(raw), fetched_at or self.clock.now(), "gap")
         await orders.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         if publish:
             await self.publish(tid)
@@ -203,6 +205,52 @@ async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) ->
     outcome = await shop.puller.pull(shop.request(end=shop.clock.now() - timedelta(seconds=1000)))
     assert (outcome.listed, outcome.proven_to) == (orders_alone(1), None)
     assert await shop.proven() == []
+
+
+@pytest.mark.parametrize("source", [Source.GAP, Source.BOOTSTRAP, Source.OPERATOR])
+async def test_a_pull_that_does_not_come_again_has_everything_fetched_again_that_is_not_proven(
+    shop: Shop, source: Source
+) -> None:
+    await shop.store(TID, fetched_at=shop.list_order(TID, 2000))
+    await shop.store(TID + 1, fetched_at=shop.list_order(TID + 1, 1))
+    outcome = await shop.puller.preview(shop.request(source=source))
+    assert outcome.hinted == orders_alone(2)
+
+
+async def test_a_sweep_leaves_the_proof_of_the_newest_changes_to_a_later_sweep(shop: Shop) -> None:
+    """Both were fetched within the second of their change. Nobody claims the second of the newer yet."""
+    await shop.store(TID, fetched_at=shop.list_order(TID, 2000))
+    await shop.store(TID + 1, fetched_at=shop.list_order(TID + 1, 1))
+    pulling = asyncio.create_task(shop.puller.pull(shop.request(source=Source.SWEEP)))
+    await shop.until_hinted(1)
+    assert await shop.proven() == []
+    await shop.store(TID)
+    outcome = await pulling
+    assert (outcome.listed, outcome.hinted) == (orders_alone(2), orders_alone(1))
+    assert {hint.tid for hint in await shop.hints()} == {TID}
+    (proven,) = await shop.proven()
+    assert proven.end <= shop.clock.now() - timedelta(seconds=ALLOWANCE)
+
+
+async def test_a_sweep_has_an_order_that_is_quiet_proven_although_its_time_is_not_claimed_yet(
+    shop: Shop,
+) -> None:
+    ago = settling.QUIET.total_seconds() + 5
+    assert ago < ALLOWANCE
+    await shop.store(TID, fetched_at=shop.list_order(TID, ago))
+    outcome = await shop.puller.preview(shop.request(source=Source.SWEEP))
+    assert outcome.hinted == orders_alone(1)
+
+
+async def test_a_sweep_has_what_is_missing_fetched_at_once_and_any_fetch_answers_it(shop: Shop) -> None:
+    shop.list_order(TID, 1)
+    pulling = asyncio.create_task(shop.puller.pull(shop.request(source=Source.SWEEP)))
+    await shop.until_hinted(1)
+    await shop.store(TID, fetched_at=shop.gateway.listed[TID])
+    assert (await pulling).hinted == orders_alone(1)
+    hint = (await shop.hints())[-1]
+    assert hint.modified == shop.gateway.listed[TID]
+    assert hint.settled_after <= shop.gateway.listed[TID]
 
 
 async def test_a_preview_says_what_is_missing_and_does_nothing(shop: Shop) -> None:

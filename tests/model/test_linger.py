@@ -29,7 +29,7 @@ def test_topics_have_short_names_and_waits_are_in_seconds() -> None:
 
 def test_a_single_word_stands_for_the_recommended_waits() -> None:
     assert seconds("unhurried") == seconds(
-        "TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5"
+        "TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5,TradeSuccess=3"
     )
 
 

@@ -14,7 +14,7 @@ from schemas import platform_time
 from schemas.change import Change
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings
-from topsync.coverage import listing
+from topsync.coverage import listing, settling, spans
 from topsync.coverage.listing import ListingFailedError, ListingLimits, Page, PageRequest, SpanPart
 from topsync.coverage.pull_request import PullRequest
 from topsync.model import named
@@ -96,6 +96,8 @@ class SpanListing:
     of: SellerList
     parts: list[SpanPart]
     """Oldest first, without a break."""
+    proofs: list[Span | None]
+    """What each part proves of this list."""
     calls: int
     """How many calls it took."""
     wanted: dict[int, Listed]
@@ -131,7 +133,7 @@ class Lister:
             calls_made += made
             # What is modified after the end, while the answers were still coming, is in no part.
             if of.request.end is not None or self.clock.latest_now() < span.end:
-                return SpanListing(of, parts, calls_made, self._wanted(parts))
+                return self._found(of, parts, calls_made)
         raise ListingFailedError("listing takes longer than any reach beyond the present")
 
     async def _drive(self, of: SellerList, span: Span, now: datetime) -> tuple[list[SpanPart], int]:
@@ -165,19 +167,26 @@ class Lister:
             case Refused(detail):
                 raise ListRefusedError(detail)
 
-    def _wanted(self, parts: Sequence[SpanPart]) -> dict[int, Listed]:
-        """Everything listed once, as its last part lists it.
+    def _found(self, of: SellerList, parts: list[SpanPart], calls: int) -> SpanListing:
+        proofs = [self._proof(of.request, part) for part in parts]
+        wanted = settling.wanted(
+            parts,
+            until=settling.proven_by(parts, proofs) if of.request.comes_again else None,
+            detail_lag=self.detail_lag,
+            latest_now=self.clock.latest_now(),
+        )
+        return SpanListing(of, parts, proofs, calls, wanted)
 
-        A time ahead of now promises nothing, or the pull would wait for it in vain. The row still says
-        that the order may have changed up to the moment at which it was asked for.
+    def _proof(self, request: PullRequest, part: SpanPart) -> Span | None:
+        """What a listed part proves of its own list.
+
+        Only a listing up to now proves: otherwise an order that was modified after its end, while it was
+        listed, is in no part, and an older change of that order would be claimed unseen.
         """
-        wanted: dict[int, Listed] = {}
-        latest_now = self.clock.latest_now()
-        for part in parts:
-            for id_, modified in part.orders.items():
-                settled = min(modified + platform_time.RESOLUTION, part.asked_at) + self.detail_lag
-                wanted[id_] = Listed(id_, modified if modified <= latest_now else None, settled)
-        return wanted
+        if request.end is not None:
+            return None
+        allowance = self.settings.list_allowances.visibility_allowance(part.asked_at)
+        return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
 
 def _ceil_to_second(instant: datetime) -> datetime:

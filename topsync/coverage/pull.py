@@ -227,16 +227,16 @@ class Puller:
     async def _claim(self, request: PullRequest, listings: Sequence[SpanListing]) -> PullOutcome:
         """Write all of it down, and claim what the orders' list proves, as far as the other lists do too."""
         of_orders, *of_others = listings
-        proven_by_others = [self._reach(request, listing) for listing in of_others]
-        order_proofs = [_cut_short(self._proof(request, part), proven_by_others) for part in of_orders.parts]
+        proven_by_others = [_reach(listing) for listing in of_others]
+        order_proofs = [_cut_short(proof, proven_by_others) for proof in of_orders.proofs]
         windows = [
             _window(request, of_orders, part, proof)
             for part, proof in zip(of_orders.parts, order_proofs, strict=True)
         ]
         windows += [
-            _window(request, listing, part, self._proof(request, part))
+            _window(request, listing, part, proof)
             for listing in of_others
-            for part in listing.parts
+            for part, proof in zip(listing.parts, listing.proofs, strict=True)
         ]
         await coverage.record(self.pool, windows, parts=[listing.of.kind for listing in of_others])
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
@@ -253,20 +253,10 @@ class Puller:
         )
         return outcome
 
-    def _proof(self, request: PullRequest, part: SpanPart) -> Span | None:
-        """What a listed part proves of its own list.
 
-        Only a listing up to now proves: otherwise an order that was modified after its end, while it was
-        listed, is in no part, and an older change of that order would be claimed unseen.
-        """
-        if request.end is not None:
-            return None
-        allowance = self.settings.list_allowances.visibility_allowance(part.asked_at)
-        return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
-
-    def _reach(self, request: PullRequest, found: SpanListing) -> datetime | None:
-        """How far a list proves everything without a break; None: nothing."""
-        return spans.reach([(part.span, self._proof(request, part)) for part in found.parts])
+def _reach(found: SpanListing) -> datetime | None:
+    """How far a list proves everything without a break; None: nothing."""
+    return spans.reach([(part.span, proof) for part, proof in zip(found.parts, found.proofs, strict=True)])
 
 
 def _cut_short(proof: Span | None, ends: Sequence[datetime | None]) -> Span | None:

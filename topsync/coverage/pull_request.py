@@ -29,3 +29,11 @@ class PullRequest:
     def priority(self) -> Priority:
         """The priority of its calls."""
         return PRIORITY_OF[self.source]
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether such a pull comes again by itself, and may leave to the next what it does not claim.
+
+        Gaps and bulk starts are pulled so that nothing may be missing afterwards, and so are replays.
+        """
+        return self.source is Source.SWEEP and self.end is None

@@ -50,8 +50,8 @@ class EnricherSettings(EnvironmentSettings):
         description="Which messages wait for others of their order, so that one call answers them all, and "
         "how long: `topic=seconds`, comma-separated, topics without `taobao_trade_`. For other topics the "
         "order is fetched at once. `unhurried` is short for "
-        "`TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5`. What that saves and costs: "
-        "docs/operations.md.",
+        "`TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5,TradeSuccess=3`. "
+        "What that saves and costs: docs/operations.md.",
     )
     backlog_changes: int = Field(
         1000,

@@ -19,5 +19,8 @@ WORDS: Final = LingerWords(
         # Buyer and seller rate one after the other, and a memo is often saved twice.
         "TradeRated": 5.0,
         "TradeMemoModified": 5.0,
+        # Nobody acts on a receipt within seconds. When its second has settled, the fetch is a proof itself
+        # (docs/decisions/proofs-of-sweeps.md).
+        "TradeSuccess": 3.0,
     },
 )
