@@ -46,7 +46,7 @@ BLOCK_MESSAGES: Final = 100
 """Messages written at a time; about 50 kB."""
 
 TICK_SECONDS: Final = 0.005
-"""How often messages are written when their rate is limited."""
+"""How often messages are written when their rate is limited; at a low rate, a single message less often."""
 
 SETTLING_SECONDS: Final = 1.0
 """At a limited rate, earlier messages are not in the waits: they waited for the client's start."""
@@ -157,6 +157,7 @@ class Source(ServedConnection):
         now = date_of(datetime.now(UTC))
         self._messages = messages
         self._block_messages = max(1, round(rate * TICK_SECONDS)) if rate else BLOCK_MESSAGES
+        self._pause_seconds = self._block_messages / rate if rate else 0.0
         rendered = [_message(number, now) for number in range(messages)]
         self._blocks = deque(
             b"".join(rendered[start : start + self._block_messages])
@@ -195,7 +196,7 @@ class Source(ServedConnection):
             await self._writable.wait()
             self._sent_at.append(time.perf_counter())
             self._transport.write(self._blocks.popleft())
-            due += TICK_SECONDS
+            due += self._pause_seconds
             await asyncio.sleep(max(0.0, due - time.perf_counter()) if self._rate else 0)
 
     def _is_complete(self) -> bool:

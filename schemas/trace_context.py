@@ -17,21 +17,21 @@ _FORM: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})(?P<later>-.*)?"
 )
 _SAMPLED: Final = 1
+_NOT_ZERO: Final = 1 << 64 | 1
 
 
 def begin() -> str:
     """A `traceparent` of a new trace."""
-    return f"00-{_id(128):032x}-{_id(64):016x}-00"
+    # Both ids at once, and neither may be zero.
+    ids = f"{random.getrandbits(192) | _NOT_ZERO:048x}"
+    return f"00-{ids[:32]}-{ids[32:]}-00"
 
 
 def go_on(traceparent: str | None) -> str:
     """A `traceparent` that continues another's trace; a new trace if that cannot be read."""
-    found = _FORM.fullmatch(traceparent or "")
+    found = None if traceparent is None else _FORM.fullmatch(traceparent)
     if found is None or (found["later"] and found[0].startswith("00")):
         return begin()
-    return f"00-{found['trace']}-{_id(64):016x}-{int(found['flags'], 16) & _SAMPLED:02x}"
-
-
-def _id(bits: int) -> int:
-    # Ids need not be hard to guess; zero is not allowed.
-    return random.getrandbits(bits) or 1
+    # An id need not be hard to guess.
+    span = random.getrandbits(64) | 1
+    return f"00-{found['trace']}-{span:016x}-{int(found['flags'], 16) & _SAMPLED:02x}"

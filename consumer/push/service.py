@@ -48,6 +48,10 @@ SENT_TOGETHER = 2000
 """Where records have queued up, this many or a few more go to the producer at once: some milliseconds of
 work, and far fewer batches than if each round went by itself."""
 
+SENT_EVERY_SECONDS = 0.01
+"""A message that follows another is sent this long after it, with what has come meanwhile: the request costs
+far more than a few messages, here and in Kafka. A message that comes alone is sent at once."""
+
 PRODUCER_END_SECONDS = 5.0
 """How long a producer with nothing left to write may take to close."""
 
@@ -112,7 +116,12 @@ class PushService:
     """Everything not confirmed, in order."""
     _unsent: deque[_Round] = field(default_factory=deque)
     """The rounds that the present producer has not received, in order."""
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _taken: asyncio.Event = field(default_factory=asyncio.Event)
+    """There may be rounds to send, or none will come any more."""
+    _sent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Likewise, rounds to confirm."""
+    _sent_at_seconds: float = -SENT_EVERY_SECONDS
+    """When rounds were last sent, by the event loop's clock."""
     _given_up: bool = False
 
     def __post_init__(self) -> None:
@@ -161,9 +170,10 @@ class PushService:
             self._rounds.append(taken)
             self._unsent.append(taken)
             failpoints.reach("push.received")
-            self._changed.set()
+            self._taken.set()
         self._open_intakes -= 1
-        self._changed.set()
+        self._taken.set()
+        self._sent.set()
 
     async def _publish(self) -> None:
         """Until the connections are closed and everything is acknowledged."""
@@ -185,16 +195,23 @@ class PushService:
         return not self._open_intakes and not self._rounds
 
     async def _send(self, producer: Producer) -> None:
+        loop = asyncio.get_running_loop()
         while not self._is_done:
             if not self._unsent:
-                await self._change()
+                self._taken.clear()
+                await self._taken.wait()
                 continue
+            early_seconds = self._sent_at_seconds + SENT_EVERY_SECONDS - loop.time()
+            if early_seconds > 0:
+                await asyncio.sleep(early_seconds)
             sent = self._take_unsent()
+            # More than goes at once does not wait.
+            self._sent_at_seconds = 0.0 if self._unsent else loop.time()
             acknowledgements = await producer.send([record for each in sent for record in each.records])
             for each in sent:
                 each.acknowledgements = acknowledgements
             failpoints.reach("push.sent")
-            self._changed.set()
+            self._sent.set()
 
     def _take_unsent(self) -> list[_Round]:
         """The oldest rounds, at least a single round."""
@@ -209,7 +226,8 @@ class PushService:
         while not self._is_done:
             oldest = self._rounds[0] if self._rounds else None
             if oldest is None or oldest.acknowledgements is None:
-                await self._change()
+                self._sent.clear()
+                await self._sent.wait()
                 continue
             for acknowledgement in oldest.acknowledgements:
                 await acknowledgement
@@ -219,7 +237,7 @@ class PushService:
             failpoints.reach("push.confirmed")
             metrics.PUSH_CONFIRMED.inc(len(oldest.records))
             self._log_published(oldest.records)
-        self._changed.set()
+        self._taken.set()
 
     def _log(self, readings: Sequence[MessageReading], kept: Sequence[Record]) -> None:
         """Log each message about an order, for whoever follows an order through the logs."""
@@ -239,8 +257,3 @@ class PushService:
         for record in acknowledged:
             if record.topic == self.topics.changes.name:
                 log.debug("hint published", tid=records.tid_of_key(record.key), topic=record.topic)
-
-    async def _change(self) -> None:
-        """Wait until a round has been taken in, sent or confirmed."""
-        self._changed.clear()
-        await self._changed.wait()

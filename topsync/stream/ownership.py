@@ -28,6 +28,11 @@ HEARTBEAT_SECONDS = 0.5
 """A member learns of a rebalance by its heartbeats, and everybody waits for the last member to learn of it.
 The session time-out does not limit that: it must be as long as restarts take."""
 
+FETCH_WAIT_SECONDS = 5.0
+"""How long the broker keeps a reader's request while nothing is written; what is written is sent at once.
+With the client's half second, readers of silent partitions cost more than their share. Nothing else waits
+behind such a request but the client's look at the cluster, once in a while."""
+
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
 
@@ -145,7 +150,7 @@ async def partition_reader(
 ) -> AsyncIterator[PartitionReader]:
     """A reader of a partition from an offset; without an offset, from the beginning."""
     tp = TopicPartition(topic, partition)
-    async with clients.reader(settings) as consumer:
+    async with clients.reader(settings, fetch_max_wait_ms=int(FETCH_WAIT_SECONDS * 1000)) as consumer:
         consumer.assign([tp])
         if offset is None:
             await consumer.seek_to_beginning(tp)

@@ -94,33 +94,32 @@ async def _send(
     for topic in {record.topic for record in records}:
         # The client's knowledge may be old, but the partition of a record does not depend on it.
         layout.require(topic, len(await producer.partitions_for(topic)))
-    batches: dict[TopicPartition, BatchBuilder] = {}
+    batches: dict[tuple[str, int], BatchBuilder] = {}
     futures: list[asyncio.Future[object]] = []
     for record in records:
-        partition = TopicPartition(record.topic, layout.partition_of(record))
-        batch = batches.get(partition)
+        place = (record.topic, layout.partition_of(record))
+        batch = batches.get(place)
         if batch is not None and _append(batch, record):
             continue
         if batch is not None:
-            futures.append(await _hand_over(producer, partition, batch))
-        batch = batches[partition] = producer.create_batch()
+            futures.append(await _hand_over(producer, place, batch))
+        batch = batches[place] = producer.create_batch()
         # An empty batch accepts a record of any size.
         if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
             raise MessageSizeTooLargeError(
                 f"a record for {record.topic} has more than {MAX_REQUEST_BYTES} bytes"
             )
-    for partition, batch in batches.items():
-        futures.append(await _hand_over(producer, partition, batch))
+    for place, batch in batches.items():
+        futures.append(await _hand_over(producer, place, batch))
     return futures
 
 
 async def _hand_over(
-    producer: KafkaProducer, partition: TopicPartition, batch: BatchBuilder
+    producer: KafkaProducer, place: tuple[str, int], batch: BatchBuilder
 ) -> asyncio.Future[object]:
     batch.close()
-    future: asyncio.Future[object] = await producer.send_batch(
-        batch, partition.topic, partition=partition.partition
-    )
+    topic, partition = place
+    future: asyncio.Future[object] = await producer.send_batch(batch, topic, partition=partition)
     # When a producer or transaction is given up, nobody may look at the future any more.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future

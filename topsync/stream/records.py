@@ -109,8 +109,11 @@ def _murmur2(key: bytes) -> int:
 _MURMUR = 0x5BD1E995
 
 
+_SELLERS: Final = "/topsync/sellers/"
+
+
 def _source(seller_id: int) -> str:
-    return f"/topsync/sellers/{seller_id}"
+    return f"{_SELLERS}{seller_id}"
 
 
 _PARTS_OF_HINTS: Final = tuple(
@@ -123,26 +126,27 @@ _CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
 
 def change(topic: str, hint: Change | Hint) -> Record:
     """A hint for `changes`."""
+    seller, tid = str(hint.seller_id), str(hint.tid)
     return Record(
         topic,
-        key_of(hint.tid),
-        _hint(hint),
+        tid.encode(),
+        _hint(hint, seller, tid),
         cloud_events.headers(
             id=_new_id(),
             type=cloud_events.CHANGE_TYPE,
-            source=_source(hint.seller_id),
-            subject=str(hint.tid),
+            source=_SELLERS + seller,
+            subject=tid,
             time=hint.occurred_at,
             schema=_CHANGE_SCHEMA,
         ),
     )
 
 
-def _hint(hint: Change | Hint) -> bytes:
+def _hint(hint: Change | Hint, seller: str, tid: str) -> bytes:
     """What the model writes of itself without its empty fields, in a fraction of the time."""
     fields: dict[str, object] = {
-        "seller_id": str(hint.seller_id),
-        "tid": str(hint.tid),
+        "seller_id": seller,
+        "tid": tid,
         "event": hint.event,
         "occurred_at": hint.occurred_at,
         "settled_after": hint.settled_after,

@@ -1,12 +1,17 @@
-"""The worst that a peer can send, too long messages and floods of Pings, takes bounded memory."""
+"""The worst that a peer can send, too long messages and floods of Pings, takes bounded memory.
+
+And what is read of a frame without the library is what the library reads of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
+from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -27,15 +32,29 @@ MAX_BYTES = 2000
 READ_BYTES = 64 * 1024
 
 
-def opened() -> BoundedProtocol:
-    """A client whose upgrade has been answered."""
-    client, server = BoundedProtocol(parse_uri("ws://localhost/"), MAX_BYTES), ServerProtocol()
+class LibraryProtocol(BoundedProtocol):
+    """Leaves every frame to the library."""
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        self._pings = 0
+        ClientProtocol.receive_data(self, data)
+
+
+def asking(made: type[BoundedProtocol] = BoundedProtocol) -> tuple[BoundedProtocol, ServerProtocol, bytes]:
+    """A client that has asked for the upgrade, its server, and the answer."""
+    client, server = made(parse_uri("ws://localhost/"), MAX_BYTES), ServerProtocol()
     client.send_request(client.connect())
     server.receive_data(b"".join(client.data_to_send()))
     (request,) = server.events_received()
     assert isinstance(request, Request)
     server.send_response(server.accept(request))
-    client.receive_data(b"".join(server.data_to_send()))
+    return client, server, b"".join(server.data_to_send())
+
+
+def opened() -> BoundedProtocol:
+    """A client whose upgrade has been answered."""
+    client, _, answer = asking()
+    client.receive_data(answer)
     assert client.state is State.OPEN
     return client
 
@@ -156,3 +175,69 @@ def test_too_many_pings_at_once_end_the_connection() -> None:
     client = opened()
     client.receive_data(pings(range(MAX_PINGS_AT_ONCE + 1)))
     assert closed_with(client) == 1002
+
+
+def long_frame(payload: bytes) -> bytes:
+    return bytes((0x82, 127)) + len(payload).to_bytes(8, "big") + payload
+
+
+FRAMES = st.one_of(
+    st.sampled_from([0, 1, 125, 126, 700, MAX_BYTES, MAX_BYTES + 1, 70_000]).map(
+        lambda size: frame(Opcode.BINARY, pattern(size))
+    ),
+    st.builds(frame, st.sampled_from([Opcode.TEXT, Opcode.PING, Opcode.PONG]), st.binary(max_size=100)),
+    st.builds(
+        frame, st.sampled_from([Opcode.BINARY, Opcode.CONT]), st.binary(max_size=300), fin=st.booleans()
+    ),
+    st.binary(max_size=100).map(long_frame),
+    st.binary(max_size=100).map(lambda payload: Frame(Opcode.BINARY, payload).serialize(mask=True)),
+    st.just(Frame(Opcode.CLOSE, Close(1000, "over").serialize()).serialize(mask=False)),
+    st.binary(max_size=20),
+)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@given(sent=st.lists(FRAMES, max_size=6).map(b"".join), read_bytes=st.integers(1, 400) | st.just(READ_BYTES))
+@example(sent=frame(Opcode.BINARY, b"in one read with the answer"), read_bytes=READ_BYTES)
+@example(sent=bytes((0x82, 0x85)) + bytes(140), read_bytes=READ_BYTES)
+def test_frames_are_read_as_the_library_reads_them(ends: bool, sent: bytes, read_bytes: int) -> None:
+    ours, theirs = asking(), asking(LibraryProtocol)
+    for client, _, answer in (ours, theirs):
+        for piece in pieces(answer + sent, read_bytes):
+            client.receive_data(piece)
+        if ends:
+            client.receive_eof()
+    client, library = ours[0], theirs[0]
+    assert client.take_messages() == library.take_messages()
+    assert (client.state, client.ping, client.close_sent) == (library.state, library.ping, library.close_sent)
+    assert type(client.parser_exc) is type(library.parser_exc)
+    assert list(map(len, client.data_to_send())) == list(map(len, library.data_to_send()))
+
+
+def test_a_message_that_was_cut_off_is_not_delivered_after_we_have_closed() -> None:
+    client = opened()
+    whole = frame(Opcode.BINARY, b"whole")
+    client.receive_data(whole + whole[:3])
+    client.send_close(1000)
+    client.receive_data(whole[3:])
+    assert client.take_messages() == [b"whole", b"whole"]
+
+
+@given(messages=st.lists(st.sampled_from([0, 1, 125, 126, 65_535, 65_536]).map(pattern), max_size=5))
+def test_what_is_sent_is_what_a_server_reads(messages: list[bytes]) -> None:
+    client, server, answer = asking()
+    client.receive_data(answer)
+    client.send_messages(messages)
+    sent = b"".join(client.data_to_send())
+    server.receive_data(sent)
+    frames = [each for each in server.events_received() if isinstance(each, Frame)]
+    assert [(each.opcode, bytes(each.data)) for each in frames] == [
+        (Opcode.BINARY, each) for each in messages
+    ]
+
+
+def test_each_frame_that_is_sent_has_a_mask_of_its_own() -> None:
+    client = opened()
+    client.send_messages([bytes(4)] * 10)
+    (sent,) = client.data_to_send()
+    assert len(set(pieces(sent, len(sent) // 10))) > 1

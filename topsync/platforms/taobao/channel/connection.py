@@ -309,7 +309,8 @@ class ChannelConnection:
             await self._write(websocket, self._session.confirms(ids))
             self._outbox.drop_first(len(ids))
             self._counters.confirmed += len(ids)
-            await asyncio.sleep(0)
+            if len(ids) == CONFIRMS_PER_WRITE:
+                await asyncio.sleep(0)
 
     async def _write(self, websocket: WebSocket, frames: Iterable[bytes]) -> None:
         at = self._clock.now()

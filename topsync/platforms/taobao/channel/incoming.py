@@ -8,13 +8,20 @@ many a peer sends; here only the last Ping of a read is answered, which RFC 6455
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import secrets
+import struct
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig, ProtocolError
-from websockets.frames import Frame, Opcode
+from websockets.frames import (  # type: ignore[attr-defined]
+    Frame,
+    Opcode,
+    apply_mask,  # the compiled form, where there is one
+)
+from websockets.protocol import CONNECTING, OPEN
 from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
@@ -27,6 +34,9 @@ TAIL_BYTES: Final = 16 * 1024
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024 * 1024
 """A longer message ends the connection: another connection brings sooner what waits behind it."""
+
+MAX_JOINED_BYTES: Final = 64 * 1024
+"""A longer message that comes in pieces is put together by the library, in a buffer that grows."""
 
 MAX_PINGS_AT_ONCE: Final = 1000
 """Pings in a single read. The platform sends none at all (docs/platform/channel.md 1.4); more are a flood."""
@@ -43,6 +53,22 @@ class Oversized:
 
 Received = bytes | str | Oversized
 """A binary message, a text message, or a message of either kind that is too long."""
+
+_PLAIN: Final = 0x80 | Opcode.BINARY
+"""The first byte of a whole binary message."""
+
+_IN_2_BYTES: Final = 126
+_IN_8_BYTES: Final = 127
+"""In place of a length: the length follows in so many bytes."""
+
+_MASKED: Final = 0x80
+_MASK_BYTES: Final = 4
+
+_length_in_2 = struct.Struct("!H").unpack_from
+_length_in_8 = struct.Struct("!Q").unpack_from
+_short_header = struct.Struct("!BB").pack
+_middle_header = struct.Struct("!BBH").pack
+_long_header = struct.Struct("!BBQ").pack
 
 
 class _Gathering:
@@ -126,6 +152,10 @@ class BoundedProtocol(ClientProtocol):
 
     Neither is an event of the library. The channel's protocol has no fragments but WebSocket has: they are
     put together here.
+
+    Nearly everything that comes in is a whole binary message, and the library takes many steps for each
+    piece of a frame. So frames are told apart here: such messages are taken at once, and every other frame is
+    handed to the library, which alone decides what is an error. Tests compare the two.
     """
 
     def __init__(self, address: WebSocketURI, max_message_bytes: int) -> None:
@@ -139,6 +169,10 @@ class BoundedProtocol(ClientProtocol):
         self._is_text = False
         self._pings = 0
         self._messages: list[Received] = []
+        self._beginning = b""
+        """Of a frame that has not come in whole."""
+        self._left_bytes = 0
+        """What the library still has to get of the frame that it is reading."""
         self.ping: bytes | None = None
         """The data of the last Ping that is not answered yet."""
 
@@ -150,15 +184,60 @@ class BoundedProtocol(ClientProtocol):
     def receive_data(self, data: bytes | bytearray) -> None:
         """See Protocol."""
         self._pings = 0
-        super().receive_data(data)
+        data = self._beginning + data
+        self._beginning = b""
+        start = self._read_answer(data) if self.state is CONNECTING else 0
+        self._read_frames(data, start)
+
+    def send_messages(self, messages: Iterable[bytes]) -> None:
+        """Write binary messages, each as a frame with a mask of its own (RFC 6455 5.3)."""
+        messages = list(messages)
+        masks = secrets.token_bytes(_MASK_BYTES * len(messages))
+        pieces: list[bytes] = []
+        for number, message in enumerate(messages):
+            mask = masks[_MASK_BYTES * number : _MASK_BYTES * (number + 1)]
+            pieces += (_masked_header(len(message)), mask, apply_mask(message, mask))
+        if pieces:  # an empty piece would mean the end
+            self.writes.append(b"".join(pieces))
+
+    def _read_answer(self, data: bytes) -> int:
+        """Hand over the answer to the upgrade request, line by line; returns where frames begin."""
+        start = 0
+        while start < len(data) and self.state is CONNECTING:
+            end = data.find(b"\n", start) + 1 or len(data)
+            super().receive_data(data[start:end])
+            start = end
+        return start
+
+    def _read_frames(self, data: bytes, start: int) -> None:
+        messages, end = self._messages, len(data)
+        while start < end:
+            if self.state is not OPEN:  # then the library reads on, or discards
+                super().receive_data(data[start:])
+                return
+            if self._left_bytes:
+                stop = min(end, start + self._left_bytes)
+                self._left_bytes -= stop - start
+                super().receive_data(data[start:stop])
+                start = stop
+                continue
+            content = _content(data, start)
+            if content is None:
+                break
+            begin, stop = content
+            is_plain = data[start] == _PLAIN and data[start + 1] < _MASKED and self.current_size is None
+            if is_plain and stop - begin <= self._max_message_bytes:
+                if stop <= end:
+                    messages.append(data[begin:stop])
+                    start = stop
+                    continue
+                if stop - start <= MAX_JOINED_BYTES:
+                    break
+            self._left_bytes = stop - start
+        self._beginning = data[start:]
 
     def recv_frame(self, frame: Frame) -> None:
         """See Protocol: handles a frame that has been read."""
-        # Nearly all messages are like this, and need none of the steps below.
-        is_plain = frame.opcode is Opcode.BINARY and frame.fin and self.current_size is None
-        if is_plain and self._bounded.oversized is None:
-            self._messages.append(bytes(frame.data))
-            return
         if frame.opcode is Opcode.PING:
             self._note_ping(bytes(frame.data))
             return
@@ -204,3 +283,34 @@ class BoundedProtocol(ClientProtocol):
 
     def _put(self, data: bytes) -> None:
         self._messages.append(data.decode(errors="replace") if self._is_text else data)
+
+
+def _content(data: bytes, start: int) -> tuple[int, int] | None:
+    """Where a frame's content begins and ends; None where its header has not come in whole.
+
+    Of a frame that claims to have a mask, which a server must not write, the content is not found: the header
+    is enough for the library to refuse it.
+    """
+    begin = start + 2
+    if begin > len(data):
+        return None
+    length = data[start + 1]
+    if length == _IN_2_BYTES:
+        begin += 2
+        if begin > len(data):
+            return None
+        length = _length_in_2(data, start + 2)[0]
+    elif length == _IN_8_BYTES:
+        begin += 8
+        if begin > len(data):
+            return None
+        length = _length_in_8(data, start + 2)[0]
+    return begin, begin + length
+
+
+def _masked_header(size_bytes: int) -> bytes:
+    if size_bytes < _IN_2_BYTES:
+        return _short_header(_PLAIN, _MASKED | size_bytes)
+    if size_bytes < 1 << 16:
+        return _middle_header(_PLAIN, _MASKED | _IN_2_BYTES, size_bytes)
+    return _long_header(_PLAIN, _MASKED | _IN_8_BYTES, size_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from topsync.base.clock import ServerClock
 from topsync.platforms.taobao.channel.deliveries import Delivery, DeliveryBuffer
@@ -10,6 +11,7 @@ from topsync.platforms.taobao.channel.endings import Cause, Ending
 from topsync.platforms.taobao.channel.failures import EndedError
 from topsync.platforms.taobao.channel.foreign import ForeignFrames
 from topsync.platforms.taobao.channel.incoming import Oversized, Received
+from topsync.platforms.taobao.channel.messages import TmcMessage
 from topsync.platforms.taobao.channel.proofs import Proofs
 from topsync.platforms.taobao.channel.session import (
     ChannelSession,
@@ -64,14 +66,18 @@ class Intake:
             EndedError: a refusal or a few foreign frames end the connection.
         """
         now = self._clock.now()
+        read_push = self._session.read_push
         deliveries, foreign = [], 0
         try:
             for data in received:
+                # Nearly everything is a push, and needs no event.
+                push = read_push(data) if type(data) is bytes else None
+                if push is not None:
+                    deliveries.append(self._pushed(push, now))
+                    continue
                 match self._event(data):
                     case Pushed(message):
-                        self.received += 1
-                        self._foreign.pushed()
-                        deliveries.append(Delivery(message, None, message.id, message.raw, now))
+                        deliveries.append(self._pushed(message, now))
                     case Foreign(raw, reason):
                         foreign += 1
                         if self._foreign.note(self._clock.monotonic()):
@@ -90,6 +96,11 @@ class Intake:
             self.heard()
             self._proofs.frame(now)
         self.end_if_foreign()
+
+    def _pushed(self, message: TmcMessage, now: datetime) -> Delivery:
+        self.received += 1
+        self._foreign.pushed()
+        return Delivery(message, None, message.id, message.raw, now)
 
     def end_if_foreign(self) -> None:
         """Look whether foreign frames end the connection.

@@ -228,12 +228,15 @@ class ChannelSession:
 
     # Bytes in
 
+    def read_push(self, data: bytes) -> TmcMessage | None:
+        """The message of an ordinary push; `None` for everything else, which `receive_binary` takes in."""
+        return self._pushes.read(data) if self._state is ChannelState.CONNECTED else None
+
     def receive_binary(self, data: bytes) -> Event | None:
         """Takes a binary WebSocket message in; returns what it means, `None` when nothing is to be done."""
-        if self._state is ChannelState.CONNECTED:
-            message = self._pushes.read(data)
-            if message is not None:
-                return Pushed(message)
+        message = self.read_push(data)
+        if message is not None:
+            return Pushed(message)
         try:
             frame = decode(data, max_bytes=self._max_frame_bytes)
         except FrameError as error:

@@ -27,8 +27,8 @@ class ShapePart(NamedTuple):
 
 
 _COUNT_BYTES: Final = 4
-_Piece = tuple[Callable[[bytes, int], tuple[Any, ...]], int, tuple[bytes, ...]]
-"""Reads everything up to a text; its size in bytes; and the bytes that must stand between the values."""
+_Unpack = Callable[[bytes, int], tuple[Any, ...]]
+"""Reads a piece of a frame: in turn the bytes that stand before a value, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +37,32 @@ class Shape:
 
     names: tuple[str, ...]
     """The names of the values, in the frame's order."""
-    _texts: tuple[_Piece, ...]
-    """The pieces before each text; the last value of such a piece is the text's count."""
-    _rest: _Piece
+    _texts: tuple[tuple[_Unpack, int], ...]
+    """Reads the piece before each text, and its size in bytes; the piece's last value is the text's count."""
+    _rest: _Unpack
+    """Reads what follows the last text."""
+    _between: list[bytes]
+    """What must stand before, between and behind the values. Compared only once everything is read, because a
+    frame of another shape is rare."""
 
     def read(self, data: bytes) -> list[Any] | None:
-        """The values of `names`; `None` for a frame of another shape.
-
-        Raises:
-            struct.error: the frame ends too early.
-            UnicodeDecodeError: a text is not UTF-8.
-        """
-        values: list[Any] = []
+        """The values of `names`; `None` for a frame of another shape, or whose text is not UTF-8."""
+        found: list[Any] = []
         position = 0
-        for unpack, size, between in self._texts:
-            found = unpack(data, position)
-            if found[::2] != between:
-                return None
-            values += found[1::2]
-            position += size
-            end = position + values[-1]
-            if end < position:
-                return None
-            # If the count is larger than the rest, reading the next piece raises.
-            values[-1] = str(data[position:end], "utf-8")
-            position = end
-        unpack, _, between = self._rest
-        found = unpack(data, position)
-        if found[::2] != between:
+        try:
+            for unpack, size in self._texts:
+                found += unpack(data, position)
+                position += size
+                end = position + found[-1]
+                if end < position:
+                    return None
+                # If the count is larger than the rest, reading the next piece raises.
+                found[-1] = str(data[position:end], "utf-8")
+                position = end
+            found += self._rest(data, position)
+        except (struct.error, UnicodeDecodeError):
             return None
-        values += found[1::2]
-        return values
+        return found[1::2] if found[::2] == self._between else None
 
 
 def learn(data: bytes, parts: Iterable[ShapePart], end: int) -> Shape:
@@ -83,12 +78,9 @@ def learn(data: bytes, parts: Iterable[ShapePart], end: int) -> Shape:
         layout += f"{start - position}s{part.layout or 'i'}"
         position = part.end
         if part.layout is None:
-            texts.append(_piece(layout, between))
-            between, layout = [], "<"
+            piece = struct.Struct(layout)
+            texts.append((piece.unpack_from, piece.size))
+            layout = "<"
     between.append(data[position:end])
-    return Shape(tuple(names), tuple(texts), _piece(f"{layout}{end - position}s", between))
-
-
-def _piece(layout: str, between: Iterable[bytes]) -> _Piece:
-    compiled = struct.Struct(layout)
-    return compiled.unpack_from, compiled.size, tuple(between)
+    rest = struct.Struct(f"{layout}{end - position}s")
+    return Shape(tuple(names), tuple(texts), rest.unpack_from, between)

@@ -131,8 +131,7 @@ class WebSocket(asyncio.Protocol):
             ClosedError: the connection is over or ending; some messages may have been written.
         """
         await self._require_open()
-        for message in messages:
-            self._protocol.send_binary(message)
+        self._protocol.send_messages(messages)
         await self._flush()
 
     async def ping(self) -> None:
