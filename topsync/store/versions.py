@@ -165,7 +165,7 @@ class Candidate:
     key: int
     tid: int
     size_bytes: int
-    """The value as it is stored, compressed."""
+    """The value as it is stored."""
 
 
 class VersionTable(ABC, Generic[V, T]):
