@@ -12,8 +12,8 @@ from schemas.delta import Delta, T
 class Unpublished(NamedTuple, Generic[T]):
     """A stored version that the topic does not have, or is to have once more.
 
-    A tuple, because a writer makes one for each version, and a frozen dataclass of so many fields takes four
-    times as long to make.
+    A tuple, because a writer makes one for each version, and a frozen dataclass of so many fields takes
+    more than twice as long to make.
     """
 
     key: int
