@@ -162,11 +162,20 @@ def step(
     `always` names the fields that differ in each version, and so are not named; `rows` names the lists whose
     rows are compared row by row, each with the field that is a row's id.
     """
+    happened = [word for word, shown in _shows(kind) if shown(before, after)]
+    if before is None:
+        return _first(kind, tuple(happened), source)
     return Delta(
-        transitions=reported(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
-        status_from=before["status"] if before else None,
-        changed=tuple(sorted(_changed(before, after, rows or {}) - always)) if before else (),
+        transitions=reported(kind, happened, source),
+        status_from=before["status"],
+        changed=tuple(sorted(_changed(before, after, rows or {}) - always)),
     )
+
+
+@cache
+def _first(kind: type[T], happened: tuple[T, ...], source: Source) -> Delta[T]:
+    """The step to a first version: made once, since few differ and a bulk start brings nothing else."""
+    return Delta(transitions=reported(kind, happened, source), status_from=None, changed=())
 
 
 def reported(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:

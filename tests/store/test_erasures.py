@@ -36,7 +36,7 @@ from topsync.store import (
     sellers,
 )
 from topsync.store.coverage import PulledWindow
-from topsync.store.database import Pool
+from topsync.store.database import Pool, sql
 from topsync.store.erasures import Left, Tombstone
 from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.orders import OrderVersion
@@ -349,6 +349,23 @@ async def test_clearing_waits_for_the_rows_that_are_being_added(pool: Pool) -> N
         assert not clearing.done()
         await transaction.commit()
         await clearing
+    assert await pool.fetchval("select count(*) from export_rows") == 0
+
+
+async def test_rows_that_come_while_their_export_is_cleared_are_not_added(pool: Pool) -> None:
+    """No constraint would refuse them, and nobody would ever take them away."""
+    await begin_bootstrap(pool, SELLER)
+    async with pool.acquire() as clearing:
+        transaction = clearing.transaction()
+        await transaction.start()
+        for statement in ("lock_export", "clear_rest_of_export_rows", "clear_exports"):
+            await clearing.execute(sql(f"erasures.{statement}"), SELLER)
+        adding = asyncio.create_task(bootstraps.add_rows(pool, SELLER, [(TID + 5, at(0))]))
+        await until_a_lock_is_awaited(pool)
+        assert not adding.done()
+        await transaction.commit()
+        with pytest.raises(ErasedError):
+            await adding
     assert await pool.fetchval("select count(*) from export_rows") == 0
 
 

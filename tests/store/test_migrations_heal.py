@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import orjson
+
 from tests.store.databases import SELLER, at, refund_version, settings_for, version
 from topsync.model.kind import Kind
 from topsync.model.refetch import OrderPart
@@ -96,3 +98,30 @@ async def test_what_a_former_version_noted_of_refunds_is_carried_over(database_u
         found = await republications.get(pool, "a")
         assert found is not None
         assert found.expected == {Kind.ORDER: 5, Kind.REFUND: 6}
+
+
+async def test_what_is_stored_compressed_stays_until_its_next_version(database_url: str) -> None:
+    """Tables of any size are migrated at once, and the former release reads and writes them as before."""
+    own = settings_for(database_url)
+    await schema.migrate(own)
+    async with database.connect(own) as pool:
+        await pool.execute(
+            "alter table orders alter column trade set storage extended;"
+            "delete from migrations where number = 22"
+        )
+        epoch = await orders.take_over(pool, 0, "test")
+        first = version(TID, 1, 1, seller_memo="a" * 5000)
+        (ahead,) = (await orders.TABLE.upsert(pool, [first], partition=0, epoch=epoch)).ahead
+        compressed = "select pg_column_compression(trade) from orders"
+        assert await pool.fetchval(compressed) == "pglz"
+
+        assert await schema.migrate(own) == ["0022_json_as_it_is.sql"]
+
+        await orders.TABLE.mark_published(pool, [ahead])
+        assert await pool.fetchval(compressed) == "pglz"
+        (stored,) = await orders.TABLE.stored(pool, [TID])
+        assert orjson.loads(stored.value) == first.content
+        second = version(TID, 2, 2, seller_memo="b" * 5000)
+        (ahead,) = (await orders.TABLE.upsert(pool, [second], partition=0, epoch=epoch)).ahead
+        assert ahead.step.changed == ("seller_memo",)
+        assert await pool.fetchval(compressed) is None

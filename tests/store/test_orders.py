@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import orjson
@@ -16,7 +18,7 @@ from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lo
 from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.store import orders
-from topsync.store.database import Pool, sql
+from topsync.store.database import Connection, Pool, sql
 from topsync.store.orders import OrderVersion, UnpublishedOrder
 from topsync.store.versions import NotOwnerError, UnstorableError
 
@@ -202,7 +204,8 @@ async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool,
     async with pool.acquire() as writer:
         transaction = writer.transaction()
         await transaction.start()
-        await _upsert_on(writer, epoch)
+        versions = [version(TID, 1, 1)]
+        await orders.TABLE.upsert(PoolOf(writer), versions, partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
         taking = asyncio.create_task(orders.take_over(pool, PARTITION, "another"))
         await until_a_lock_is_awaited(pool)
         assert not taking.done()
@@ -226,9 +229,15 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
     assert await orders.TABLE.known(pool, [TID]) == {}
 
 
-async def _upsert_on(connection: object, epoch: int) -> None:
-    """The statement on a given connection, so that its transaction can be held open."""
-    await orders.TABLE.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
+class PoolOf:
+    """A pool of a given connection alone, so that its transaction can be held open."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        yield self._connection
 
 
 async def test_an_unpublished_version_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:

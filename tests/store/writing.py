@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 
 from topsync.model.unpublished import Unpublished
@@ -29,4 +27,4 @@ async def publish(table: VersionTable[V, T], pool: Pool, *keys: int) -> list[Unp
 
 def _parsed(ahead: Unpublished[T]) -> Unpublished[T]:
     """With the value in one form: the table's text of it has the keys in an order of its own."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return ahead._replace(value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -62,7 +61,7 @@ def an_order(**changes: object) -> Record:
     )
     own = {name: changes.pop(name) for name in ("published_at", "hinted_at", "caused_by") if name in changes}
     given = {"published_at": at(3), **own}
-    return records.version("orders", events.ORDERS, replace(version, **changes), **given)  # type: ignore[arg-type]
+    return records.version("orders", events.ORDERS, version._replace(**changes), **given)  # type: ignore[arg-type]
 
 
 def test_a_change_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:

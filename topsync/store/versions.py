@@ -27,7 +27,7 @@ from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.model.unpublished import Unpublished
 from topsync.store import deltas
-from topsync.store.database import Pool, sql, statements
+from topsync.store.database import Connection, Pool, sql, statements
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
@@ -165,7 +165,7 @@ class Candidate:
     key: int
     tid: int
     size_bytes: int
-    """The value as it is stored, compressed."""
+    """The value as it is stored."""
 
 
 class VersionTable(ABC, Generic[V, T]):
@@ -227,13 +227,15 @@ class VersionTable(ABC, Generic[V, T]):
         if any(map(_is_too_large, versions)):
             # The topic would never take it, nor anything behind it.
             raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
-        with _refusals():
-            before = await self._before(pool, versions)
-        # Outside: a defect of our own code is no reason to set good orders aside.
-        hashes = {version.key: self._hash(before, version) for version in versions}
-        brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
-        with _refusals():
-            owned, *rows = await self._upsert(pool, parts, hashes, brought)
+        # To borrow a connection costs as much as a small statement: both statements use the same.
+        async with pool.acquire() as connection:
+            with _refusals():
+                before = await self._before(connection, versions)
+            # Outside: a defect of our own code is no reason to set good orders aside.
+            hashes = {version.key: self._hash(before, version) for version in versions}
+            brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+            with _refusals():
+                owned, *rows = await self._upsert(connection, parts, hashes, brought)
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
         # Of what was stored with the same content, the row keeps what it has.
         kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
@@ -246,10 +248,10 @@ class VersionTable(ABC, Generic[V, T]):
         written = {row["key"] for row in rows}
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
-    async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
+    async def _before(self, connection: Connection, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
         """Of these versions, the versions that are stored with another hash."""
         keys, hashes = [version.key for version in versions], [version.content_hash for version in versions]
-        return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
+        return {row["key"]: row for row in await connection.fetch(self.statement("before"), keys, hashes)}
 
     def _hash(self, before: dict[int, asyncpg.Record], version: V) -> bytes:
         """The hash to write a version with: the stored hash of the same version, which leaves `before`.
@@ -266,13 +268,13 @@ class VersionTable(ABC, Generic[V, T]):
 
     async def _upsert(
         self,
-        pool: Pool,
+        connection: Connection,
         parts: Sequence[PartitionRows[V]],
         hashes: Mapping[int, bytes],
         brought: Mapping[int, Delta[T]],
     ) -> list[asyncpg.Record]:
         """First the partitions that are owned, then the rows written."""
-        return await pool.fetch(
+        return await connection.fetch(
             self.statement("upsert"),
             [part.partition for part in parts],
             [part.epoch for part in parts],

@@ -58,13 +58,14 @@ select * from answers order by owned nulls last
 
 
 -- name: before
--- Of these versions, the stored rows that have another hash.
+-- Of these versions, the stored rows that have another hash. Says `= any` beside the join: joined alone, a plan that was
+-- made while the table was small reads the whole table, and is used on while a bulk start fills it.
 select
     v.{key} as key, v.{value}::text as value, v.modified, v.content_hash,
     v.published_revision < v.revision as unpublished, v.step::text as step
 from unnest($1::bigint[], $2::bytea[]) as t ({key}, content_hash)
 join {table} as v using ({key})
-where v.content_hash <> t.content_hash
+where v.{key} = any($1) and v.content_hash <> t.content_hash
 
 
 -- name: known
@@ -101,11 +102,11 @@ order by {key}
 
 -- name: mark_published
 -- Durable: if a crash of the database undid it and the writer did not notice, the next version would report
--- the same again.
+-- the same again. For `= any` see `before`.
 update {table} as v
 set published_revision = greatest(v.published_revision, t.revision)
 from unnest($1::bigint[], $2::bigint[]) as t ({key}, revision)
-where v.{key} = t.{key}
+where v.{key} = t.{key} and v.{key} = any($1)
 
 
 -- name: outstanding
