@@ -141,7 +141,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
 @asynccontextmanager
 async def partition_reader(
-    settings: KafkaSettings, *, topic: str, partition: int, offset: int | None
+    settings: KafkaSettings, *, topic: str, partition: int, offset: int | None, gather_seconds: float = 0.0
 ) -> AsyncIterator[PartitionReader]:
     """A reader of a partition from an offset; without an offset, from the beginning."""
     tp = TopicPartition(topic, partition)
@@ -151,14 +151,19 @@ async def partition_reader(
             await consumer.seek_to_beginning(tp)
         else:
             consumer.seek(tp, offset)
-        yield PartitionReader(consumer, tp)
+        yield PartitionReader(consumer, tp, gather_seconds)
 
 
 class PartitionReader:
     """Reads a partition in batches."""
 
-    def __init__(self, consumer: Consumer, tp: TopicPartition) -> None:
+    def __init__(self, consumer: Consumer, tp: TopicPartition, gather_seconds: float) -> None:
+        """For `gather_seconds` after a batch, nothing is fetched where no more is known to be there: what
+        comes meanwhile is a batch, and each batch costs much more than each of its records.
+        """
         self._consumer = consumer
+        self._gather_seconds = gather_seconds
+        self._fetch_at = 0.0
         self._next = 0
         self.tp = tp
 
@@ -170,10 +175,20 @@ class PartitionReader:
 
     async def batch(self, *, max_records: int, timeout_seconds: float) -> list[ConsumerRecord[bytes, bytes]]:
         """The next records, at least one unless the time is up."""
+        await self._gather()
         batches = await self._consumer.getmany(
             self.tp, timeout_ms=int(timeout_seconds * 1000), max_records=max_records
         )
         taken = [record for records in batches.values() for record in records]
         if taken:
             self._next = taken[-1].offset + 1
+            if not self.unread:
+                # Before the client can fetch again: it would come back with the first record that is written.
+                self._consumer.pause(self.tp)
+                self._fetch_at = asyncio.get_running_loop().time() + self._gather_seconds
         return taken
+
+    async def _gather(self) -> None:
+        if self._consumer.paused():
+            await asyncio.sleep(max(0.0, self._fetch_at - asyncio.get_running_loop().time()))
+            self._consumer.resume(self.tp)

@@ -130,6 +130,10 @@ class Stages:
             self.pieces += 1
             await self.take_time()
 
+    @property
+    def free_at(self) -> float:
+        return asyncio.get_running_loop().time() + self.dice.choice((0, 0, 0.001))
+
     async def rest(self) -> None:
         await self.take_time()
 

@@ -106,9 +106,7 @@ class HttpTransport:
     ) -> None:
         await self._pool.__aexit__(kind, error, trace)
 
-    async def post_form(
-        self, url: str, form: Mapping[str, str], *, read_seconds: float
-    ) -> HttpAnswer:
+    async def post_form(self, url: str, form: Mapping[str, str], *, read_seconds: float) -> HttpAnswer:
         """POST a form and read the whole answer within `read_seconds` after there is a connection.
 
         Raises:
