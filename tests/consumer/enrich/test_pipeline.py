@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -208,3 +209,56 @@ async def test_the_bytes_that_a_writer_holds_at_its_end_are_free_for_the_others(
     running.cancel()
     await asyncio.wait({running})
     assert stages.bytes_in_flight.taken_bytes == 0
+
+
+async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with_what_follows() -> None:
+    stages = Stages(seed=1)
+    offsets, asked, stored, noted = itertools.count(), asyncio.Queue[int](), list[int](), list[int]()
+    publishing, go_on = asyncio.Queue[None](), asyncio.Event()
+
+    async def batch(**_: object) -> list[Record]:
+        size = await asked.get()
+        return [stages.record(CHANGES, next(offsets)) for _ in range(size)]
+
+    async def nothing(**_: object) -> list[Record]:
+        await asyncio.Event().wait()
+        return []
+
+    async def read(taken: Sequence[Record], *_: object, **__: object) -> AsyncIterator[Batch]:
+        yield Batch(tids={record.offset for record in taken})
+
+    async def store(batch: Batch) -> None:
+        stored.append(len(batch.tids))
+
+    async def publish(batch: Batch, *_: object) -> Published:
+        publishing.put_nowait(None)
+        await go_on.wait()
+        return Published(versions=defaultdict(list, {Kind.REFUND: cast("Any", list(batch.tids))}))
+
+    async def note(published: Published) -> None:
+        noted.append(published.count)
+
+    tools = writer = cast("Any", stages)
+    writer.read, writer.store, writer.publish, writer.note = read, store, publish, note
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    changes, snapshots = (
+        cast("Any", SimpleNamespace(tp=tp, batch=each, unread=0))
+        for tp, each in ((CHANGES, batch), (SNAPSHOTS, nothing))
+    )
+    running = asyncio.create_task(line.run(changes, snapshots))
+    async with asyncio.timeout(BOUND_SECONDS):
+        asked.put_nowait(1)
+        await publishing.get()
+        for _ in range(3):
+            asked.put_nowait(2)
+            await stages.take_time()
+        await asyncio.sleep(0.05)
+        assert stored == [1], "it could not be published"
+        go_on.set()
+        await publishing.get()
+        while sum(noted) < 7:
+            await stages.take_time()
+    assert stored == [1, 6]
+    assert noted == [7]
+    running.cancel()
+    await asyncio.wait({running})
