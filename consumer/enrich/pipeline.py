@@ -40,7 +40,7 @@ from topsync.stream.records import tid_of_key
 
 Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
-READ_TIMEOUT_SECONDS: Final = 1.0
+READ_TIMEOUT_SECONDS: Final = 5.0
 
 OFFSETS_EVERY_SECONDS: Final = 0.25
 """How long offsets of what is done wait before they go with the next transaction."""

@@ -28,6 +28,11 @@ HEARTBEAT_SECONDS = 0.5
 """A member learns of a rebalance by its heartbeats, and everybody waits for the last member to learn of it.
 The session time-out does not limit that: it must be as long as restarts take."""
 
+IDLE_SECONDS = 2.0
+"""How often a reader asks again where nothing comes; what comes is answered at once. By default, the client
+asks twice a second and looks five times a second whether it is to ask: for eight readers, that is a
+hundredth of a core."""
+
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
 
@@ -145,7 +150,8 @@ async def partition_reader(
 ) -> AsyncIterator[PartitionReader]:
     """A reader of a partition from an offset; without an offset, from the beginning."""
     tp = TopicPartition(topic, partition)
-    async with clients.reader(settings) as consumer:
+    idle_ms = int(IDLE_SECONDS * 1000)
+    async with clients.reader(settings, fetch_max_wait_ms=idle_ms, consumer_timeout_ms=idle_ms) as consumer:
         consumer.assign([tp])
         if offset is None:
             await consumer.seek_to_beginning(tp)
