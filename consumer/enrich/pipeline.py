@@ -108,6 +108,8 @@ class Pipeline:
         self._republishing = republishing
         self._may_store = asyncio.Event()
         """Set when something has changed that storing waits for."""
+        self._is_ahead = False
+        """Whether something is stored that the next transaction will publish."""
         self._is_publishing = False
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
@@ -200,7 +202,7 @@ class Pipeline:
         """
         if self._changes.waiting_records + self._snapshots.waiting_records >= MANY:
             return True
-        if self._is_publishing or not self._groups.empty():
+        if self._is_publishing or self._is_ahead:
             return False
         return asyncio.get_running_loop().time() >= self._writer.free_at - STORE_AHEAD_SECONDS
 
@@ -209,6 +211,7 @@ class Pipeline:
         parts = list(in_flight.pop_parts(at_most))
         if parts:
             await self._groups.put(await self._store(parts))
+            self._is_ahead = True
         return bool(parts)
 
     async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
@@ -231,8 +234,8 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         while True:
             group = await self._next_group()
-            self._is_publishing = True
             if group is None:
+                self._is_publishing = True
                 await self._writer.publish(Batch(), self._progress.take(now=loop.time(), at_once=True))
             else:
                 await self._publish(group)
@@ -245,6 +248,7 @@ class Pipeline:
         await self._writer.rest()
         while not self._groups.empty():
             group.join(self._groups.get_nowait())
+        self._is_ahead, self._is_publishing = False, True
         size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
         self._progress.add(self._pop_done(), now=loop.time())
         # The fewer dead letters a crash repeats, the fewer do people look at twice.

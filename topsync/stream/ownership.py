@@ -169,7 +169,7 @@ class PartitionReader:
         """
         self._consumer = consumer
         self._gather_seconds = gather_seconds
-        self._fetch_at = 0.0
+        self._gathers_until: float | None = None
         self._next = 0
         self.tp = tp
 
@@ -188,13 +188,14 @@ class PartitionReader:
         taken = [record for records in batches.values() for record in records]
         if taken:
             self._next = taken[-1].offset + 1
-            if not self.unread:
+            if self._gather_seconds and not self.unread:
                 # Before the client can fetch again: it would come back with the first record that is written.
                 self._consumer.pause(self.tp)
-                self._fetch_at = asyncio.get_running_loop().time() + self._gather_seconds
+                self._gathers_until = asyncio.get_running_loop().time() + self._gather_seconds
         return taken
 
     async def _gather(self) -> None:
-        if self._consumer.paused():
-            await asyncio.sleep(max(0.0, self._fetch_at - asyncio.get_running_loop().time()))
+        if self._gathers_until is not None:
+            await asyncio.sleep(max(0.0, self._gathers_until - asyncio.get_running_loop().time()))
             self._consumer.resume(self.tp)
+            self._gathers_until = None
