@@ -262,3 +262,37 @@ async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with
     assert noted == [7]
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_changes_are_stored_while_pieces_are_published_once_more_without_a_pause() -> None:
+    stages, published = Stages(seed=1), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def run(publish: Callable[[Piece], Awaitable[int]]) -> None:
+        while True:
+            await publish(Piece(Kind.ORDER, frozenset({1})))
+
+    async def rest() -> None:
+        await asyncio.sleep(writer.free_at - loop.time())
+
+    async def publish(batch: Batch, *_: object) -> Published:
+        await rest()
+        if batch.tids:
+            published.set()
+        writer.free_at = loop.time() + 0.01
+        return Published()
+
+    tools = cast("Any", stages)
+    writer = cast(
+        "Any",
+        SimpleNamespace(
+            free_at=0.0, rest=rest, publish=publish, store=stages.store, note=stages.note, again=stages.again
+        ),
+    )
+    republishing = cast("Any", SimpleNamespace(run=run))
+    line = Pipeline(tools, writer, batch_changes=1, batch_snapshots=1, republishing=republishing)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await published.wait()
+    running.cancel()
+    await asyncio.wait({running})
