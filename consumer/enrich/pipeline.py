@@ -1,10 +1,10 @@
 """The pipeline of a partition: reading, storing and publishing, each step a few batches ahead of the next.
 
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
-because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
-comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published. *Noting* writes to the tables what has been published, during the next
-transaction.
+because a detail call takes longer than everything else together. *Storing* takes what has been read in
+time for the next transaction, all together. *Publishing* takes whatever has been stored meanwhile, in one
+transaction; offsets go along when everything up to them is published. *Noting* writes to the tables what
+several transactions have published. What comes after a pause passes every step at once.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
 not stored (`Turns`), and a batch is not stored while any of its orders is being published and noted.
