@@ -237,13 +237,13 @@ async def test_what_comes_while_a_reader_gathers_is_read_together(
 ) -> None:
     name = registry.notifications.name
     async with (
-        producers.partition_publisher(kafka, group="g", partition=0, spacing_seconds=0) as publisher,
+        producers.idempotent(kafka) as producer,
         ownership.partition_reader(kafka, topic=name, partition=0, offset=None, gather_seconds=1) as reader,
     ):
-        await publisher.publish([record(name, "k", "0")], {})
+        await producer.publish([record(name, "k", "0")])
         first = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
-        await publisher.publish([record(name, "k", "1")], {})
-        await publisher.publish([record(name, "k", "2")], {})
+        await producer.publish([record(name, "k", "1")])
+        await producer.publish([record(name, "k", "2")])
         together = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
     assert [taken.value for taken in first] == [b"0"]
     assert [taken.value for taken in together] == [b"1", b"2"]
