@@ -63,7 +63,7 @@ class OverAiohttp(HttpTransport):
     ) -> None:
         await self._session.close()
 
-    async def _post(self, url: str | httpx.URL, content: bytes, read_seconds: float) -> Exchange:
+    async def _post(self, url: str, content: bytes, read_seconds: float) -> Exchange:
         if self._url[0] is not url:
             self._url = url, URL(str(url), encoded=True)
         bounds = aiohttp.ClientTimeout(total=read_seconds, connect=self._config.connect_seconds)
@@ -89,13 +89,14 @@ class OverHttpxAiohttp(OverAiohttp):
         self._over_aiohttp: httpx.AsyncBaseTransport = library.AiohttpTransport(client=self._session)
         return self
 
-    async def _post(self, url: str | httpx.URL, content: bytes, read_seconds: float) -> Exchange:
+    async def _post(self, url: str, content: bytes, read_seconds: float) -> Exchange:
         times = {"timeout": {"pool": self._config.connect_seconds, "read": read_seconds}}
         # As content: the library would send a stream in chunks.
         request = httpx.Request("POST", url, headers=FORM_HEADERS, content=content, extensions=times)
         async with asyncio.timeout(read_seconds):  # the library has no time limit for the whole answer
             response = await self._over_aiohttp.handle_async_request(request)
-            return response.status_code, response.headers.raw, await self._read(response)
+            body = b"".join([chunk async for chunk in response.aiter_raw()])
+            return response.status_code, response.headers.raw, body
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ from topsync.verify.topic_watch import TopicWatch
 
 log = telemetry.get_logger(__name__)
 
+GATHER_SECONDS = 0.02
+"""How long changes wait for others before they are read together, unless nothing was read for as long. They
+would wait for a transaction otherwise, which takes longer."""
+
 FIRST_PARTITION = 0
 """The owner of this partition does what a single enricher has to do for all."""
 
@@ -148,7 +152,11 @@ class Enricher:
             changes, snapshots = topics.changes.name, topics.snapshots.name
             read = partial(ownership.partition_reader, self.kafka, partition=partition)
             async with (
-                read(topic=changes, offset=await member.committed(changes, partition)) as changes_reader,
+                read(
+                    topic=changes,
+                    offset=await member.committed(changes, partition),
+                    gather_seconds=GATHER_SECONDS,
+                ) as changes_reader,
                 read(
                     topic=snapshots, offset=await member.committed(snapshots, partition)
                 ) as snapshots_reader,

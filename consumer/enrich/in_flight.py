@@ -99,6 +99,11 @@ class InFlight:
         reading.is_read = True
         self._look_whether_stored(reading)
 
+    @property
+    def waiting_records(self) -> int:
+        """How many records the parts that wait to be stored come from."""
+        return sum(part.reading.records for part in self._parts)
+
     def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
         """Take out the parts that came first."""
         while at_most and self._parts:

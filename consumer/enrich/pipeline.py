@@ -1,10 +1,10 @@
 """The pipeline of a partition: reading, storing and publishing, each step a few batches ahead of the next.
 
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
-because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
-comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published. *Noting* writes to the tables what has been published, during the next
-transaction.
+because a detail call takes longer than everything else together. *Storing* takes what has been read in
+time for the next transaction, all together. *Publishing* takes whatever has been stored meanwhile, in one
+transaction; offsets go along when everything up to them is published. *Noting* writes to the tables what
+several transactions have published. What comes after a pause passes every step at once.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
 not stored (`Turns`), and a batch is not stored while any of its orders is being published and noted.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -39,10 +40,24 @@ from topsync.stream.records import tid_of_key
 
 Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
-READ_TIMEOUT_SECONDS: Final = 1.0
+READ_TIMEOUT_SECONDS: Final = 5.0
 
 OFFSETS_EVERY_SECONDS: Final = 0.25
-"""How long offsets of what is done wait for a transaction that commits them."""
+"""How long offsets of what is done wait before they go with the next transaction."""
+
+OFFSETS_AT_MOST_SECONDS: Final = 1.0
+"""How long they wait at most: then they have a transaction of their own."""
+
+STORE_AHEAD_SECONDS: Final = 0.005
+"""How long before the next transaction can begin the storing of what it will publish begins: about as long as
+it takes."""
+
+NOTE_WITHIN_SECONDS: Final = 0.1
+"""How long what is published waits to be noted together with what is published after it, unless somebody
+waits. A crash repeats what is not noted."""
+
+MANY: Final = 50
+"""So many records are stored, and so many versions noted, without waiting for more."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published, or are published and wait to be noted."""
@@ -91,15 +106,20 @@ class Pipeline:
         self._turns = Turns()
         self._backlog = backlog
         self._republishing = republishing
-        self._has_read = asyncio.Event()
+        self._may_store = asyncio.Event()
+        """Set when something has changed that storing waits for."""
+        self._is_ahead = False
+        """Whether something is stored that the next transaction will publish."""
+        self._is_publishing = False
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
         """What is to be noted, and the orders that it is about."""
         self._unnoted: set[int] = set()
         """Orders that are stored, and not yet noted as published: those of both queues."""
+        self._note_now = asyncio.Event()
         self._has_noted = asyncio.Event()
         self._held_bytes = 0
-        self._progress = OffsetsToCommit(OFFSETS_EVERY_SECONDS)
+        self._progress = OffsetsToCommit(OFFSETS_EVERY_SECONDS, OFFSETS_AT_MOST_SECONDS)
 
     async def run(self, changes: PartitionReader, snapshots: PartitionReader) -> None:
         """Read and write until cancelled.
@@ -160,25 +180,38 @@ class Pipeline:
         take_turn = partial(self._turns.take, stored=reading.stored)
         async for batch in self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=unread):
             in_flight.add(reading, batch)
-            self._has_read.set()
+            self._may_store.set()
         in_flight.end(reading)
-        self._has_read.set()
+        self._may_store.set()
 
     async def _store_all(self) -> None:
         while True:
-            await self._has_read.wait()
-            self._has_read.clear()
+            await self._may_store.wait()
+            self._may_store.clear()
             found = True
-            while found:
+            while found and self._is_time_to_store():
                 # In turn: a change waits for one batch of snapshots at most, and neither starves.
                 found = await self._store_some(self._changes, AHEAD_BATCHES)
                 found |= await self._store_some(self._snapshots, 1)
+
+    def _is_time_to_store(self) -> bool:
+        """Whether what is stored now can be published next, or is so much that it is stored meanwhile.
+
+        What comes while a transaction is under way has to wait for its end anyway, and for the pause after
+        it: then it is stored together.
+        """
+        if self._changes.waiting_records + self._snapshots.waiting_records >= MANY:
+            return True
+        if self._is_publishing or self._is_ahead:
+            return False
+        return asyncio.get_running_loop().time() >= self._writer.free_at - STORE_AHEAD_SECONDS
 
     async def _store_some(self, in_flight: InFlight, at_most: int) -> bool:
         """Store the parts that came first, together; returns whether there were any."""
         parts = list(in_flight.pop_parts(at_most))
         if parts:
             await self._groups.put(await self._store(parts))
+            self._is_ahead = True
         return bool(parts)
 
     async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
@@ -188,6 +221,7 @@ class Pipeline:
             group.add(part)
         while not group.batch.tids.isdisjoint(self._unnoted):
             self._has_noted.clear()
+            self._note_now.set()
             await self._has_noted.wait()
         await self._writer.store(group.batch)
         self._unnoted |= group.batch.tids
@@ -201,30 +235,41 @@ class Pipeline:
         while True:
             group = await self._next_group()
             if group is None:
+                self._is_publishing = True
                 await self._writer.publish(Batch(), self._progress.take(now=loop.time(), at_once=True))
-                continue
-            await self._writer.rest()
-            while not self._groups.empty():
-                group.join(self._groups.get_nowait())
-            size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
-            self._progress.add(self._pop_done(), now=loop.time())
-            # The fewer dead letters a crash repeats, the fewer do people look at twice.
-            dies = bool(group.batch.set_aside)
-            offsets = self._progress.take(now=loop.time(), at_once=dies)
-            # Read at the last moment: whatever is published later is read or stored later.
-            again = Published()
-            for piece, _ in group.pieces:
-                again.join(await self._writer.again(piece))
-            published = await self._writer.publish(group.batch, offsets, again)
-            for _, waiting in group.pieces:
-                if not waiting.done():
-                    waiting.set_result(again.count)
-            stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
-            for version in published.versions[Kind.ORDER]:
-                if journey := group.batch.journeys.get(version.tid):
-                    freshness.observe(journey, stages)
-            self._let_go(size_bytes)
-            await self._published.put((published, group.batch.tids))
+            else:
+                await self._publish(group)
+            self._is_publishing = False
+            loop.call_at(self._writer.free_at - STORE_AHEAD_SECONDS, self._may_store.set)
+
+    async def _publish(self, group: _Group) -> None:
+        """Publish a group, with all that are stored by the time a transaction can begin."""
+        loop = asyncio.get_running_loop()
+        await self._writer.rest()
+        while not self._groups.empty():
+            group.join(self._groups.get_nowait())
+        self._is_ahead, self._is_publishing = False, True
+        size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
+        self._progress.add(self._pop_done(), now=loop.time())
+        # The fewer dead letters a crash repeats, the fewer do people look at twice.
+        dies = bool(group.batch.set_aside)
+        offsets = self._progress.take(now=loop.time(), at_once=dies)
+        # Read at the last moment: whatever is published later is read or stored later.
+        again = Published()
+        for piece, _ in group.pieces:
+            again.join(await self._writer.again(piece))
+        published = await self._writer.publish(group.batch, offsets, again)
+        for _, waiting in group.pieces:
+            if not waiting.done():
+                waiting.set_result(again.count)
+        stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
+        for version in published.versions[Kind.ORDER]:
+            if journey := group.batch.journeys.get(version.tid):
+                freshness.observe(journey, stages)
+        self._let_go(size_bytes)
+        if published.count >= MANY or published.letters or published.tombstones or self._published.full():
+            self._note_now.set()
+        await self._published.put((published, group.batch.tids))
 
     async def _publish_again(self, piece: Piece) -> int:
         """Have a piece published with whatever is published next; returns how many records it was."""
@@ -236,6 +281,10 @@ class Pipeline:
     async def _note_all(self) -> None:
         while True:
             published, tids = await self._published.get()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_WITHIN_SECONDS):
+                    await self._note_now.wait()
+            self._note_now.clear()
             while not self._published.empty():
                 later, others = self._published.get_nowait()
                 published.join(later)

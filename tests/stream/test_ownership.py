@@ -230,3 +230,20 @@ async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_skips_abort
                     found += [taken.value for taken in batch]
             assert found == expected
             assert await reader.batch(max_records=10, timeout_seconds=0.1) == []
+
+
+async def test_what_comes_while_a_reader_gathers_is_read_together(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    name = registry.notifications.name
+    async with (
+        producers.idempotent(kafka) as producer,
+        ownership.partition_reader(kafka, topic=name, partition=0, offset=None, gather_seconds=1) as reader,
+    ):
+        await producer.publish([record(name, "k", "0")])
+        first = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
+        await producer.publish([record(name, "k", "1")])
+        await producer.publish([record(name, "k", "2")])
+        together = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
+    assert [taken.value for taken in first] == [b"0"]
+    assert [taken.value for taken in together] == [b"1", b"2"]

@@ -14,7 +14,7 @@ from typing import Final
 from topsync.budget.leases import LEASE_SECONDS, LeaseGrant
 from topsync.model.priority import Priority
 
-SLICE_SECONDS: Final = 0.025
+SLICE_SECONDS: Final = 0.1
 """Future calls are estimated from the calls of the last slice: at most this much is leased in vain."""
 
 MAX_LEASE: Final = 1_000

@@ -163,6 +163,11 @@ class PartitionPublisher:
         self._spacing_seconds = spacing_seconds
         self._free_at = 0.0
 
+    @property
+    def free_at(self) -> float:
+        """When the next transaction can begin without extra cost, on the event loop's clock."""
+        return self._free_at
+
     async def rest(self) -> None:
         """Wait until the next transaction can begin without extra cost; `publish` does so too.
 

@@ -122,6 +122,11 @@ class PartitionWriter:
             letter.report()
         batch.set_aside += letters
 
+    @property
+    def free_at(self) -> float:
+        """When the next transaction can begin without extra cost, on the event loop's clock."""
+        return self._publisher.free_at
+
     async def rest(self) -> None:
         """Wait until a transaction can begin without extra cost; meanwhile more may gather."""
         await self._publisher.rest()

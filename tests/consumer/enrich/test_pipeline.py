@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -130,6 +131,10 @@ class Stages:
             self.pieces += 1
             await self.take_time()
 
+    @property
+    def free_at(self) -> float:
+        return asyncio.get_running_loop().time() + self.dice.choice((0, 0, 0.001))
+
     async def rest(self) -> None:
         await self.take_time()
 
@@ -204,3 +209,90 @@ async def test_the_bytes_that_a_writer_holds_at_its_end_are_free_for_the_others(
     running.cancel()
     await asyncio.wait({running})
     assert stages.bytes_in_flight.taken_bytes == 0
+
+
+async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with_what_follows() -> None:
+    stages = Stages(seed=1)
+    offsets, asked, stored, noted = itertools.count(), asyncio.Queue[int](), list[int](), list[int]()
+    publishing, go_on = asyncio.Queue[None](), asyncio.Event()
+
+    async def batch(**_: object) -> list[Record]:
+        size = await asked.get()
+        return [stages.record(CHANGES, next(offsets)) for _ in range(size)]
+
+    async def nothing(**_: object) -> list[Record]:
+        await asyncio.Event().wait()
+        return []
+
+    async def read(taken: Sequence[Record], *_: object, **__: object) -> AsyncIterator[Batch]:
+        yield Batch(tids={record.offset for record in taken})
+
+    async def store(batch: Batch) -> None:
+        stored.append(len(batch.tids))
+
+    async def publish(batch: Batch, *_: object) -> Published:
+        publishing.put_nowait(None)
+        await go_on.wait()
+        return Published(versions=defaultdict(list, {Kind.REFUND: cast("Any", list(batch.tids))}))
+
+    async def note(published: Published) -> None:
+        noted.append(published.count)
+
+    tools = writer = cast("Any", stages)
+    writer.read, writer.store, writer.publish, writer.note = read, store, publish, note
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    changes, snapshots = (
+        cast("Any", SimpleNamespace(tp=tp, batch=each, unread=0))
+        for tp, each in ((CHANGES, batch), (SNAPSHOTS, nothing))
+    )
+    running = asyncio.create_task(line.run(changes, snapshots))
+    async with asyncio.timeout(BOUND_SECONDS):
+        asked.put_nowait(1)
+        await publishing.get()
+        for _ in range(3):
+            asked.put_nowait(2)
+            await stages.take_time()
+        await asyncio.sleep(0.05)
+        assert stored == [1], "it could not be published"
+        go_on.set()
+        await publishing.get()
+        while sum(noted) < 7:
+            await stages.take_time()
+    assert stored == [1, 6]
+    assert noted == [7]
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_changes_are_stored_while_pieces_are_published_once_more_without_a_pause() -> None:
+    stages, published = Stages(seed=1), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def run(publish: Callable[[Piece], Awaitable[int]]) -> None:
+        while True:
+            await publish(Piece(Kind.ORDER, frozenset({1})))
+
+    async def rest() -> None:
+        await asyncio.sleep(writer.free_at - loop.time())
+
+    async def publish(batch: Batch, *_: object) -> Published:
+        await rest()
+        if batch.tids:
+            published.set()
+        writer.free_at = loop.time() + 0.01
+        return Published()
+
+    tools = cast("Any", stages)
+    writer = cast(
+        "Any",
+        SimpleNamespace(
+            free_at=0.0, rest=rest, publish=publish, store=stages.store, note=stages.note, again=stages.again
+        ),
+    )
+    republishing = cast("Any", SimpleNamespace(run=run))
+    line = Pipeline(tools, writer, batch_changes=1, batch_snapshots=1, republishing=republishing)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await published.wait()
+    running.cancel()
+    await asyncio.wait({running})

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-import httpx
 from pydantic import SecretStr
 
 from topsync.base import retry
@@ -87,7 +86,6 @@ class TopClient(HttpUser):
         self._clock = clock
         self._gate = gate
         self._observer = observer
-        self._url = httpx.URL(config.url)
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
 
@@ -188,7 +186,7 @@ class TopClient(HttpUser):
             sign_method=config.sign_method,
         )
         read_seconds = config.list_read_seconds if request.read is Read.LIST else config.read_seconds
-        http = await self._http.post_form(self._url, form, read_seconds=read_seconds)
+        http = await self._http.post_form(config.url, form, read_seconds=read_seconds)
         try:
             answer = wire.parse(request.api, http.status, http.content_type, http.body)
         except BadAnswerError as unreadable:

@@ -10,19 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Self
 
 import httpx
 
-from topsync.platforms.taobao.gateway.connection import Connection, Origin
+from topsync.platforms.taobao.gateway.connection import Connection, Head, Origin
+from topsync.platforms.taobao.gateway.errors import TransportError
 
 KEEPALIVE_SECONDS: Final = 15.0
 """How long an idle connection is kept. Shorter than the server keeps it: a POST on a connection that the
 server has just closed fails, and is tried again only after a wait.
 """
 
+_CLOSED: Final = "the transport is closed: use it inside `async with`"
 _PORTS: Final = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class PostAddress:
+    """Where to post, and what is the same in each post there."""
+
+    origin: Origin
+    head: bytes
+    """Of a request, up to its `Content-Length`."""
+
+    @classmethod
+    def of(cls, url: httpx.URL, headers: Sequence[tuple[bytes, bytes]]) -> Self:
+        """Raises httpx.UnsupportedProtocol for anything but http and https."""
+        lines = [b"POST %s HTTP/1.1" % url.raw_path, b"Host: " + url.netloc]
+        lines += [b"%s: %s" % header for header in headers]
+        return cls(_origin(url), b"\r\n".join((*lines, b"Content-Length: ")))
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -71,7 +90,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: no answer; the request may have been carried out.
         """
         if not self._is_open:
-            raise RuntimeError("the transport is closed: use it inside `async with`")
+            raise RuntimeError(_CLOSED)
         times = request.extensions["timeout"]
         connection = await self._acquire(_origin(request.url), times["connect"])
         try:
@@ -82,6 +101,42 @@ class PooledTransport(httpx.AsyncBaseTransport):
             self._release(connection)
             raise
         return httpx.Response(head.status, headers=head.headers, stream=_Body(connection, self._release))
+
+    async def post(
+        self,
+        address: PostAddress,
+        content: bytes,
+        *,
+        connect_seconds: float,
+        answer_seconds: float,
+        max_bytes: int,
+    ) -> tuple[Head, bytes]:
+        """Post, and read the whole answer, as the server sent it.
+
+        httpx's objects for request, answer and body would cost as much as all the rest.
+
+        Raises:
+            RuntimeError, httpx.TransportError: see `handle_async_request`.
+            TransportError: the body is larger than `max_bytes`.
+        """
+        if not self._is_open:
+            raise RuntimeError(_CLOSED)
+        connection = await self._acquire(address.origin, connect_seconds)
+        try:
+            head = await connection.send(
+                b"%s%d\r\n\r\n%s" % (address.head, len(content), content),
+                read_seconds=answer_seconds,
+                total_seconds=answer_seconds,
+            )
+            chunks, size_bytes = [], 0
+            while chunk := await connection.read():
+                chunks.append(chunk)
+                size_bytes += len(chunk)
+                if size_bytes > max_bytes:
+                    raise TransportError(f"the answer is larger than {max_bytes} bytes")
+        finally:
+            self._release(connection)
+        return head, b"".join(chunks)
 
     async def _acquire(self, origin: Origin, connect_seconds: float) -> Connection:
         if not self._slots.locked() and (idle := self._take_idle(origin)) is not None:

@@ -22,7 +22,7 @@ import httpx
 
 from topsync.platforms.taobao.gateway import requests
 from topsync.platforms.taobao.gateway.errors import TransportError
-from topsync.platforms.taobao.gateway.pool import PooledTransport
+from topsync.platforms.taobao.gateway.pool import PooledTransport, PostAddress
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
@@ -106,9 +106,7 @@ class HttpTransport:
     ) -> None:
         await self._pool.__aexit__(kind, error, trace)
 
-    async def post_form(
-        self, url: str | httpx.URL, form: Mapping[str, str], *, read_seconds: float
-    ) -> HttpAnswer:
+    async def post_form(self, url: str, form: Mapping[str, str], *, read_seconds: float) -> HttpAnswer:
         """POST a form and read the whole answer within `read_seconds` after there is a connection.
 
         Raises:
@@ -152,19 +150,17 @@ class HttpTransport:
             raise _no_answer(error) from error
 
     async def _post(
-        self, url: str | httpx.URL, content: bytes, read_seconds: float
+        self, url: str, content: bytes, read_seconds: float
     ) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
         """Status, headers and body of the answer, as they were sent."""
-        request = httpx.Request(
-            "POST",
-            url,
-            headers=FORM_HEADERS,
-            # As a stream, and not as content, of which httpx would copy the headers twice.
-            stream=httpx.ByteStream(content),
-            extensions=self._bounds(read_seconds, read_seconds),
+        head, body = await self._pool.post(
+            _address(url),
+            content,
+            connect_seconds=self._config.connect_seconds,
+            answer_seconds=read_seconds,
+            max_bytes=self._config.max_answer_bytes,
         )
-        response = await self._pool.handle_async_request(request)
-        return response.status_code, response.headers.raw, await self._read(response)
+        return head.status, head.headers, body
 
     def _bounds(self, read_seconds: float, total_seconds: float) -> dict[str, dict[str, float]]:
         return {
@@ -174,23 +170,6 @@ class HttpTransport:
                 "total": total_seconds,
             }
         }
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        """The body as the server sent it, because httpx decompresses without a bound. Closes the answer."""
-        stream = response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        limit = self._config.max_answer_bytes
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in stream:
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise TransportError(f"the answer is larger than {limit} bytes")
-        finally:
-            await stream.aclose()
-        return b"".join(chunks)
 
 
 class HttpUser:
@@ -234,6 +213,12 @@ def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     if not unpacker.eof:
         raise TransportError("the compressed answer is cut")
     return plain
+
+
+@lru_cache(maxsize=16)
+def _address(url: str) -> PostAddress:
+    """Raises httpx.InvalidURL or httpx.UnsupportedProtocol; every process posts to a few addresses only."""
+    return PostAddress.of(httpx.URL(url), FORM_HEADERS.raw)
 
 
 @lru_cache(maxsize=4)
