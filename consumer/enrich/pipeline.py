@@ -186,33 +186,37 @@ class Pipeline:
 
     async def _store_all(self) -> None:
         while True:
-            await self._may_store.wait()
-            self._may_store.clear()
-            found = True
-            while found and self._is_time_to_store():
-                # In turn: a change waits for one batch of snapshots at most, and neither starves.
-                found = await self._store_some(self._changes, AHEAD_BATCHES)
-                found |= await self._store_some(self._snapshots, 1)
+            await self._until_time_to_store()
+            # In turn: a change waits for one batch of snapshots at most, and neither starves.
+            await self._store_some(self._changes, AHEAD_BATCHES)
+            await self._store_some(self._snapshots, 1)
 
-    def _is_time_to_store(self) -> bool:
-        """Whether what is stored now can be published next, or is so much that it is stored meanwhile.
+    async def _until_time_to_store(self) -> None:
+        """Wait for something that can be published next, or for so much that it is stored meanwhile.
 
         What comes while a transaction is under way has to wait for its end anyway, and for the pause after
         it: then it is stored together.
         """
-        if self._changes.waiting_records + self._snapshots.waiting_records >= MANY:
-            return True
-        if self._is_publishing or self._is_ahead:
-            return False
-        return asyncio.get_running_loop().time() >= self._writer.free_at - STORE_AHEAD_SECONDS
+        loop = asyncio.get_running_loop()
+        while True:
+            self._may_store.clear()
+            waiting, look_at = self._changes.waiting_records + self._snapshots.waiting_records, None
+            if waiting >= MANY:
+                return
+            if waiting and not self._is_publishing and not self._is_ahead:
+                look_at = self._writer.free_at - STORE_AHEAD_SECONDS
+                if loop.time() >= look_at:
+                    return
+            # A timer may ring a little early: then it is set again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(look_at):
+                    await self._may_store.wait()
 
-    async def _store_some(self, in_flight: InFlight, at_most: int) -> bool:
-        """Store the parts that came first, together; returns whether there were any."""
-        parts = list(in_flight.pop_parts(at_most))
-        if parts:
+    async def _store_some(self, in_flight: InFlight, at_most: int) -> None:
+        """Store the parts that came first, together."""
+        if parts := list(in_flight.pop_parts(at_most)):
             await self._groups.put(await self._store(parts))
             self._is_ahead = True
-        return bool(parts)
 
     async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
         now = self._tools.clock.estimate()
@@ -240,7 +244,7 @@ class Pipeline:
             else:
                 await self._publish(group)
             self._is_publishing = False
-            loop.call_at(self._writer.free_at - STORE_AHEAD_SECONDS, self._may_store.set)
+            self._may_store.set()
 
     async def _publish(self, group: _Group) -> None:
         """Publish a group, with all that are stored by the time a transaction can begin."""

@@ -264,6 +264,30 @@ async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with
     await asyncio.wait({running})
 
 
+async def test_what_waits_for_a_pause_is_stored_although_the_pause_takes_longer() -> None:
+    stages, publishing = Stages(seed=1), asyncio.Queue[None]()
+    began_at = asyncio.get_running_loop().time()
+    pauses = itertools.chain([0.05, 0.06, 0.07], itertools.repeat(0.08))
+
+    class Writer:
+        store, note, again, rest = stages.store, stages.note, stages.again, stages.rest
+
+        @property
+        def free_at(self) -> float:
+            return began_at + next(pauses)
+
+        async def publish(self, batch: Batch, *_: object) -> Published:
+            publishing.put_nowait(None)
+            return Published()
+
+    line = Pipeline(cast("Any", stages), cast("Any", Writer()), batch_changes=1, batch_snapshots=1)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await publishing.get()
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_changes_are_stored_while_pieces_are_published_once_more_without_a_pause() -> None:
     stages, published = Stages(seed=1), asyncio.Event()
     loop = asyncio.get_running_loop()
