@@ -22,6 +22,8 @@ MILLION_SECONDS: Final = 360.0
 MEGABYTES: Final = 300.0
 FLAT_WITHIN: Final = 1.2
 FASTER_THAN_DLT: Final = 1.5
+MOST_FOR_DLT: Final = 100_000
+"""Larger files are not given to dlt as well: they would take twice as long to measure."""
 
 LIVE_ORDERS: Final = 30_000
 LIVE_PER_SECOND: Final = 50
@@ -40,7 +42,7 @@ class Loaded:
     progress: Progress
     checked: Checked
     dlt_seconds: float | None
-    """None: dlt cannot be installed."""
+    """None: dlt was not asked."""
 
     @property
     def orders(self) -> int:
@@ -65,7 +67,7 @@ async def run(orders: Sequence[int] = ORDERS) -> Report:
     except dlt_merge.NotInstallableError as error:
         print(f"bulk: the comparison with dlt is left out: {error}", file=sys.stderr)
         with_dlt = False
-    loaded = [await _load(size, with_dlt=with_dlt) for size in orders]
+    loaded = [await _load(size, with_dlt=with_dlt and size <= MOST_FOR_DLT) for size in orders]
     waits = await _live_beside()
     rows = [row for each in loaded for row in _rows(each)]
     if len(loaded) > 1:
@@ -134,7 +136,8 @@ async def _change(system: System, seller: Mapping[str, Any]) -> None:
 
 def _setup(*, with_dlt: bool) -> str:
     dlt = (
-        f"*dlt* {dlt_merge.version()} loads the same files afterwards into the same PostgreSQL, table alone, "
+        f"*dlt* {dlt_merge.version()} loads the same files of at most {MOST_FOR_DLT:,} orders afterwards into "
+        "the same PostgreSQL, table alone, "
         "with its merge disposition (`benchmarks/dlt_merge.py`); its time begins when it is imported. "
         if with_dlt
         else ""

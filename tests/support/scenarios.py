@@ -28,6 +28,9 @@ FOLDER: Final = Path(__file__).parents[1] / "scenarios"
 SETTLE_SECONDS = 90.0
 """If something is still wrong so long after the last fault, it stays wrong."""
 
+LEAST_SECONDS: Final = 2.0
+"""A shorter fault may be over before anybody calls."""
+
 
 def names() -> list[str]:
     """Every scenario file there is."""
@@ -40,9 +43,10 @@ def load(name: str, **changes: object) -> list[Fault]:
 
 
 def quicker(faults: list[Fault], factor: float) -> list[Fault]:
-    """The same faults in less time: each begins and ends earlier."""
+    """The same faults in less time: each begins and ends earlier, and is long enough to strike a call."""
+    least = {"after_seconds": 0.0, "seconds": LEAST_SECONDS}
     return [
-        _changed(fault, {key: given[key] / factor for key in ("after_seconds", "seconds") if given.get(key)})
+        _changed(fault, {key: max(given[key] / factor, least[key]) for key in least if given.get(key)})
         for fault in faults
         for given in (fault.model_dump(),)
     ]
