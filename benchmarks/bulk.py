@@ -136,9 +136,9 @@ async def _change(system: System, seller: Mapping[str, Any]) -> None:
 
 def _setup(*, with_dlt: bool) -> str:
     dlt = (
-        f"*dlt* {dlt_merge.version()} loads the same files of at most {MOST_FOR_DLT:,} orders afterwards into "
-        "the same PostgreSQL, table alone, "
-        "with its merge disposition (`benchmarks/dlt_merge.py`); its time begins when it is imported. "
+        f"*dlt* {dlt_merge.version()} loads the same files, of at most {MOST_FOR_DLT:,} orders, afterwards "
+        "into the same PostgreSQL, table alone, with its merge disposition (`benchmarks/dlt_merge.py`); its "
+        "time begins when it is imported. "
         if with_dlt
         else ""
     )
