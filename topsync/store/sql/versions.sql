@@ -113,9 +113,10 @@ where v.{key} = t.{key} and v.{key} = any($1)
 -- Of what the platform lists, that which is not yet stored and published as listed. An equal `modified` counts only
 -- when the stored state was fetched late enough to be final for that second. The same holds
 -- for a stored time ahead of the platform's time, $4, and for any where the list says no possible time.
+-- For `= any` see `before`.
 select t.{key} as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t ({key}, modified, settled_after)
-left join {table} as v using ({key})
+left join {table} as v on v.{key} = t.{key} and v.{key} = any($1)
 where v.{key} is null
    or v.published_revision < v.revision
    or v.modified < t.modified
