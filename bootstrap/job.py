@@ -51,7 +51,7 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 STORE_POLL_SECONDS = 0.2
-COUNT_PAUSES = 20
+COUNT_PAUSES = 100
 """After a count of what is stored, which reads every order, none follows for so many times its duration."""
 
 MAX_EXPORT_ATTEMPTS = 3

@@ -81,15 +81,19 @@ where r.seller_id = $1
 
 
 -- name: next_rows
--- Of the next few rows, the last, and whether all of them are stored and published.
+-- Of the next few rows, the last, and whether all of them are stored and published. Looks the orders up one by one:
+-- a plan that was made while the table was small would read the whole table, and is used on while it fills.
+with rows as materialized (
+    select tid, modified from export_rows where seller_id = $1 and tid > $3 order by tid limit $4
+)
 select
-    max(tid) as last,
+    max(r.tid) as last,
     bool_and(
         o.published_revision >= o.revision
         and (o.modified >= r.modified or (r.modified is null and o.fetched_at >= $2))
     ) is true and count(*) = count(o.revision) as are_stored
-from (select tid, modified from export_rows where seller_id = $1 and tid > $3 order by tid limit $4) as r
-left join orders as o using (tid)
+from rows as r
+left join orders as o on o.tid = r.tid and o.tid = any(array(select tid from rows))
 
 
 -- name: rows
