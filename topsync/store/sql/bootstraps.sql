@@ -81,10 +81,14 @@ where r.seller_id = $1
 
 
 -- name: next_rows
--- Of the next few rows, the last, and whether all of them are stored and published. Looks the orders up one by one:
--- a plan that was made while the table was small would read the whole table, and is used on while it fills.
+-- Of the next few rows, the last, and whether all of them are stored and published. Asks for the orders by
+-- their ids: a plan that was made while the table was small would read the whole table, and is used on while it fills.
 with rows as materialized (
     select tid, modified from export_rows where seller_id = $1 and tid > $3 order by tid limit $4
+), found as materialized (
+    select tid, modified, fetched_at, revision, published_revision
+    from orders
+    where tid = any(array(select tid from rows))
 )
 select
     max(r.tid) as last,
@@ -93,7 +97,7 @@ select
         and (o.modified >= r.modified or (r.modified is null and o.fetched_at >= $2))
     ) is true and count(*) = count(o.revision) as are_stored
 from rows as r
-left join orders as o on o.tid = r.tid and o.tid = any(array(select tid from rows))
+left join found as o using (tid)
 
 
 -- name: rows
