@@ -68,8 +68,12 @@ class Played:
 
     @property
     def struck(self) -> dict[str, int]:
-        """How often each of its faults has struck, for those that count."""
-        return {each.fault.name: each.struck for each in self.switches if isinstance(each.fault, Selective)}
+        """How often each of its faults has struck, for those that count; the least of the same fault."""
+        counts: dict[str, int] = {}
+        for each in self.switches:
+            if isinstance(each.fault, Selective):
+                counts[each.fault.name] = min(each.struck, counts.get(each.fault.name, each.struck))
+        return counts
 
     @property
     def has_struck(self) -> bool:
