@@ -12,6 +12,7 @@ from aiokafka.conn import AIOKafkaConnection
 
 from schemas import cloud_events
 from tests.stream.clusters import BOUND_SECONDS, read_all, record, values
+from tests.support.eventually import eventually
 from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, records
@@ -220,6 +221,13 @@ async def test_a_writer_publishes_no_order_into_a_topic_with_added_partitions(
 ) -> None:
     async with clients.admin_client(kafka) as admin:
         await admin.create_partitions({registry.orders.name: NewPartitions(7)})
+
+        async def is_known() -> bool:
+            (described,) = await admin.describe_topics([registry.orders.name])
+            return len(described["partitions"]) == 7
+
+        # The broker tells clients of new partitions a moment after it has created them.
+        await eventually(is_known)
     async with producers.partition_publisher(kafka, group=GROUP, partition=0, spacing_seconds=0) as publisher:
         with pytest.raises(LayoutError, match=r"trade\.orders\.v1 has 7 partitions, not 4"):
             await publisher.publish([record(registry.orders.name, "1")], {})
