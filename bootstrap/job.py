@@ -1,89 +1,70 @@
 """The bulk start of a seller, step by step; each step is idempotent, and a new run goes on where it stood.
 
-*subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
-into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
-live (docs/architecture.md). The day on
-which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
-it, the increments from its first second hold everything changed since (docs/platform/gateway.md 4.5).
+*subscribe* (push listens first, where there is push), *plan* the slices up to yesterday 23:59:59, *load* them and
+wait until all of each is *stored*, pull *today*, *certify*, live (docs/bootstrap.md). The day on which it begins,
+day zero, is fixed then and kept: the slices hold the orders created before it, the increments from its first
+second hold everything changed since (docs/platform/gateway.md 4.5).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import NoReturn
 
-from bootstrap.loading import Loader
+from bootstrap.certifying import Certifier
+from bootstrap.errors import BootstrapFailedError, ExportNotGivenError
+from bootstrap.exporting import ExportedSlice
+from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
+from bootstrap.planning import Planner
+from bootstrap.progress import Phase
+from bootstrap.start import Start
+from bootstrap.storing import Storing
 from schemas import platform_time
 from schemas.change import Source
-from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync.base import failpoints, private_files, telemetry
-from topsync.base.clock import ServerClock
-from topsync.base.errors import OperatorError
-from topsync.base.settings import BootstrapSettings
-from topsync.base.stall_timer import StallTimer
-from topsync.coverage.pull import Puller, PullOutcome
+from schemas.notification import BootstrapBegun
+from topsync.base import failpoints, telemetry
+from topsync.base.errors import first_of
+from topsync.coverage.pull import PULL_FAILURES, PullOutcome
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
-from topsync.model.span import Span
-from topsync.platforms.export_port import (
-    BulkExport,
-    DownloadFailed,
-    ExportFailed,
-    ExportFileError,
-    ExportLost,
-    ExportReady,
-    ExportUnfinished,
-    ExportWithoutFile,
-)
+from topsync.model.scheme import Scheme
+from topsync.model.slice import Slice, SliceState, Way
+from topsync.platforms.port import ApplicationRefusedError, SessionRefusedError
 from topsync.platforms.session_port import Subscriptions
-from topsync.sellers.sessions import Account
-from topsync.store import bootstraps
-from topsync.store.bootstraps import Bootstrap, BootstrapStep, Export
+from topsync.store import bootstraps, slices
+from topsync.store.bootstraps import Bootstrap
 from topsync.store.sellers import ErasedError
 from topsync.stream import records
-from topsync.stream.topics import Registry
+from topsync.stream.producer import PublishError
 
 log = telemetry.get_logger(__name__)
 
-STORE_POLL_SECONDS = 0.2
-COUNT_PAUSES = 100
-"""After a count of what is stored, which reads every order, none follows for so many times its duration."""
+SLICE_FAILURES = (BootstrapFailedError, PublishError, *PULL_FAILURES)
+"""What ends a slice, and leaves the others alone."""
 
-MAX_EXPORT_ATTEMPTS = 3
-"""How often a failed export or download is asked for anew in the same run."""
+SELLER_FAILURES = (SessionRefusedError, ApplicationRefusedError)
+"""Of these, what concerns every slice of the seller."""
 
-Report = Callable[[str, int, int | None], None]
-"""Called with (step, done, total if known)."""
-
-
-class BootstrapFailedError(OperatorError):
-    """The bulk start cannot go on. The text says what to do; a new run goes on where this run stood."""
+LISTED_AT_ONCE = 4
+"""Slices of a seller that are listed at the same time."""
 
 
 @dataclass(slots=True)
 class BootstrapJob:
     """A seller's bulk start."""
 
-    account: Account
+    start: Start
+    scheme: Scheme
+    """What a bulk start that begins now begins with."""
     subscriptions: Subscriptions
-    bulk_export: BulkExport
-    puller: Puller
-    topics: Registry
-    settings: BootstrapSettings
-    report: Report
-
-    @property
-    def _seller_id(self) -> int:
-        return self.account.seller.seller_id
-
-    @property
-    def _clock(self) -> ServerClock:
-        return self.puller.clock
+    certifier: Certifier
+    _failures: dict[int, str] = field(default_factory=dict)
+    """What each slice failed on, by its number."""
+    _left_out: dict[Kind, str] = field(default_factory=dict)
+    """Kinds of parts that the platform refuses, and how."""
 
     async def run(self) -> None:
         """Go through all steps that are not done yet.
@@ -97,281 +78,220 @@ class BootstrapJob:
         try:
             await self._go_through()
         except ErasedError:
-            self._file.unlink(missing_ok=True)
+            self._remove_files(but=())
             raise
 
     async def _go_through(self) -> None:
-        state = await self._subscribe()
+        state = await self._begin()
         failpoints.reach("bootstrap.subscribed")
-        if (
-            state.step is BootstrapStep.DOWNLOADED
-            and _export_of(state).file_bytes
-            and not self._file.exists()
-        ):
-            # The folder of the former run is gone: the task still has the file.
-            await bootstraps.download_again(self.puller.pool, self._seller_id)
-            state = await self._state()
-        for _ in range(MAX_EXPORT_ATTEMPTS):
-            if state.step is BootstrapStep.SUBSCRIBED:
-                state = await self._request(state)
-                failpoints.reach("bootstrap.requested")
-            if state.step is BootstrapStep.REQUESTED:
-                state = await self._fetch(state)
-                failpoints.reach("bootstrap.downloaded")
-            if state.step in (BootstrapStep.DOWNLOADED, BootstrapStep.LOADED):
-                break
-        else:
-            raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
-        if state.step is BootstrapStep.DOWNLOADED:
-            state = await self._load(state)
-            failpoints.reach("bootstrap.loaded")
-        export = _export_of(state)
-        await self._wait_until_stored(export)
-        failpoints.reach("bootstrap.stored")
+        state = await self._plan(state)
+        failpoints.reach("bootstrap.planned")
+        await self._all_slices(state)
+        state = await self._state()
+        self._show(Phase.TODAY)
         today = await self._pull_today(state)
         failpoints.reach("bootstrap.today_pulled")
-        await self._certify(state, export, today)
+        await self.certifier.certify(self.start, state, await self._slices(), today, seam=self._seam(state))
+        self._show(Phase.LIVE)
 
-    async def _subscribe(self) -> Bootstrap:
-        """Messages first: from here on every change is pushed, and the age of the export does not matter."""
-        self.report("subscribe", 0, 1)
-        refused = await self.subscriptions.subscribe(self.account.session, priority=Priority.BOOTSTRAP)
-        if refused is not None:
-            raise BootstrapFailedError(f"the platform does not push the seller's messages: {refused.detail}")
-        now = self._clock.now()
+    async def _begin(self) -> Bootstrap:
+        """Messages first: from here on every change is pushed, and the age of an export does not matter."""
+        self._show(Phase.PLANNING)
+        start = self.start
+        now = start.clock.now()
         day_zero = platform_time.day_of(now)
         state = await bootstraps.begin(
-            self.puller.pool,
-            self._seller_id,
-            first_day=day_zero - timedelta(days=self.settings.export_days),
+            start.pool,
+            start.seller_id,
+            scheme=self.scheme,
+            first_day=day_zero - timedelta(days=start.settings.export_days),
             day_zero=day_zero,
             at=now,
         )
-        await self._notify(BootstrapBegun(seller_id=self._seller_id, day_zero=state.day_zero))
-        self.report("subscribe", 1, 1)
+        if state.scheme.pushes:
+            refused = await self.subscriptions.subscribe(start.account.session, priority=Priority.BOOTSTRAP)
+            if refused is not None:
+                raise BootstrapFailedError(
+                    f"the platform does not push the seller's messages: {refused.detail}"
+                )
+        begun = BootstrapBegun(seller_id=start.seller_id, day_zero=state.day_zero)
+        record = records.notification(start.topics.notifications.name, begun, at=start.clock.now())
+        await start.puller.producer.publish([record])
         return state
 
-    async def _request(self, state: Bootstrap) -> Bootstrap:
-        self.report("export", 0, None)
-        asked_at = self._clock.now()
-        # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
-        task = await self.bulk_export.request(
-            self.account.session,
-            state.first_day,
-            state.day_zero - timedelta(days=1),
-            failed_before=state.failed_exports,
-        )
-        created_at = task.created_at or asked_at
-        await bootstraps.requested(
-            self.puller.pool,
-            self._seller_id,
-            task_id=task.task_id,
-            created_at=min(created_at, asked_at),
-            created_on=platform_time.day_of(created_at),
-            adopted=task.adopted,
-        )
-        log.info("export requested", seller_id=self._seller_id, task_id=task.task_id, adopted=task.adopted)
+    async def _plan(self, state: Bootstrap) -> Bootstrap:
+        """Cut the slices, unless an earlier run has; what lies around of former files goes."""
+        if state.planned_at is None:
+            asked_at = self.start.clock.now()
+            plan = await Planner(self.start, state.scheme).plan(
+                state.first_day, state.day_zero - timedelta(days=1)
+            )
+            await bootstraps.plan(
+                self.start.pool,
+                self.start.seller_id,
+                plan.slices,
+                at=asked_at,
+                listed_because=plan.listed_because,
+            )
+            log.info(
+                "planned",
+                seller_id=self.start.seller_id,
+                scheme=state.scheme.value,
+                slices=len(plan.slices),
+                orders=plan.orders,
+                listed_because=plan.listed_because,
+            )
+        found = await self._slices()
+        self._remove_files(but=[each for each in found if each.state is SliceState.DOWNLOADED])
         return await self._state()
 
-    async def _fetch(self, state: Bootstrap) -> Bootstrap:
-        """Wait for the export and download it; a failed export leads back to a new request."""
-        export = _export_of(state)
-        self.report("export", 0, None)
-        match await self._poll(export):
-            case ExportLost(detail):
-                log.warning("export lost; asking for a new export", seller_id=self._seller_id, error=detail)
-                await bootstraps.ask_again(self.puller.pool, self._seller_id)
-            case ExportFailed():
-                log.warning(
-                    "export failed; asking in other words", seller_id=self._seller_id, task=export.task_id
-                )
-                await bootstraps.export_failed(self.puller.pool, self._seller_id)
-            case ExportWithoutFile():
-                self.report("export", 1, 1)
-                await bootstraps.downloaded(self.puller.pool, self._seller_id, check_code=None, file_bytes=0)
-            case ExportReady() as ready:
-                self.report("export", 1, 1)
-                await self._download(ready)
-        return await self._state()
+    async def _all_slices(self, state: Bootstrap) -> None:
+        """Bring every slice to its end; those that fail leave the others alone.
 
-    async def _download(self, ready: ExportReady) -> None:
-        """Fetch the file, and note that; a failed download leaves everything as it is."""
+        Parts that are listed come after the orders: many come with their order, and need no call then.
+
+        Raises:
+            BootstrapFailedError: some have failed.
+        """
+        self._show(Phase.SLICES)
+        self._failures.clear()
+        found = await self._slices()
         try:
-            private_files.make_folder(self._file.parent)
-            size = await self.bulk_export.download(ready, self._file)
-        except OSError as error:
-            raise BootstrapFailedError(
-                f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
-                "see to TOPSYNC_WORK_DIR, then run it again; it goes on where it stood"
-            ) from error
-        if isinstance(size, DownloadFailed):
-            log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=size.detail)
-            await asyncio.sleep(self.settings.export_poll_seconds)
+            await self._side_by_side(
+                state, [each for each in found if each.kind.leads or each.way is Way.EXPORT]
+            )
+        except ExportNotGivenError as error:
+            await self._list_instead(state, str(error))
+            found = await self._slices()
+            await self._side_by_side(state, [each for each in found if each.kind.leads])
+        await self._side_by_side(
+            state, [each for each in found if not each.kind.leads and each.way is Way.LIST]
+        )
+        if self._failures:
+            raise BootstrapFailedError(self._failed_slices(found))
+
+    async def _side_by_side(self, state: Bootstrap, chosen: Sequence[Slice]) -> None:
+        lists = asyncio.Semaphore(LISTED_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for each in chosen:
+                    if each.state is not SliceState.STORED:
+                        tasks.create_task(self._one_slice(state, each, lists))
+        except ExceptionGroup as group:
+            # What concerns the whole seller: whoever runs the job knows these errors by themselves.
+            raise first_of(group) from None
+
+    async def _one_slice(self, state: Bootstrap, of: Slice, lists: asyncio.Semaphore) -> None:
+        if of.kind in self._left_out:
             return
-        failpoints.reach("bootstrap.file_written")
-        await bootstraps.downloaded(
-            self.puller.pool, self._seller_id, check_code=ready.check_code, file_bytes=size
-        )
-
-    async def _poll(self, export: Export) -> ExportLost | ExportFailed | ExportWithoutFile | ExportReady:
         try:
-            async with asyncio.timeout(self.settings.export_deadline_seconds):
-                while True:
-                    state = await self.bulk_export.state(export.task_id)
-                    if not isinstance(state, ExportUnfinished):
-                        return state
-                    await asyncio.sleep(self.settings.export_poll_seconds)
-        except TimeoutError:
+            if of.way is Way.EXPORT:
+                loaded = await self._exported(of)
+                await self._storing(state).finish(loaded, None)
+            else:
+                async with lists:
+                    counted = await self._listed(of)
+                await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
+        except SELLER_FAILURES:
+            raise
+        except PartsRefusedError as error:
+            self._left_out[of.kind] = str(error)
+            log.warning(f"{of.kind.plural} refused; orders go on", seller_id=of.seller_id, reason=str(error))
+        except SLICE_FAILURES as error:
+            self._failures[of.number] = str(error) or type(error).__name__
+            await slices.failed(self.start.pool, of, self._failures[of.number])
+            log.warning(
+                "a slice failed; the others go on",
+                seller_id=of.seller_id,
+                slice=of.number,
+                error=self._failures[of.number],
+            )
+
+    async def _exported(self, of: Slice) -> Slice:
+        if of.state is SliceState.LOADED:
+            return of
+        export = self.start.bulk_export
+        if export is None:
+            raise ExportNotGivenError("the platform has no bulk export")
+        return await ExportedSlice(self.start, export).load(of)
+
+    async def _listed(self, of: Slice) -> Counted:
+        return await ListedSlice(self.start).load(of)
+
+    def _storing(self, state: Bootstrap) -> Storing:
+        return Storing(self.start, state.planned_at or state.started_at)
+
+    async def _list_instead(self, state: Bootstrap, because: str) -> None:
+        """The platform gives no export: where the scheme allows it, lists bring what is not loaded yet."""
+        if not state.scheme.may_list:
             raise BootstrapFailedError(
-                f"the export {export.task_id} was not ready within "
-                f"{self.settings.export_deadline_seconds:g} s; run the bootstrap again later"
-            ) from None
-
-    async def _load(self, state: Bootstrap) -> Bootstrap:
-        """Publish every line; the row-count equation must come out, or nothing is claimed (P5)."""
-        export = _export_of(state)
-        puller = self.puller
-        loader = Loader(self._seller_id, export, puller.pool, puller.producer, self.topics, self._clock)
-        counts = loader.counts
-        if export.file_bytes:
-            try:
-                await loader.load(
-                    self.bulk_export.lines(self._file), lambda lines: self.report("load", lines, None)
-                )
-            except ExportFileError as error:
-                await self._give_file_up(error)
-        if counts["lines"] != counts["published"] + counts["repaired"] + counts["refused"]:
-            raise BootstrapFailedError(f"the export's rows do not add up: {dict(counts)}")
-        await bootstraps.loaded(
-            self.puller.pool,
-            self._seller_id,
-            lines=counts["lines"],
-            published=counts["published"],
-            repaired=counts["repaired"],
-            refused=counts["refused"],
+                f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have the "
+                "right granted to the app, or set TOPSYNC_SCHEME to auto or one"
+            )
+        log.warning(
+            "the platform gives no bulk export; going on by its lists",
+            seller_id=self.start.seller_id,
+            reason=because,
         )
-        self.report("load", counts["lines"], counts["lines"])
-        self._file.unlink(missing_ok=True)
-        return await self._state()
-
-    async def _give_file_up(self, error: ExportFileError) -> NoReturn:
-        """The file that the platform vouched for is of no use: the next run asks for another export."""
-        await bootstraps.export_failed(self.puller.pool, self._seller_id)
-        self._file.unlink(missing_ok=True)
-        raise BootstrapFailedError(
-            f"{error}; run it again: it asks the platform for a new export. What was loaded stays"
-        ) from error
-
-    async def _wait_until_stored(self, export: Export) -> None:
-        pool, seller_id, created_at = self.puller.pool, self._seller_id, export.created_at
-        total = await bootstraps.count_rows(pool, seller_id)
-        within = self.puller.settings.stored_within_seconds
-        loop = asyncio.get_running_loop()
-        timer, stored_to, count_at = StallTimer(within), 0, loop.time()
-        while True:
-            # What is stored stays so: each order is looked at about once, however many there are.
-            found = await bootstraps.first_unstored(pool, seller_id, created_at=created_at, after=stored_to)
-            if found is None:
-                break
-            stored_to = found
-            if (begun := loop.time()) >= count_at:
-                missing = await bootstraps.count_unstored(pool, seller_id, created_at=created_at)
-                self.report("store", total - missing, total)
-                if timer.is_stalled(missing, at_seconds=loop.time()):
-                    raise BootstrapFailedError(
-                        f"{missing} of {total} exported orders are still not stored and nothing moved for "
-                        f"{within:g} s; are the enrichers running? Dead letters name the orders that they "
-                        "refused"
-                    )
-                count_at = loop.time() + COUNT_PAUSES * (loop.time() - begun)
-            await asyncio.sleep(STORE_POLL_SECONDS)
-        self.report("store", total, total)
+        planner = Planner(self.start, state.scheme)
+        for kind in self.start.puller.kinds:
+            unloaded = [
+                each
+                for each in await self._slices()
+                if each.kind is kind
+                and each.way is Way.EXPORT
+                and each.state not in (SliceState.LOADED, SliceState.STORED)
+            ]
+            listed = await planner.listed_instead(unloaded)
+            await bootstraps.list_instead(self.start.pool, self.start.seller_id, listed, because=because)
 
     async def _pull_today(self, state: Bootstrap) -> PullOutcome:
-        self.report("today", 0, None)
-        return await self.puller.pull(
+        progress = self.start.progress
+
+        def show(settled: int, listed: int) -> None:
+            progress.done, progress.total = settled, listed
+
+        return await self.start.puller.pull(
             PullRequest(
-                seller_id=self._seller_id,
-                session=self.account.session,
+                seller_id=self.start.seller_id,
+                session=self.start.account.session,
                 start=self._seam(state),
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
-                # The export holds no parts of orders (refunds): they are listed for all of its time.
-                parts_from=platform_time.start_of(state.first_day),
+                # What no slice has brought: the claim is of all kinds, or leaves them out.
+                parts_from=platform_time.start_of(state.first_day) if self._left_out else None,
             ),
-            progress=lambda settled, listed: self.report("today", settled, listed),
+            progress=show,
         )
-
-    async def _certify(self, state: Bootstrap, export: Export, today: PullOutcome) -> None:
-        if export.refused:
-            raise BootstrapFailedError(
-                f"{export.refused} lines of the export name no order: they are dead letters; without them "
-                "the copy is not proven complete"
-            )
-        now = self._clock.now()
-        certificate = BootstrapCompleted(
-            seller_id=self._seller_id,
-            day_zero=state.day_zero,
-            export=ExportPart.model_validate(
-                {
-                    "task_id": export.task_id,
-                    "first_day": state.first_day,
-                    "last_day": state.day_zero - timedelta(days=1),
-                    "created_at": export.created_at,
-                    "adopted": export.adopted,
-                    "md5": export.check_code,
-                    "file_bytes": export.file_bytes,
-                    "lines": export.lines,
-                    "published": export.published,
-                    "repaired": export.repaired,
-                    "refused": export.refused,
-                    "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
-                    "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
-                }
-            ),
-            today=TodayPart(
-                listed=today.listed[Kind.ORDER],
-                hinted=today.hinted[Kind.ORDER],
-                calls=today.calls,
-                proven_to=today.proven_to,
-                refunds=today.listed.get(Kind.REFUND),
-            ),
-            certified_at=now,
-        )
-        proven = Span(platform_time.start_of(state.first_day), self._seam(state))
-        # Published first: after a crash in between it is published again, and nobody waits for it in vain.
-        await self._notify(certificate)
-        failpoints.reach("bootstrap.notified")
-        await bootstraps.certify(
-            self.puller.pool,
-            self._seller_id,
-            at=now,
-            certificate=certificate.model_dump(mode="json", exclude_none=True),
-            proven=proven,
-        )
-        failpoints.reach("bootstrap.certified")
-        self.report("live", 1, 1)
-        log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 
     def _seam(self, state: Bootstrap) -> datetime:
         """Where the increments take over: day zero's first second, minus the overlap for late orders."""
         start = platform_time.start_of(state.day_zero)
-        return start - self.puller.settings.list_allowances.overlap(start, now=state.started_at)
+        return start - self.start.puller.settings.list_allowances.overlap(start, now=state.started_at)
 
-    async def _notify(self, notification: Notification) -> None:
-        record = records.notification(self.topics.notifications.name, notification, at=self._clock.now())
-        await self.puller.producer.publish([record])
+    def _failed_slices(self, found: Sequence[Slice]) -> str:
+        texts = [
+            f"{each.kind.plural} of {each.first_day} to {each.last_day}: {self._failures[each.number]}"
+            for each in found
+            if each.number in self._failures
+        ]
+        return f"{len(texts)} of {len(found)} slices failed; the others are done: {'; '.join(texts)}"
+
+    def _remove_files(self, *, but: Sequence[Slice]) -> None:
+        """Files of former runs hold buyers' data: those that nothing needs any more go."""
+        kept = {self.start.file_of(each) for each in but}
+        for file in self.start.settings.export_files(self.start.seller_id):
+            if file not in kept:
+                file.unlink(missing_ok=True)
+
+    def _show(self, phase: Phase) -> None:
+        self.start.progress.phase = phase
+
+    async def _slices(self) -> list[Slice]:
+        found = await slices.of_seller(self.start.pool, self.start.seller_id)
+        self.start.progress.take(found)
+        return found
 
     async def _state(self) -> Bootstrap:
-        return await bootstraps.under_way(self.puller.pool, self._seller_id)
-
-    @property
-    def _file(self) -> Path:
-        return self.settings.export_file(self._seller_id)
-
-
-def _export_of(state: Bootstrap) -> Export:
-    if state.export is None:
-        raise BootstrapFailedError("the bootstrap's state holds no export; run it again")
-    return state.export
+        return await bootstraps.under_way(self.start.pool, self.start.seller_id)

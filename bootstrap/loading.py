@@ -3,51 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
-from schemas.change import Change, Source
+from bootstrap.cutting import DAY
+from bootstrap.start import Start
+from schemas import platform_time
 from topsync.base import failpoints
-from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
-from topsync.platforms.export_port import ExportedOrder, ExportLine, RefusedLine, ToRepair
-from topsync.store import bootstraps
-from topsync.store.bootstraps import Export
-from topsync.store.database import Pool
+from topsync.model.slice import LoadCounts, Slice
+from topsync.platforms.export_port import (
+    ExportedObject,
+    ExportFileError,
+    ExportLine,
+    RefusedLine,
+    ToRepair,
+)
+from topsync.store import slices
+from topsync.store.slices import SliceRow
 from topsync.stream import records
-from topsync.stream.producer import Producer
 from topsync.stream.records import Record
-from topsync.stream.topics import Registry
 
 LINES_AT_ONCE = 500
 BYTES_AT_ONCE = 8 * 1024 * 1024
 """Many times the size of so many usual lines: a hostile file's lines are long. One line may be larger."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loader:
-    """Loads a seller's export."""
+    """Loads the file of a slice, from the line on at which an earlier run ended."""
 
-    seller_id: int
-    export: Export
-    pool: Pool
-    producer: Producer
-    topics: Registry
-    clock: ServerClock
-    counts: Counter[str] = field(default_factory=Counter)
-    """Lines, and how many of them were `published`, `repaired` and `refused`."""
+    start: Start
+    of: Slice
+    as_of: datetime
+    """No state in the file is older than this."""
+    reason: str
+    counts: LoadCounts
+    """The lines that were handed over so far, by earlier runs too."""
 
     async def load(self, lines: Iterator[ExportLine], loaded: Callable[[int], None]) -> None:
-        """Publish every line. `loaded` is called now and then with how many have been.
+        """Publish every line that follows. `loaded` is called now and then with how many have been.
 
         Raises:
             ExportFileError: the file is of no use; what was published before stays.
             ErasedError: the seller was erased meanwhile.
-            PublishError, ...: Kafka or the database did not take something; load it all again.
+            PublishError, ...: Kafka or the database did not take something; load again from there.
         """
         some = await asyncio.to_thread(_take, lines)
         while some:
@@ -58,77 +61,100 @@ class Loader:
             except BaseException:
                 reading.cancel()
                 raise
-            loaded(self.counts["lines"])
+            loaded(self.counts.lines)
             some = await reading
 
     async def _load_some(self, found: list[ExportLine]) -> None:
-        latest_now = self.clock.latest_now()
+        self._require_days(found)
+        latest_now = self.start.clock.latest_now()
         lines = [believed(line, latest_now=latest_now) for line in found]
-        rows = [
-            (line.order_id, line.modified if isinstance(line, ExportedOrder) else None)
-            for line in lines
-            if not isinstance(line, RefusedLine)
-        ]
+        rows = [row for line in lines if (row := _row(line)) is not None]
         # Noted before they are published: the later wait covers at least everything that was handed over.
-        await bootstraps.add_rows(self.pool, self.seller_id, rows)
+        await slices.add_rows(self.start.pool, self.of, rows, self.counts)
         failpoints.reach("bootstrap.rows_noted")
-        await self.producer.publish([self._record(line) for line in lines])
+        await self.start.puller.producer.publish([self._record(line) for line in lines])
         failpoints.reach("bootstrap.rows_published")
-        self.counts["lines"] += len(lines)
-        for line in lines:
-            self.counts[_COUNTED_AS[type(line)]] += 1
+        self.counts = counted(self.counts, lines)
+
+    def _require_days(self, found: Iterable[ExportLine]) -> None:
+        """A file of other days is another task's: it would be taken for these, and these be missing."""
+        if not self.of.kind.leads:
+            return
+        first = platform_time.start_of(self.of.first_day)
+        end = platform_time.start_of(self.of.last_day + DAY)
+        for line in found:
+            if isinstance(line, ExportedObject) and line.created and not first <= line.created < end:
+                raise ExportFileError(
+                    f"the file holds an order of {platform_time.day_of(line.created)}, and "
+                    f"{self.of.first_day} to {self.of.last_day} were asked for"
+                )
 
     def _record(self, line: ExportLine) -> Record:
-        now = self.clock.now()
-        reason = f"export {self.export.task_id}"
         match line:
-            case ExportedOrder(order_id, _, value):
+            case ExportedObject():
                 return records.snapshot(
-                    self.topics.snapshots.name,
-                    tid=order_id,
-                    seller_id=self.seller_id,
-                    as_of=self.export.created_at,
-                    reason=reason,
-                    trade=value,
+                    self.start.topics.snapshots.name,
+                    kind=self.of.kind,
+                    tid=line.order_id,
+                    id_=line.id,
+                    seller_id=self.start.seller_id,
+                    as_of=self.as_of,
+                    reason=self.reason,
+                    value=line.value,
                 )
-            case ToRepair(order_id):
-                hint = Change(
-                    seller_id=self.seller_id,
-                    tid=order_id,
-                    event="listed",
-                    occurred_at=now,
-                    settled_after=now,
-                    received_at=now,
-                    source=Source.BOOTSTRAP,
-                    reason=reason,
+            case ToRepair():
+                return self.start.hint_record(
+                    self.of.kind, SliceRow(line.id, line.order_id, None), reason=self.reason
                 )
-                return records.change(self.topics.changes.name, hint)
             case RefusedLine(raw, why):
                 letter = box.letter(
-                    self.topics,
+                    self.start.topics,
                     "unreadable_export_line",
                     why,
                     Original(raw),
-                    at=now,
-                    origin=f"bootstrap/{self.seller_id}/{self.export.task_id}",
-                    seller_id=self.seller_id,
+                    at=self.start.clock.now(),
+                    origin=f"bootstrap/{self.start.seller_id}/{self.of.number}",
+                    seller_id=self.start.seller_id,
                 )
                 letter.report()
                 return letter.record
 
 
-_COUNTED_AS: dict[type[ExportLine], str] = {
-    ExportedOrder: "published",
-    ToRepair: "repaired",
-    RefusedLine: "refused",
-}
+def counted(before: LoadCounts, lines: Iterable[ExportLine]) -> LoadCounts:
+    """The counts after some more lines. Pure."""
+    published = repaired = refused = 0
+    for line in lines:
+        match line:
+            case ExportedObject():
+                published += 1
+            case ToRepair():
+                repaired += 1
+            case RefusedLine():
+                refused += 1
+    return replace(
+        before,
+        lines=before.lines + published + repaired + refused,
+        published=before.published + published,
+        repaired=before.repaired + repaired,
+        refused=before.refused + refused,
+    )
 
 
 def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
-    """The line; where it says that the order changed later than now, the order is asked for by its id."""
-    if isinstance(line, ExportedOrder) and line.modified > latest_now:
-        return ToRepair(line.order_id)
+    """The line; where it says that the object changed later than now, it is asked for by its id."""
+    if isinstance(line, ExportedObject) and line.modified > latest_now:
+        return ToRepair(line.id, line.order_id)
     return line
+
+
+def _row(line: ExportLine) -> SliceRow | None:
+    match line:
+        case ExportedObject():
+            return SliceRow(line.id, line.order_id, line.modified)
+        case ToRepair():
+            return SliceRow(line.id, line.order_id, None)
+        case RefusedLine():
+            return None
 
 
 def _take(lines: Iterator[ExportLine]) -> list[ExportLine]:
@@ -144,7 +170,7 @@ def _take(lines: Iterator[ExportLine]) -> list[ExportLine]:
 
 def _bytes_of(line: ExportLine) -> int:
     match line:
-        case ExportedOrder():
+        case ExportedObject():
             return len(line.value)
         case RefusedLine():
             return len(line.line)

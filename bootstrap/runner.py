@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bootstrap.job import BootstrapFailedError, BootstrapJob, Report
-from bootstrap.steps import STEPS
+from bootstrap import board
+from bootstrap.errors import BootstrapFailedError
+from bootstrap.job import BootstrapJob
+from bootstrap.progress import Phase, SellerProgress
 from topsync.base import telemetry
 from topsync.base.errors import OperatorError
-from topsync.base.progress_bars import Bars
 from topsync.base.service import Lifetime
 from topsync.coverage.pull import PULL_FAILURES, NotStoredError
 from topsync.platforms.port import SessionRefusedError
@@ -20,7 +20,8 @@ from topsync.sellers import session_rules
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import coverage, push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.sellers import SellerState
+from topsync.store.seller_locks import SellerLocks
+from topsync.store.sellers import Seller, SellerState
 from topsync.stream import producer as producers
 
 log = telemetry.get_logger(__name__)
@@ -41,20 +42,28 @@ PUSH_WAIT_SECONDS = 30.0
 
 PUSH_POLL_SECONDS = 0.2
 
-MakeJob = Callable[[Account, Report], BootstrapJob]
+MakeJob = Callable[[Account, SellerProgress], BootstrapJob]
 """A seller's bulk start, with the session that it has now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Starts sellers, several at the same time; a seller that fails does not stop the others."""
+    """Starts sellers, all at the same time; a seller that fails does not stop the others.
+
+    Hundreds at once do no harm: the call budget orders their calls, and what takes room or time of its own has
+    turns, which the smaller sellers get first.
+    """
 
     pool: Pool
     sessions: Sessions
+    locks: SellerLocks
     job: MakeJob
-    parallel_sellers: int
-    push_silent_for: timedelta | None
-    """How long push may be silent and still count as running. None: the platform pushes nothing."""
+    needs_push: Callable[[Seller], bool]
+    """Whether messages are to be pushed for a seller."""
+    push_silent_for: timedelta
+    """How long push may be silent and still count as running."""
+    as_json: bool = False
+    """Whether progress is for machines."""
 
     async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
         """Start the named sellers, or all that are not live yet.
@@ -62,10 +71,10 @@ class Runner:
         Raises:
             BootstrapFailedError: at least one bulk start did not come to its end; the others did.
         """
-        accounts = _chosen(await self.sessions.usable(), names)
+        accounts = chosen(await self.sessions.usable(), names)
         failures = [] if names else await self._left_out(can_start_others=bool(accounts))
         if accounts:
-            if self.push_silent_for is not None:
+            if any(self.needs_push(account.seller) for account in accounts):
                 await self._require_push(lifetime, self.push_silent_for)
             lifetime.set_ready()
             failures += await self._run_all(accounts, lifetime)
@@ -93,27 +102,31 @@ class Runner:
         Raises:
             BootstrapFailedError: the process was asked to end before they were done.
         """
-        limit, failures = asyncio.Semaphore(self.parallel_sellers), list[str]()
-        with Bars(sys.stderr, STEPS) as bars:
+        failures = list[str]()
+        progress = {
+            account.seller.seller_id: SellerProgress(account.seller.seller_id, account.seller.nick)
+            for account in accounts
+        }
 
-            async def run_one(account: Account) -> None:
-                report = bars.reporter(account.seller.nick)
-                async with limit:
-                    try:
-                        await self._run_with_fresh_sessions(account, report)
-                    except SELLER_FAILURES as error:
-                        failures.append(f"{account.seller.nick}: {error or type(error).__name__}")
+        async def run_one(account: Account) -> None:
+            shown = progress[account.seller.seller_id]
+            try:
+                async with self.locks.held(account.seller):
+                    await self._run_with_fresh_sessions(account, shown)
+            except SELLER_FAILURES as error:
+                shown.phase, shown.failure = Phase.FAILED, str(error) or type(error).__name__
+                failures.append(f"{account.seller.nick}: {shown.failure}")
 
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(run_one(account)) for account in accounts]
-                stopper = tasks.create_task(_cancel_on_stop(lifetime, running))
-                await asyncio.wait(running)
-                stopper.cancel()
+        async with board.showing(list(progress.values()), as_json=self.as_json), asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(run_one(account)) for account in accounts]
+            stopper = tasks.create_task(_cancel_on_stop(lifetime, running))
+            await asyncio.wait(running)
+            stopper.cancel()
         if not failures and any(task.cancelled() for task in running):
             failures.append("ended before it was done; run it again, and it goes on where it stood")
         return failures
 
-    async def _run_with_fresh_sessions(self, account: Account, report: Report) -> None:
+    async def _run_with_fresh_sessions(self, account: Account, shown: SellerProgress) -> None:
         """Run a bulk start to its end; when its session is refused, go on with a newer session, if any.
 
         Raises:
@@ -122,7 +135,7 @@ class Runner:
         """
         for _ in range(MAX_SESSIONS):
             try:
-                return await self.job(account, report).run()
+                return await self.job(account, shown).run()
             except SessionRefusedError:
                 refreshed = await self.sessions.refused(account)
             except (NotStoredError, BootstrapFailedError):
@@ -157,7 +170,7 @@ async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[Non
         task.cancel()
 
 
-def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
+def chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     if not names:
         return [account for account in usable.values() if account.seller.state == "new"]
     known = [account.seller for account in usable.values()]

@@ -1,4 +1,4 @@
-"""How much of an export is loaded at once, and which lines are believed."""
+"""How much of an export is loaded at once, which lines are believed, and how they are counted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ import pytest
 
 from bootstrap import loading
 from tests.store.databases import at
-from topsync.platforms.export_port import ExportedOrder, RefusedLine, ToRepair
+from topsync.model.slice import LoadCounts
+from topsync.platforms.export_port import ExportedObject, RefusedLine, ToRepair
 
 
 def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:
     """From `snapshots` it might be read after that time, and hide earlier changes."""
-    line, refused = ExportedOrder(7, at(9), b"{}"), RefusedLine(b"x", "no tid")
-    assert loading.believed(line, latest_now=at(8)) == ToRepair(7)
+    line, refused = ExportedObject(7, 7, at(1), at(9), b"{}"), RefusedLine(b"x", "no tid")
+    assert loading.believed(line, latest_now=at(8)) == ToRepair(7, 7)
     assert loading.believed(line, latest_now=at(9)) is line
     assert loading.believed(refused, latest_now=at(8)) is refused
+
+
+def test_lines_are_counted_by_where_they_go() -> None:
+    lines = [
+        ExportedObject(7, 7, None, at(9), b"{}"),
+        ToRepair(8, 8),
+        ToRepair(9, 9),
+        RefusedLine(b"x", "no tid"),
+    ]
+    counts = loading.counted(LoadCounts(10, 5, 3, 2), lines)
+    assert counts == LoadCounts(lines=14, published=6, repaired=5, refused=3)
+    assert counts.comes_out
 
 
 def test_a_load_has_a_bound_in_lines_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

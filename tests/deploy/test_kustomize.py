@@ -275,4 +275,4 @@ def test_the_folder_for_exports_is_a_volume_and_large_enough(
     (volume,) = [v for v in bootstrap.pod["volumes"] if v["name"] == mounted["name"]]
     gibibytes = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi"))
 
-    assert gibibytes * 1024**3 >= own.bootstrap_parallel_sellers * own.export_max_bytes
+    assert gibibytes * 1024**3 >= own.bootstrap_parallel_slices * own.export_max_bytes

@@ -18,8 +18,10 @@ from tests.store.databases import (
     until_a_lock_is_awaited,
     version,
 )
+from tests.store.slices import planned, requested, row
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, Refetch
+from topsync.model.slice import LoadCounts, Slice
 from topsync.model.span import Span
 from topsync.store import (
     bootstraps,
@@ -34,6 +36,7 @@ from topsync.store import (
     refunds,
     replay_jobs,
     sellers,
+    slices,
 )
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool, sql
@@ -257,11 +260,10 @@ async def note_everything(pool: Pool) -> None:
         await refetches.postpone(pool, [refetch], wait=timedelta(0))
 
 
-async def begin_bootstrap(pool: Pool, seller_id: int) -> None:
-    first_day = DAY - timedelta(days=90)
-    await bootstraps.begin(pool, seller_id, first_day=first_day, day_zero=DAY, at=at(0))
-    await bootstraps.requested(pool, seller_id, task_id=1, created_at=at(0), created_on=DAY, adopted=False)
-    await bootstraps.add_rows(pool, seller_id, [(TID, at(0)), (TID + 1, None)])
+async def begin_bootstrap(pool: Pool, seller_id: int) -> Slice:
+    of = await planned(pool, seller_id)
+    await slices.add_rows(pool, of, [row(TID, 0), row(TID + 1, None)], LoadCounts())
+    return of
 
 
 async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool: Pool, epoch: int) -> None:
@@ -281,7 +283,7 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
     await write(pool, epoch, version(TID, 1, 5), of_other(TID + 1))
     found = await erasures.preview(pool, SELLER)
     assert (found.stored[Kind.ORDER], found.refetches, found.bootstraps, found.certificates) == (1, 2, 1, 1)
-    assert (found.export_rows, found.windows, found.gaps, found.replays) == (2, 1, 1, 1)
+    assert (found.slice_rows, found.windows, found.gaps, found.replays) == (2, 1, 1, 1)
     others = await erasures.preview(pool, OTHER)
 
     await finish(pool, epoch, TID)
@@ -313,24 +315,26 @@ async def test_large_tables_are_cleared_some_rows_at_a_time(
 ) -> None:
     """A statement that takes longer than the database's bound for statements would never end."""
     monkeypatch.setattr(erasures, "ROWS_AT_ONCE", 10)
-    await begin_bootstrap(pool, SELLER)
-    await bootstraps.add_rows(pool, SELLER, [(tid, at(0)) for tid in range(1, 26)])
+    of = await begin_bootstrap(pool, SELLER)
+    await slices.add_rows(pool, of, [row(tid, 0) for tid in range(1, 26)], LoadCounts())
     await erasures.begin(pool, SELLER)
     assert [deleted async for deleted in erasures.clear(pool, SELLER)] == [10, 10, 7, 2]
     assert [deleted async for deleted in erasures.clear(pool, SELLER)] == [0]
 
 
 async def test_a_bulk_start_under_way_learns_that_its_seller_was_erased(pool: Pool, epoch: int) -> None:
-    await begin_bootstrap(pool, SELLER)
+    of = await begin_bootstrap(pool, SELLER)
     await finish(pool, epoch)
     with pytest.raises(ErasedError):
-        await bootstraps.add_rows(pool, SELLER, [(TID, at(0))])
+        await slices.add_rows(pool, of, [row(TID, 0)], LoadCounts())
     with pytest.raises(ErasedError):
         await bootstraps.under_way(pool, SELLER)
     with pytest.raises(ErasedError):
         await begin_bootstrap(pool, SELLER)
     with pytest.raises(ErasedError):
-        await bootstraps.requested(pool, SELLER, task_id=1, created_at=at(0), created_on=DAY, adopted=False)
+        await requested(pool, of)
+    with pytest.raises(ErasedError):
+        await bootstraps.plan(pool, SELLER, [of], at=at(0), listed_because=None)
     with pytest.raises(ErasedError):
         await bootstraps.certify(pool, SELLER, at=at(9), certificate={}, proven=Span(at(-1), at(0)))
     assert set(vars_of(await erasures.preview(pool, SELLER))) == {0}
@@ -338,35 +342,35 @@ async def test_a_bulk_start_under_way_learns_that_its_seller_was_erased(pool: Po
 
 async def test_clearing_waits_for_the_rows_that_are_being_added(pool: Pool) -> None:
     """Else they would come in behind it, or it would fail on them."""
-    await begin_bootstrap(pool, SELLER)
+    of = await begin_bootstrap(pool, SELLER)
     await erasures.begin(pool, SELLER)
     async with pool.acquire() as adding:
         transaction = adding.transaction()
         await transaction.start()
-        await bootstraps.add_rows(adding, SELLER, [(TID + 5, at(0))])  # type: ignore[arg-type]
+        await slices.add_rows(adding, of, [row(TID + 5, 0)], LoadCounts())  # type: ignore[arg-type]
         clearing = asyncio.create_task(_clear(pool))
         await until_a_lock_is_awaited(pool)
         assert not clearing.done()
         await transaction.commit()
         await clearing
-    assert await pool.fetchval("select count(*) from export_rows") == 0
+    assert await pool.fetchval("select count(*) from slice_rows") == 0
 
 
 async def test_rows_that_come_while_their_export_is_cleared_are_not_added(pool: Pool) -> None:
     """No constraint would refuse them, and nobody would ever take them away."""
-    await begin_bootstrap(pool, SELLER)
+    of = await begin_bootstrap(pool, SELLER)
     async with pool.acquire() as clearing:
         transaction = clearing.transaction()
         await transaction.start()
-        for statement in ("lock_export", "clear_rest_of_export_rows", "clear_exports"):
+        for statement in ("lock_slices", "clear_rest_of_slice_rows", "clear_export_slices"):
             await clearing.execute(sql(f"erasures.{statement}"), SELLER)
-        adding = asyncio.create_task(bootstraps.add_rows(pool, SELLER, [(TID + 5, at(0))]))
+        adding = asyncio.create_task(slices.add_rows(pool, of, [row(TID + 5, 0)], LoadCounts()))
         await until_a_lock_is_awaited(pool)
         assert not adding.done()
         await transaction.commit()
         with pytest.raises(ErasedError):
             await adding
-    assert await pool.fetchval("select count(*) from export_rows") == 0
+    assert await pool.fetchval("select count(*) from slice_rows") == 0
 
 
 async def _clear(pool: Pool) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-
 import pytest
 
 from tests.store.databases import SELLER, at
+from tests.store.slices import begin
 from topsync.model.span import Span
 from topsync.store import bootstraps, sellers
 from topsync.store.database import Pool
@@ -30,8 +29,7 @@ async def the_seller(pool: Pool) -> Seller:
 
 
 async def bootstrap(pool: Pool) -> None:
-    day = date(2025, 11, 20)
-    await bootstraps.begin(pool, SELLER, first_day=day - timedelta(days=90), day_zero=day, at=at(0))
+    await begin(pool)
     await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
 
 

@@ -99,6 +99,7 @@ Point = Literal[
     "deadletters.marked",
     # The bulk start of a seller.
     "bootstrap.subscribed",
+    "bootstrap.planned",
     "bootstrap.requested",
     "bootstrap.file_written",
     "bootstrap.downloaded",

@@ -64,6 +64,10 @@ class SellerList:
             self._order_of.update(answer.order_of)
         return answer
 
+    def order_of(self, id_: int) -> int:
+        """The order of something that was listed: itself, where it is an order."""
+        return id_ if self.kind.leads else self._order_of[id_]
+
     async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
         """Of what was listed, the ids of what is not yet stored and published as listed.
 
@@ -78,7 +82,7 @@ class SellerList:
         """
         order = Change(
             seller_id=self.request.seller_id,
-            tid=listed.id if self.kind.leads else self._order_of[listed.id],
+            tid=self.order_of(listed.id),
             event="listed",
             occurred_at=listed.modified or listed.settled_after,
             settled_after=listed.settled_after,

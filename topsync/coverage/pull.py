@@ -123,6 +123,42 @@ class Puller:
         found = await self._list_orders(request)
         return found.parts, found.calls
 
+    async def list_closed(self, kind: Kind, request: PullRequest) -> SpanListing:
+        """Everything of a kind that was changed in a span that has passed. Claims nothing.
+
+        What is changed again while it is listed, or later, is not in it: a pull from before the end of the
+        span up to now has that.
+
+        Raises:
+            ListingFailedError, ListRefusedError: see there.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
+        """
+        of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
+        return await self._lister.all_of(of, request.start)
+
+    async def refusal_to_fetch(self, found: SpanListing) -> str | None:
+        """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the
+        right to list are different rights.
+
+        Asks for a single object of the kind. Where only that object is not shown, the writers will find out.
+
+        Raises:
+            SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.
+        """
+        missing = await found.of.outstanding(
+            self.pool, list(found.wanted.values()), latest_now=self.clock.latest_now()
+        )
+        if not missing:
+            return None
+        request = found.of.request
+        try:
+            answer = await self.details.detail(found.of.kind, request.session, min(missing), request.priority)
+        except PlatformAwayError:
+            return None
+        if isinstance(answer, Refused) and answer.whole_kind:
+            return "they may be listed and not fetched"
+        return None
+
     @property
     def _lister(self) -> Lister:
         return Lister(self.clock, self.settings, self.detail_lag)
@@ -147,7 +183,7 @@ class Puller:
         parts = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
         try:
             found = await self._lister.all_of(parts, start)
-            refusal = await self._refusal_to_fetch(found)
+            refusal = await self.refusal_to_fetch(found)
         except ListRefusedError as error:
             # The same session has just got orders: only these parts are refused to it.
             refusal = str(error)
@@ -155,29 +191,6 @@ class Puller:
             return found
         metrics.REFUSED[kind].labels("pull").inc()
         log.warning(f"{kind.plural} refused; orders go on", seller_id=request.seller_id, reason=refusal)
-        return None
-
-    async def _refusal_to_fetch(self, found: SpanListing) -> str | None:
-        """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the
-        right to list are different rights.
-
-        Asks for a single object of the kind. Where only that object is not shown, the writers will find out.
-
-        Raises:
-            SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.
-        """
-        missing = await found.of.outstanding(
-            self.pool, list(found.wanted.values()), latest_now=self.clock.latest_now()
-        )
-        if not missing:
-            return None
-        request = found.of.request
-        try:
-            answer = await self.details.detail(found.of.kind, request.session, min(missing), request.priority)
-        except PlatformAwayError:
-            return None
-        if isinstance(answer, Refused) and answer.whole_kind:
-            return "they may be listed and not fetched"
         return None
 
     async def _settle(self, listings: Sequence[SpanListing], progress: Progress) -> None:

@@ -17,7 +17,6 @@ from topsync.base.settings import (
 from topsync.model.priority import Priority
 from topsync.operate import seller_commands, seller_tables
 from topsync.operate.seller_commands import Ask, SellerOperationError
-from topsync.platforms.export_port import part_of
 from topsync.platforms.platform_port import OrderPlatform
 from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.session_port import MessagesGoOn
@@ -68,14 +67,14 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, stalled_after_
 
 async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> ErasureOutcome:
     group = settings.load(EnricherSettings).enricher_group
-    export = settings.load(BootstrapSettings).export_file(seller.seller_id)
+    exports = settings.load(BootstrapSettings).export_files(seller.seller_id)
     # The settings for the platform: find a wrong setting before the seller is stopped.
     platform = platforms.chosen()
     platform.check_settings()
     settings.load(BudgetSettings)
     kafka, registry = await parts.open_topics()
-    # First, so that a run that dies leaves no file behind. A bulk start under way deletes its own file.
-    for path in (export, part_of(export)):
+    # First, so that a run that dies leaves no file behind. A bulk start under way deletes its own files.
+    for path in exports:
         path.unlink(missing_ok=True)
     with Bars(sys.stderr, erasure.STEPS) as bars:
         async with (

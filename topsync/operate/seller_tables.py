@@ -83,7 +83,7 @@ def of_erasure(seller: Seller, found: Preview) -> Table:
         ("orders to be asked for again", found.refetches),
         ("bulk starts", found.bootstraps),
         ("certificates", found.certificates),
-        ("rows of exports", found.export_rows),
+        ("rows of slices", found.slice_rows),
         ("pulled windows", found.windows),
         ("gaps", found.gaps),
         ("replays", found.replays),

@@ -192,7 +192,7 @@ class Eraser:
 
     async def _clear(self) -> int:
         found = await erasures.preview(self.pool, self._seller_id)
-        total, done = found.export_rows + found.windows + found.refetches, 0
+        total, done = found.slice_rows + found.windows + found.refetches, 0
         self.report("rest", 0, total)
         async for deleted in erasures.clear(self.pool, self._seller_id):
             done += deleted

@@ -25,7 +25,7 @@ DONE: Final = "its data was erased"
 ROWS_AT_ONCE: Final = 10_000
 """Rows of the larger tables that a statement deletes."""
 
-LARGE_TABLES: Final = ("export_rows", "windows", "refetches")
+LARGE_TABLES: Final = ("slice_rows", "export_rows", "windows", "refetches")
 """The tables that grow with the orders or with the years."""
 
 
@@ -38,7 +38,7 @@ class Preview:
     refetches: int
     bootstraps: int
     certificates: int
-    export_rows: int
+    slice_rows: int
     windows: int
     gaps: int
     replays: int
@@ -181,8 +181,11 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
         # A bulk start cannot add rows after this: it holds a shared lock of these while it adds.
         await connection.execute(sql("erasures.lock_bootstrap"), seller_id)
         await connection.execute(sql("erasures.lock_export"), seller_id)
+        await connection.execute(sql("erasures.lock_slices"), seller_id)
         deleted = 0
         for table in (
+            "rest_of_slice_rows",
+            "export_slices",
             "rest_of_export_rows",
             "exports",
             "bootstraps",

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
-from bootstrap.job import BootstrapJob, Report
+from bootstrap import runner
+from bootstrap.certifying import Certifier
+from bootstrap.job import BootstrapJob
+from bootstrap.planning import Plan, Planner
+from bootstrap.progress import SellerProgress
 from bootstrap.runner import Runner
+from bootstrap.start import Start
+from bootstrap.turns import Turns
+from schemas import platform_time
 from topsync.base import settings
 from topsync.base.service import Lifetime
-from topsync.base.settings import BootstrapSettings, ReconcilerSettings
-from topsync.platforms.platform_port import NotOfferedError
-from topsync.sellers.sessions import Account
+from topsync.base.settings import BootstrapSettings, ReconcilerSettings, SchemeSettings
+from topsync.coverage.created import CreatedLister
+from topsync.model.scheme import Scheme
+from topsync.platforms.platform_port import OpenPlatform
+from topsync.sellers import schemes
+from topsync.sellers.sessions import Account, Sessions
+from topsync.store import export_hints
+from topsync.store.database import Pool
+from topsync.store.seller_locks import seller_locks
+from topsync.store.sellers import Seller
 from topsync.wiring import opening, parts, platforms
 
 
-async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
-    """The bulk start of the named sellers, or of all that are not live yet; all at the same time.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What bulk starts need, open."""
 
-    Raises:
-        NotOfferedError: the platform has no bulk export; nothing was begun.
-        BootstrapFailedError: at least one did not come to its end; the others did.
-    """
+    platform: OpenPlatform
+    pool: Pool
+    sessions: Sessions
+    start: Callable[[Account, SellerProgress], Start]
+
+
+@asynccontextmanager
+async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
     platform = platforms.chosen()
     parts.check_settings(platform)
-    own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
     vault = parts.vault()
     kafka, registry = await parts.open_topics()
     async with (
@@ -32,31 +52,80 @@ async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
         opening.open_platform(platform, pool) as (opened, clock),
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
+        export_hints.listening(pool) as hints,
     ):
-        export = opened.bulk_export
-        if export is None:
-            raise NotOfferedError(
-                "the platform has no bulk export, and a bulk start by its lists is not built: nothing is "
-                "started. `topsync replay` brings what the lists still show (docs/how-to/add-a-platform.md)"
-            )
+        puller = parts.puller(platform, opened, pool, clock, producer, registry)
+        created = None
+        if opened.created_lists is not None:
+            created = CreatedLister(clock, opened.created_lists, puller.settings)
+        export, turns = opened.bulk_export, Turns(own.bootstrap_parallel_slices)
 
-        def job(account: Account, report: Report) -> BootstrapJob:
-            return BootstrapJob(
+        def start(account: Account, progress: SellerProgress) -> Start:
+            return Start(
                 account=account,
-                subscriptions=opened.subscriptions,
+                puller=puller,
                 bulk_export=export,
-                puller=parts.puller(platform, opened, pool, clock, producer, registry),
+                created=created,
+                hints=hints,
                 topics=registry,
                 settings=own,
-                report=report,
+                turns=turns,
+                progress=progress,
             )
 
-        silent_for = timedelta(seconds=reconciler.push_lost_after_seconds)
-        runner = Runner(
-            pool=pool,
-            sessions=sessions,
+        yield _Opened(opened, pool, sessions, start)
+
+
+async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False) -> None:
+    """The bulk start of the named sellers, or of all that are not live yet; all at the same time.
+
+    Raises:
+        BootstrapFailedError: at least one did not come to its end; the others did.
+    """
+    own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
+    async with _open(own) as opened, seller_locks(opened.pool) as locks:
+        subscriptions, pushes = opened.platform.subscriptions, opened.platform.messages is not None
+        certifier = Certifier()
+
+        def job(account: Account, progress: SellerProgress) -> BootstrapJob:
+            return BootstrapJob(
+                start=opened.start(account, progress),
+                scheme=_scheme_of(account.seller),
+                subscriptions=subscriptions,
+                certifier=certifier,
+            )
+
+        await Runner(
+            pool=opened.pool,
+            sessions=opened.sessions,
+            locks=locks,
             job=job,
-            parallel_sellers=own.bootstrap_parallel_sellers,
-            push_silent_for=None if opened.messages is None else silent_for,
-        )
-        await runner.run(lifetime, names)
+            needs_push=lambda seller: pushes and _scheme_of(seller).pushes,
+            push_silent_for=timedelta(seconds=reconciler.push_lost_after_seconds),
+            as_json=as_json,
+        ).run(lifetime, names)
+
+
+async def plan(names: Sequence[str]) -> list[tuple[Seller, Plan]]:
+    """What the bulk start of the named sellers would do, or of all that are not live yet. Writes nothing.
+
+    Raises:
+        BootstrapFailedError: a name means no seller that can be started.
+        NotOfferedError: the platform has not what a seller's scheme needs.
+    """
+    own = settings.load(BootstrapSettings)
+    found = []
+    async with _open(own) as opened:
+        for account in runner.chosen(await opened.sessions.usable(), names):
+            progress = SellerProgress(account.seller.seller_id, account.seller.nick)
+            start = opened.start(account, progress)
+            day_zero = platform_time.day_of(start.clock.now())
+            planner = Planner(start, _scheme_of(account.seller))
+            first_day = day_zero - timedelta(days=own.export_days)
+            made = await planner.plan(first_day, day_zero - timedelta(days=1))
+            found.append((account.seller, made))
+    return found
+
+
+def _scheme_of(seller: Seller) -> Scheme:
+    return schemes.scheme_of(seller, settings.load(SchemeSettings).scheme)

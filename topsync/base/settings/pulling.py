@@ -118,14 +118,34 @@ class BootstrapSettings(EnvironmentSettings):
     export_max_ratio: float = Field(
         200, gt=1, description="Largest ratio of unpacked to packed size that is accepted."
     )
-    bootstrap_parallel_sellers: int = Field(
-        4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
+    slice_orders: int = Field(
+        100_000,
+        ge=1,
+        description="Orders of a bulk start that are exported by one task. Larger sellers get several, which "
+        "the platform runs side by side. A day is never cut.",
+    )
+    bootstrap_parallel_slices: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Exports that are downloaded and loaded at the same time; each needs room for its file. "
+        "All sellers' exports are requested and waited for at once.",
     )
     work_dir: Path = Field(
         Path("/var/lib/topsync"),
         description="Downloaded exports are in its folder `exports`, which other users cannot enter.",
     )
 
-    def export_file(self, seller_id: int) -> Path:
-        """Where a seller's export lies, from its download until it is loaded."""
-        return self.work_dir / "exports" / f"export-{seller_id}.zip"
+    @property
+    def export_folder(self) -> Path:
+        """Where downloaded exports lie."""
+        return self.work_dir / "exports"
+
+    def export_file(self, seller_id: int, slice_: int) -> Path:
+        """Where the export of a seller's slice lies, from its download until it is loaded."""
+        return self.export_folder / f"export-{seller_id}-{slice_}.zip"
+
+    def export_files(self, seller_id: int) -> list[Path]:
+        """All files that lie there of a seller, parts of downloads too, and those of former releases."""
+        names = (f"export-{seller_id}-*.zip*", f"export-{seller_id}.zip*")
+        return sorted(path for name in names for path in self.export_folder.glob(name))

@@ -13,6 +13,7 @@ import typer
 
 from topsync.base.errors import OperatorError, first_of
 from topsync.operate.cli import (
+    bootstraps,
     checks,
     dead_letters,
     installation,
@@ -23,7 +24,7 @@ from topsync.operate.cli import (
     services,
     trials,
 )
-from topsync.operate.cli.panels import OPERATIONS
+from topsync.operate.cli.panels import JOBS, OPERATIONS
 
 app = typer.Typer(
     name="topsync",
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 for commands in (services, checks, republishing, installation, trials):
     app.add_typer(commands.app)
+app.add_typer(bootstraps.app, name="bootstrap", rich_help_panel=JOBS)
 app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)
 app.add_typer(sellers.app, name="sellers", rich_help_panel=OPERATIONS)
 app.add_typer(dead_letters.app, name="deadletter", rich_help_panel=OPERATIONS)

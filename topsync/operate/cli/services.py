@@ -1,4 +1,4 @@
-"""The services, and the bulk start: what runs as a process of its own in a cluster."""
+"""The services: what runs as a process of its own in a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from topsync.operate.cli.panels import JOBS, SERVICES
+from topsync.operate.cli.panels import SERVICES
 
 app = typer.Typer()
 
@@ -55,19 +55,3 @@ def witness() -> None:
     from topsync.wiring import witness
 
     service.run("witness", witness.run)
-
-
-@app.command(rich_help_panel=JOBS)
-def bootstrap(
-    seller: Annotated[
-        list[str] | None, typer.Option(help="A seller's nick or id; repeatable. Without it: all new sellers.")
-    ] = None,
-) -> None:
-    """Start sellers: subscribe, bulk export up to yesterday, today's increments, certificate.
-
-    Goes on where an earlier run stopped. The push service must be running.
-    """
-    from topsync.base import service
-    from topsync.wiring import bootstrap
-
-    service.run("bootstrap", partial(bootstrap.run, names=seller or []))

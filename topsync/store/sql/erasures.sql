@@ -3,7 +3,8 @@ select
     (select count(*) from refetches where seller_id = $1) as refetches,
     (select count(*) from bootstraps where seller_id = $1) as bootstraps,
     (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
-    (select count(*) from export_rows where seller_id = $1) as export_rows,
+    (select count(*) from slice_rows where seller_id = $1)
+        + (select count(*) from export_rows where seller_id = $1) as slice_rows,
     (select count(*) from windows where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
     (select count(*) from replay_jobs where seller_id = $1) as replays
@@ -123,7 +124,12 @@ using unnest($1::text[], $2::bigint[]) as t (kind, id)
 where d.kind = t.kind and d.id = t.id
 
 
+-- name: clear_slice_rows
+delete from slice_rows where ctid = any(array(select ctid from slice_rows where seller_id = $1 limit $2))
+
+
 -- name: clear_export_rows
+-- Of the former release, as `exports`.
 delete from export_rows where ctid = any(array(select ctid from export_rows where seller_id = $1 limit $2))
 
 
@@ -142,6 +148,18 @@ select 1 from bootstraps where seller_id = $1 for update
 
 -- name: lock_export
 select 1 from exports where seller_id = $1 for update
+
+
+-- name: lock_slices
+select 1 from export_slices where seller_id = $1 order by number for update
+
+
+-- name: clear_rest_of_slice_rows
+delete from slice_rows where seller_id = $1
+
+
+-- name: clear_export_slices
+delete from export_slices where seller_id = $1
 
 
 -- name: clear_rest_of_export_rows

@@ -1,0 +1,118 @@
+"""A slice that is listed: the platform's lists give the ids, and the writers fetch each object by its id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from topsync.coverage.created import CreatedLister, day_span
+
+from pydantic import SecretStr
+
+from bootstrap.cutting import DAY, days
+from bootstrap.errors import BootstrapFailedError
+from bootstrap.start import Start
+from schemas import platform_time
+from schemas.change import Source
+from topsync.base import failpoints
+from topsync.coverage.pull_request import PullRequest
+from topsync.model.listed import Listed
+from topsync.model.priority import Priority
+from topsync.model.slice import LoadCounts, Slice, SliceState
+from topsync.store import slices
+from topsync.store.slices import SliceRow
+from topsync.store.version_tables import TABLES
+
+REASON = "listed"
+
+
+class PartsRefusedError(Exception):
+    """The platform refuses the list of a kind of parts, or the parts themselves: orders go on without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many objects the platform's list has of a slice."""
+
+    objects: int
+    at: datetime
+    """When it began to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSlice:
+    """Brings a slice by lists, day by day."""
+
+    start: Start
+
+    async def load(self, of: Slice) -> Counted:
+        """List all of it, and have what is not stored fetched. Listed from the start again by a new run.
+
+        Raises:
+            PartsRefusedError: see there.
+            ListingFailedError, ListRefusedError, PlatformError, CallLimitedError: run it again later.
+            ErasedError: the seller was erased meanwhile.
+        """
+        began, counts = self.start.clock.now(), LoadCounts()
+        for day in days(of.first_day, of.last_day):
+            async for rows in self._rows(of, day):
+                await slices.add_rows(self.start.pool, of, rows, counts)
+                failpoints.reach("bootstrap.rows_noted")
+                await self._hint(of, rows)
+                failpoints.reach("bootstrap.rows_published")
+                lines = counts.lines + len(rows)
+                counts = LoadCounts(lines=lines, repaired=lines)
+                self.start.progress.slices[of.number].loaded = lines
+        await slices.loaded(self.start.pool, of, counts)
+        failpoints.reach("bootstrap.loaded")
+        self.start.progress.slices[of.number].state = SliceState.LOADED
+        return Counted(counts.lines, began)
+
+    async def _rows(self, of: Slice, day: date) -> AsyncIterator[list[SliceRow]]:
+        """What the list has of a day, in parts of a bounded size."""
+        if of.kind.leads:
+            if self.start.created is None:
+                raise BootstrapFailedError("the platform does not list orders by creation")
+            async for orders in orders_of(self.start.created, self.start.account.session, day):
+                yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
+            return
+        listing = await self.start.puller.list_closed(of.kind, self._request(day))
+        if (refusal := await self.start.puller.refusal_to_fetch(listing)) is not None:
+            raise PartsRefusedError(refusal)
+        yield [
+            SliceRow(id_, listing.of.order_of(id_), listed.modified) for id_, listed in listing.wanted.items()
+        ]
+
+    async def _hint(self, of: Slice, rows: list[SliceRow]) -> None:
+        """Ask for those that are not stored as they were listed: some came by push, or with their order."""
+        wanted = [
+            Listed(row.id, row.modified, (row.modified or self.start.clock.now()) + platform_time.RESOLUTION)
+            for row in rows
+        ]
+        missing = await TABLES[of.kind].outstanding(
+            self.start.pool, wanted, latest_now=self.start.clock.latest_now()
+        )
+        await self.start.hint(of.kind, [row for row in rows if row.id in missing], reason=REASON)
+
+    def _request(self, day: date) -> PullRequest:
+        return PullRequest(
+            seller_id=self.start.seller_id,
+            session=self.start.account.session,
+            start=platform_time.start_of(day),
+            end=platform_time.start_of(day + DAY),
+            source=Source.BOOTSTRAP,
+            reason=REASON,
+        )
+
+
+async def orders_of(
+    created: CreatedLister, session: SecretStr, day: date
+) -> AsyncIterator[Mapping[int, datetime]]:
+    """The orders of a day that has passed, by id, with their `modified`; in parts of a bounded size.
+
+    Raises:
+        ListingFailedError, ListRefusedError, PlatformError, CallLimitedError: see there.
+    """
+    async for part in created.list_parts(session, day_span(day), priority=Priority.BOOTSTRAP):
+        yield {id_: order.modified for id_, order in part.orders.items()}

@@ -1,0 +1,166 @@
+"""A loaded slice: its count against the platform's, and the wait until all of it is stored and published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from bootstrap.cutting import days
+from bootstrap.errors import BootstrapFailedError
+from bootstrap.listing import Counted, orders_of
+from bootstrap.start import Start
+from topsync.base import failpoints, telemetry
+from topsync.base.stall_timer import StallTimer
+from topsync.coverage.lists import ListRefusedError
+from topsync.model.slice import Balance, Slice, SliceState
+from topsync.store import slices
+from topsync.store.slices import SliceRow
+
+log = telemetry.get_logger(__name__)
+
+STORE_POLL_SECONDS = 0.2
+COUNT_PAUSES = 100
+"""After a count of what is stored, which reads every row, none follows for so many times its duration."""
+
+ASK_AGAIN_AFTER_SECONDS = 60.0
+"""When nothing moves for so long, what is missing is asked for by its id: its hint may have come to nothing,
+as a dead letter that was not tried again. The pause doubles."""
+
+ASKED_AT_ONCE = 1000
+NAMED = 5
+"""How many of what is missing an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """Brings a slice from LOADED to STORED."""
+
+    start: Start
+    planned_at: datetime
+    """When the slices were counted and cut."""
+
+    async def finish(self, of: Slice, counted: Counted | None) -> None:
+        """Compare its count with the platform's, fetch what the file lacks, wait, and note all that.
+
+        `counted` is what the list said from which the slice comes.
+
+        Raises:
+            BootstrapFailedError: the equation does not come out, or nothing moves.
+            ListingFailedError, PlatformError, CallLimitedError, ErasedError, PublishError, ...: run it again
+                later.
+        """
+        balance = await self._balance(of, counted)
+        await self._wait(of)
+        failpoints.reach("bootstrap.stored")
+        problem = imbalance(of, balance)
+        if problem is not None:
+            raise BootstrapFailedError(problem)
+        await slices.stored(self.start.pool, of, balance, await slices.digest(self.start.pool, of))
+        self.start.progress.slices[of.number].state = SliceState.STORED
+
+    async def _balance(self, of: Slice, counted: Counted | None) -> Balance:
+        objects = await slices.count_rows(self.start.pool, of)
+        if counted is not None:
+            return Balance(objects, counted.objects, counted.at, unlisted=objects - counted.objects)
+        if not of.kind.leads or self.start.created is None:
+            return Balance(objects)
+        if of.expected == objects and not of.counts.refused:
+            return Balance(objects, of.expected, self.planned_at)
+        return await self._listed_balance(of)
+
+    async def _listed_balance(self, of: Slice) -> Balance:
+        """The list says which orders the file lacks, or has beside it; those that it lacks are fetched."""
+        created = self.start.created
+        assert created is not None
+        began, listed, missing = self.start.clock.now(), 0, 0
+        try:
+            for day in days(of.first_day, of.last_day):
+                async for orders in orders_of(created, self.start.account.session, day):
+                    listed += len(orders)
+                    missing += await self._fetch_missing(of, orders)
+        except ListRefusedError as error:
+            log.warning("orders cannot be counted", seller_id=of.seller_id, error=str(error))
+            return Balance(await slices.count_rows(self.start.pool, of))
+        objects = await slices.count_rows(self.start.pool, of)
+        return Balance(objects, listed, began, missing=missing, unlisted=objects - listed)
+
+    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> int:
+        """Have those fetched that the slice does not hold; how many."""
+        known = await slices.known(self.start.pool, of, orders.keys())
+        rows = [SliceRow(id_, id_, orders[id_]) for id_ in orders.keys() - known]
+        if not rows:
+            return 0
+        log.warning(
+            "the export lacks orders that the platform lists; fetching them",
+            seller_id=of.seller_id,
+            slice=of.number,
+            orders=len(rows),
+            some=[row.id for row in rows[:NAMED]],
+        )
+        await slices.add_rows(self.start.pool, of, rows, of.counts)
+        await self.start.hint(of.kind, rows, reason="missing in the export")
+        return len(rows)
+
+    async def _wait(self, of: Slice) -> None:
+        pool, shown = self.start.pool, self.start.progress.slices[of.number]
+        total = await slices.count_rows(pool, of)
+        within = self.start.puller.settings.stored_within_seconds
+        loop = asyncio.get_running_loop()
+        timer, stored_to, count_at = StallTimer(within), 0, loop.time()
+        ask_again_after = ASK_AGAIN_AFTER_SECONDS
+        while True:
+            # What is stored stays so: each object is looked at about once, however many there are.
+            found = await slices.first_unstored(pool, of, after=stored_to)
+            if found is None:
+                break
+            stored_to = found
+            if (begun := loop.time()) >= count_at:
+                left = await slices.count_unstored(pool, of)
+                shown.stored = total - left
+                still = timer.still_seconds(left, at_seconds=loop.time())
+                if still >= within:
+                    raise BootstrapFailedError(await self._stalled(of, left, total, within))
+                if still >= ask_again_after:
+                    await self._ask_again(of)
+                    ask_again_after *= 2
+                count_at = loop.time() + COUNT_PAUSES * (loop.time() - begun)
+            await asyncio.sleep(STORE_POLL_SECONDS)
+        shown.stored = total
+
+    async def _ask_again(self, of: Slice) -> None:
+        rows = await slices.unstored(self.start.pool, of, at_most=ASKED_AT_ONCE)
+        log.info(
+            "asking again for what is not stored", seller_id=of.seller_id, slice=of.number, rows=len(rows)
+        )
+        await self.start.hint(of.kind, rows, reason="not stored yet")
+
+    async def _stalled(self, of: Slice, left: int, total: int, within: float) -> str:
+        some = await slices.unstored(self.start.pool, of, at_most=NAMED)
+        return (
+            f"{left} of {total} {of.kind.plural} are still not stored and nothing moved for {within:g} s, "
+            f"such as {', '.join(str(row.order_id) for row in some)}; are the enrichers running? Dead letters "
+            "name what they refused (`topsync orders explain TID`)"
+        )
+
+
+def imbalance(of: Slice, balance: Balance) -> str | None:
+    """What of a slice's equation does not come out, with the numbers; None where all of it does. Pure."""
+    counts = of.counts
+    if not counts.comes_out:
+        return (
+            f"{counts.lines} lines are not {counts.published} published + {counts.repaired} repaired + "
+            f"{counts.refused} refused"
+        )
+    if not balance.comes_out:
+        return (
+            f"{balance.counted} counted + {balance.unlisted} not listed are not {balance.objects} "
+            f"{of.kind.plural}"
+        )
+    if counts.refused and balance.counted is None:
+        return (
+            f"{counts.refused} lines of the export name no {of.kind.value}: they are dead letters; nothing "
+            "lists what they were, so the copy is not proven complete"
+        )
+    return None

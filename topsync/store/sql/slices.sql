@@ -1,0 +1,189 @@
+-- name: get
+select * from export_slices where seller_id = $1 and number = $2
+
+
+-- name: of_seller
+select * from export_slices where seller_id = $1 order by kind, first_day, number
+
+
+-- name: of_all
+select s.*
+from export_slices as s
+join bootstraps as b using (seller_id)
+where b.state <> 'live'
+order by s.seller_id, s.kind, s.first_day, s.number
+
+
+-- name: add
+insert into export_slices (seller_id, number, kind, way, first_day, last_day, expected)
+select $1, * from unnest($2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[])
+
+
+-- name: remove
+-- Of a kind, what has not been loaded yet; of all kinds, everything.
+delete from export_slices
+where seller_id = $1 and ($2::text is null or (kind = $2 and state not in ('loaded', 'stored')))
+
+
+-- name: highest_number
+select max(number) from export_slices where seller_id = $1
+
+
+-- name: remove_single
+delete from export_slices where seller_id = $1 and number = $2
+
+
+-- name: remove_rows
+delete from slice_rows where ctid = any(array(select ctid from slice_rows where seller_id = $1 limit $2))
+
+
+-- name: requested
+update export_slices
+set
+    state = 'requested', task_id = $3, created_at = $4, adopted = $5, check_code = null, file_bytes = null, failure = null
+where seller_id = $1 and number = $2
+
+
+-- name: set_state
+update export_slices set state = $3 where seller_id = $1 and number = $2
+
+
+-- name: move_first_day
+update export_slices set first_day = $3 where seller_id = $1 and number = $2
+
+
+-- name: task_failed
+update export_slices set state = 'waiting', failed_tasks = failed_tasks + 1 where seller_id = $1 and number = $2
+
+
+-- name: downloaded
+update export_slices
+set
+    state = 'downloaded', check_code = $3, file_bytes = $4, lines = 0, published = 0, repaired = 0, refused = 0,
+    failure = null
+where seller_id = $1 and number = $2
+
+
+-- name: clear_rows
+delete from slice_rows where seller_id = $1 and slice = $2
+
+
+-- name: add_rows
+-- The counts are of what was handed over before these rows: from there, the next run goes on.
+with slice as (
+    update export_slices
+    set lines = $6, published = $7, repaired = $8, refused = $9
+    where seller_id = $1 and number = $2
+    returning seller_id, number
+), added as (
+    insert into slice_rows as r (seller_id, slice, id, order_id, modified)
+    select s.seller_id, s.number, t.id, t.order_id, t.modified
+    from slice as s
+    cross join unnest($3::bigint[], $4::bigint[], $5::timestamptz[]) as t (id, order_id, modified)
+    on conflict (seller_id, slice, id) do update set modified = greatest(r.modified, excluded.modified)
+)
+select count(*) from slice
+
+
+-- name: loaded
+update export_slices
+set state = 'loaded', lines = $3, published = $4, repaired = $5, refused = $6, failure = null
+where seller_id = $1 and number = $2
+
+
+-- name: stored
+update export_slices
+set
+    state = 'stored', objects = $3, counted = $4, counted_at = $5, missing = $6, unlisted = $7, digest = $8,
+    failure = null
+where seller_id = $1 and number = $2
+
+
+-- name: failed
+update export_slices set failure = $3 where seller_id = $1 and number = $2
+
+
+-- name: count_rows
+select count(*) from slice_rows where seller_id = $1 and slice = $2
+
+
+-- name: known
+select id from slice_rows where seller_id = $1 and slice = $2 and id = any($3)
+
+
+-- name: count_unstored
+-- Costs as much as reading all of the slice's rows with what is stored of them.
+select count(*)
+from slice_rows as r
+left join (
+    -- each kind, joined by union all
+    select {key} as id, modified, fetched_at, revision, published_revision from {table}
+    where seller_id = $1 and $4::text = '{kind}'
+    -- end
+) as v using (id)
+where r.seller_id = $1
+  and r.slice = $2
+  and (
+    v.id is null
+    or v.published_revision < v.revision
+    or v.modified < r.modified
+    or (r.modified is null and v.fetched_at < $3)
+  )
+
+
+-- name: next_rows
+-- Of the next few rows, the last, and whether all of them are stored and published. Asks for the objects by
+-- their ids: a plan that was made while the table was small would read the whole table, and is used on while it fills.
+with rows as materialized (
+    select id, modified from slice_rows where seller_id = $1 and slice = $2 and id > $5 order by id limit $6
+), found as materialized (
+    -- each kind, joined by union all
+    select {key} as id, modified, fetched_at, revision, published_revision
+    from {table}
+    where $4::text = '{kind}' and {key} = any(array(select id from rows))
+    -- end
+)
+select
+    max(r.id) as last,
+    bool_and(
+        v.published_revision >= v.revision
+        and (v.modified >= r.modified or (r.modified is null and v.fetched_at >= $3))
+    ) is true and count(*) = count(v.revision) as are_stored
+from rows as r
+left join found as v using (id)
+
+
+-- name: unstored
+-- Some of what is still missing.
+select r.id, coalesce(r.order_id, r.id) as order_id, r.modified
+from slice_rows as r
+left join (
+    -- each kind, joined by union all
+    select {key} as id, modified, fetched_at, revision, published_revision from {table}
+    where seller_id = $1 and $4::text = '{kind}'
+    -- end
+) as v using (id)
+where r.seller_id = $1
+  and r.slice = $2
+  and (
+    v.id is null
+    or v.published_revision < v.revision
+    or v.modified < r.modified
+    or (r.modified is null and v.fetched_at < $3)
+  )
+order by r.id
+limit $5
+
+
+-- name: rows
+select id, modified from slice_rows where seller_id = $1 and slice = $2 order by id
+
+
+-- name: rows_of_kind
+-- An object that two slices hold counts once, in its latest state.
+select r.id, max(r.modified) as modified
+from slice_rows as r
+join export_slices as s on s.seller_id = r.seller_id and s.number = r.slice
+where r.seller_id = $1 and s.kind = $2
+group by r.id
+order by r.id
