@@ -217,3 +217,21 @@ async def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
 async def test_a_folder_that_cannot_be_written_is_no_error_of_the_platform(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         await fetch(file(), tmp_path / "missing" / "export.zip")
+
+
+async def test_room_for_the_whole_file_is_taken_before_it_is_read(tmp_path: Path) -> None:
+    """A disk that is too small shows at once, with an error of its own, and leaves nothing behind."""
+    announced = 1 << 60
+
+    async def announces_too_much(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = "application/octet-stream"
+        response.content_length = announced
+        await response.prepare(request)
+        await asyncio.sleep(30)
+        return response
+
+    config = dataclasses.replace(CONFIG, max_bytes=announced, read_seconds=20, total_seconds=20)
+    with pytest.raises(OSError, match="large|space"):
+        await fetch(announces_too_much, tmp_path / "export.zip", config=config)
+    assert files_in(tmp_path) == []

@@ -87,7 +87,10 @@ async def _fetch(url: str, file: IO[bytes], config: DownloadConfig) -> tuple[int
             "GET", url, read_seconds=config.read_seconds, total_seconds=config.total_seconds
         ) as response,
     ):
-        _check_answer(response, config.max_bytes)
+        announced = _check_answer(response, config.max_bytes)
+        if announced:
+            # A full disk shows now, and not after an hour; and nobody else fills it meanwhile.
+            await asyncio.to_thread(os.posix_fallocate, file.fileno(), 0, announced)
         async for chunk in response.aiter_raw():
             size += len(chunk)
             if size > config.max_bytes:
@@ -109,7 +112,8 @@ def _check_host(url: str, config: DownloadConfig) -> None:
         raise DownloadFailedError(f"downloads from {parsed.scheme}://{parsed.host} are not allowed")
 
 
-def _check_answer(response: httpx.Response, max_bytes: int) -> None:
+def _check_answer(response: httpx.Response, max_bytes: int) -> int:
+    """Check that a file comes that is not too large; gives its announced size, 0 where there is none."""
     if response.status_code != httpx.codes.OK:
         # Also refuses a redirect: the file must be where the platform said.
         raise DownloadFailedError(f"HTTP status {response.status_code} in place of a file")
@@ -119,12 +123,15 @@ def _check_answer(response: httpx.Response, max_bytes: int) -> None:
     if response.headers.get("content-encoding", _IDENTITY).strip().lower() != _IDENTITY:
         # The announced size and md5 are those of the file as it was packed for the export.
         raise DownloadFailedError("the file is compressed on its way, which was not asked for")
-    announced = response.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    text = response.headers.get("content-length", "")
+    announced = int(text) if text.isdigit() else 0
+    if announced > max_bytes:
         raise DownloadFailedError(f"the file is larger than {max_bytes} bytes")
+    return announced
 
 
 def _flush(file: IO[bytes]) -> None:
     """Write to the disk before the file gets its name: a crash must not leave half a file under it."""
+    file.truncate()
     file.flush()
     os.fsync(file.fileno())
