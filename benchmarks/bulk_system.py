@@ -160,8 +160,12 @@ class BulkSystem:
             AssertionError: an order is missing.
         """
         async with self._connection() as database:
-            exported = {row["tid"] for row in await database.fetch("select tid from export_rows")}
-            stored = await database.fetchval("select count(*) from export_rows join orders using (tid)")
+            exported = {
+                row["id"] for row in await database.fetch("select id from slice_rows where order_id is null")
+            }
+            stored = await database.fetchval(
+                "select count(*) from slice_rows join orders on tid = id where order_id is null"
+            )
         assert stored == len(exported), f"{len(exported) - stored} exported orders are not in the table"
         first_line_at, last_order_at = float("inf"), 0.0
         missing = set(exported)
@@ -208,10 +212,10 @@ class BulkSystem:
             await connection.close()
 
     async def _is_loaded(self, database: Database) -> bool:
-        counts = [row["lines"] for row in await database.fetch("select lines from exports")]
-        if len(counts) < len(self.sellers) or None in counts:
+        slices = await database.fetch("select state, lines from export_slices where kind = 'order'")
+        if len(slices) < len(self.sellers) or {row["state"] for row in slices} - {"loaded", "stored"}:
             return False
-        return await self._published() >= float(sum(counts))
+        return await self._published() >= float(sum(row["lines"] for row in slices))
 
     async def _published(self) -> float:
         """The orders that the enricher has published."""
@@ -243,6 +247,8 @@ async def bulk_system(orders: int, *, others: int = 0) -> AsyncIterator[BulkSyst
         "TOPSYNC_PARTITIONS": str(PARTITIONS),
         "TOPSYNC_CALLS_PER_SECOND": "10000",
         "TOPSYNC_CALLS_IN_FLIGHT": "64",
+        # One file for each seller, which is made before the clock starts.
+        "TOPSYNC_SLICE_ORDERS": str(orders),
     }
     # The platform gives each seller as many orders as the others.
     scale = Scale(sellers=SELLERS + others, orders=orders * (SELLERS + others) // SELLERS, rate=0)

@@ -19,6 +19,7 @@ from bootstrap.exporting import ExportedSlice
 from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
 from bootstrap.planning import Planner
 from bootstrap.progress import Phase
+from bootstrap.repairing import Repairing
 from bootstrap.start import Start
 from bootstrap.storing import Storing
 from schemas import platform_time
@@ -187,6 +188,7 @@ class BootstrapJob:
         try:
             if of.way is Way.EXPORT:
                 loaded = await self._exported(of)
+                await Repairing(self.start, self.start.detail_tasks).repair(loaded)
                 await self._storing(state).finish(loaded, None)
             else:
                 async with lists:

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from topsync.coverage.created import CreatedLister, day_span
-
 from pydantic import SecretStr
+from topsync.coverage.created import CreatedLister, day_span
 
 from bootstrap.cutting import DAY, days
 from bootstrap.errors import BootstrapFailedError

@@ -72,7 +72,9 @@ class Loader:
         # Noted before they are published: the later wait covers at least everything that was handed over.
         await slices.add_rows(self.start.pool, self.of, rows, self.counts)
         failpoints.reach("bootstrap.rows_noted")
-        await self.start.puller.producer.publish([self._record(line) for line in lines])
+        await self.start.puller.producer.publish(
+            [record for line in lines if (record := self._record(line)) is not None]
+        )
         failpoints.reach("bootstrap.rows_published")
         self.counts = counted(self.counts, lines)
 
@@ -89,7 +91,8 @@ class Loader:
                     f"{self.of.first_day} to {self.of.last_day} were asked for"
                 )
 
-    def _record(self, line: ExportLine) -> Record:
+    def _record(self, line: ExportLine) -> Record | None:
+        """What is published of a line; what is to be repaired waits for the end of the file."""
         match line:
             case ExportedObject():
                 return records.snapshot(
@@ -103,9 +106,7 @@ class Loader:
                     value=line.value,
                 )
             case ToRepair():
-                return self.start.hint_record(
-                    self.of.kind, SliceRow(line.id, line.order_id, None), reason=self.reason
-                )
+                return None
             case RefusedLine(raw, why):
                 letter = box.letter(
                     self.start.topics,

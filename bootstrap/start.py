@@ -20,6 +20,7 @@ from topsync.model import named
 from topsync.model.kind import Kind
 from topsync.model.named import Named
 from topsync.model.slice import Slice
+from topsync.platforms.detail_task_port import DetailTasks
 from topsync.platforms.export_port import BulkExport
 from topsync.sellers.sessions import Account
 from topsync.store.database import Pool
@@ -39,6 +40,8 @@ class Start:
     """None: the platform has none."""
     created: CreatedLister | None
     """None: the platform does not list orders by creation."""
+    detail_tasks: DetailTasks | None
+    """None: the platform brings details one by one only."""
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings

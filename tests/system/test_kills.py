@@ -31,6 +31,7 @@ from topsync.local.system import SERVICES, Scale, System
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 10
+ROWS = "select count(*) from slice_rows where order_id is null"
 SCALE = Scale(sellers=2, orders=1600, rate=0)
 """For each seller more than a loading job hands over at once (500)."""
 
@@ -89,21 +90,24 @@ async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stopped(cluster:
     system = cluster.system
     await system.admin("POST", "/activity", {"rate": RATE})
     job = await system.start("bootstrap")
-    await eventually(lambda: steps_are(system, "requested"))
+    await eventually(lambda: slices_are(system, "requested", "running"))
     with frozen(cluster.kafka.process):
         # It notes what it reads from the file, then hands it over: to a broker that does not answer.
         await eventually(lambda: every_seller_has_noted_rows(system))
         job.kill()
         await job.wait()
-    noted = await systems.value(system, "select count(*) from export_rows")
-    assert await steps_are(system, "downloaded")
+    noted = await systems.value(system, ROWS)
+    assert await slices_are(system, "downloaded")
 
     await system.run("bootstrap")
 
     assert await steps_are(system, "live")
-    assert await systems.value(system, "select count(*) from export_rows") > noted
+    assert await slices_are(system, "stored")
+    assert await systems.value(system, ROWS) > noted
     assert await systems.value(
-        system, "select bool_and(lines > 500 and lines = published + repaired + refused) from exports"
+        system,
+        "select bool_and(lines > 500 and lines = published + repaired + refused and objects = counted) "
+        "from export_slices where kind = 'order'",
     )
     assert cluster.supervisor.take_ended() == []
     await systems.require_clean_audit(system)
@@ -204,8 +208,14 @@ async def steps_are(system: System, step: str) -> bool:
     return [row["state"] for row in steps] == [step] * SCALE.sellers
 
 
+async def slices_are(system: System, *states: str) -> bool:
+    """Whether every seller has a slice of orders, and all of these are in one of the states."""
+    rows = await systems.rows(system, "select state from export_slices where kind = 'order'")
+    return len(rows) == SCALE.sellers and {row["state"] for row in rows} <= set(states)
+
+
 async def every_seller_has_noted_rows(system: System) -> bool:
-    sellers: int = await systems.value(system, "select count(distinct seller_id) from export_rows")
+    sellers: int = await systems.value(system, "select count(distinct seller_id) from slice_rows")
     return sellers == SCALE.sellers
 
 

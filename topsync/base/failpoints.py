@@ -106,6 +106,7 @@ Point = Literal[
     "bootstrap.rows_noted",
     "bootstrap.rows_published",
     "bootstrap.loaded",
+    "bootstrap.repaired",
     "bootstrap.stored",
     "bootstrap.today_pulled",
     "bootstrap.notified",

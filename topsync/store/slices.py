@@ -273,6 +273,14 @@ async def unstored(pool: Pool, of: Slice, *, at_most: int) -> list[SliceRow]:
     return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
 
 
+async def unread(pool: Pool, of: Slice) -> list[SliceRow]:
+    """Those of a slice of which only the id could be read, as far as they are not stored since."""
+    rows = await pool.fetch(
+        sql_over("slices.unread"), of.seller_id, of.number, _not_older_than(of), of.kind.value
+    )
+    return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
+
+
 async def first_unstored(pool: Pool, of: Slice, *, after: int, at_once: int = 1000) -> int | None:
     """Up to which id all of a slice's objects are stored and published, as far as is easily seen; None: all.
 

@@ -66,6 +66,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 puller=puller,
                 bulk_export=export,
                 created=created,
+                detail_tasks=opened.detail_tasks,
                 hints=hints,
                 topics=registry,
                 settings=own,

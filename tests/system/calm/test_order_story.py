@@ -71,7 +71,7 @@ async def test_the_story_of_an_order_that_just_came_leads_to_the_topic(calm: Sys
 
 
 async def test_an_order_of_the_bulk_export_says_where_it_came_from(calm: System) -> None:
-    tid = await systems.value(calm, "select tid from export_rows limit 1")
+    tid = await systems.value(calm, "select id from slice_rows where order_id is null limit 1")
     shown = await story(calm, tid)
     exported = [one for one in shown["events"] if one["kind"] == "export"]
     assert exported

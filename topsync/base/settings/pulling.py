@@ -131,6 +131,12 @@ class BootstrapSettings(EnvironmentSettings):
         description="Exports that are downloaded and loaded at the same time; each needs room for its file. "
         "All sellers' exports are requested and waited for at once.",
     )
+    repair_tasks_from: int = Field(
+        500,
+        ge=1,
+        description="So many unreadable lines in an export are fetched by tasks of a hundred orders, which the "
+        "platform runs each half hour; fewer by single calls, at once.",
+    )
     work_dir: Path = Field(
         Path("/var/lib/topsync"),
         description="Downloaded exports are in its folder `exports`, which other users cannot enter.",

@@ -175,6 +175,23 @@ order by r.id
 limit $5
 
 
+-- name: unread
+-- Of which only the id is known, and which are not stored since.
+select r.id, coalesce(r.order_id, r.id) as order_id, r.modified
+from slice_rows as r
+left join (
+    -- each kind, joined by union all
+    select {key} as id, fetched_at, revision, published_revision from {table}
+    where seller_id = $1 and $4::text = '{kind}'
+    -- end
+) as v using (id)
+where r.seller_id = $1
+  and r.slice = $2
+  and r.modified is null
+  and (v.id is null or v.published_revision < v.revision or v.fetched_at < $3)
+order by r.id
+
+
 -- name: rows
 select id, modified from slice_rows where seller_id = $1 and slice = $2 order by id
 
