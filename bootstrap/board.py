@@ -12,7 +12,6 @@ from typing import Final
 
 from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
 from bootstrap.progress import PHASES, Phase, SellerProgress
 from topsync.base import terminal
@@ -144,7 +143,7 @@ class _Board:
             def draw() -> None:
                 head = f"{sum(each.phase is Phase.LIVE for each in self.sellers)} of {len(self.sellers)} live"
                 shown_table, *_ = table(self.sellers, self._rates).fitted(console.width)
-                live.update(Group(Text(head), shown_table), refresh=True)
+                live.update(Group(head, shown_table), refresh=True)
 
             await self._repeat(draw)
 

@@ -1,4 +1,4 @@
-"""The end of a bulk start: what was proven is written down, claimed in the ledger, and told to subscribers."""
+"""The end of a bulk start: what was proven is written down, claimed in the ledger, and published."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Certifier:
     async def certify(
         self, start: Start, state: Bootstrap, brought: Sequence[Slice], today: PullOutcome, *, seam: datetime
     ) -> None:
-        """Certify a bulk start whose slices are all stored, and whose time from `seam` on is pulled. Idempotent.
+        """Certify a bulk start whose slices are stored, and whose time from `seam` on is pulled. Idempotent.
 
         Raises:
             ErasedError: the seller was erased meanwhile.

@@ -15,8 +15,8 @@ PAGES_OF_A_DAY: Final = 2
 """Calls for a day that is listed, besides its pages: its count before and after."""
 
 TASK_MINUTES: Final = 60
-"""The platform runs a task within half an hour and ends it within another (docs/platform/gateway.md 4.1), outside
-23:00 to 01:00."""
+"""The platform runs a task within half an hour and ends it within another (docs/platform/gateway.md 4.1),
+outside 23:00 to 01:00."""
 
 PARTS_PER_ORDER: Final = 0.1
 """How many refunds an order is taken to have, where nobody has counted."""

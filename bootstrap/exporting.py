@@ -108,7 +108,7 @@ class ExportedSlice:
         log.info("export requested", **_names(of), task_id=task.task_id, adopted=task.adopted)
 
     async def _within_reach(self, of: Slice) -> Slice:
-        """The slice without days that the platform no longer gives: midnight may have passed since the cut."""
+        """The slice without days that the platform no longer gives: midnight may have passed since then."""
         rules = self.start.puller.lists.rules(of.kind)
         oldest = platform_time.day_of(rules.oldest(self.start.clock.now()))
         if oldest <= of.first_day:
@@ -149,7 +149,7 @@ class ExportedSlice:
             ) from None
 
     async def _take(self, of: Slice, state: ExportState) -> Slice:
-        """Take what the task came to; what failed leads back to a new request, a bad download to a new URL."""
+        """Take what the task came to; a failure leads back to a new request, a bad download to a new URL."""
         match state:
             case ExportLost(detail):
                 self._failed(of, f"it is lost: {detail}")

@@ -27,7 +27,7 @@ REASON = "listed"
 
 
 class PartsRefusedError(Exception):
-    """The platform refuses the list of a kind of parts, or the parts themselves: orders go on without them."""
+    """The platform refuses the list of a kind of parts, or the parts: orders go on without them."""
 
 
 @dataclass(frozen=True, slots=True)

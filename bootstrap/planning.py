@@ -25,12 +25,12 @@ UNCOUNTED_DAYS = 30
 months (docs/platform/gateway.md 3.6)."""
 
 LISTED_AT_ONCE = 5000
-"""Orders of a slice that is listed: so much is listed again after a kill. A larger day is a slice by itself."""
+"""Orders of a slice that is listed: so much is listed again after a kill. A larger day is one by itself."""
 
 DAYS_COUNTED_AT_ONCE = 4
 
 PARTS_PER_ORDER = 0.25
-"""How many refunds an order is taken to have at most, where slices of refunds are cut by the count of orders."""
+"""How many refunds an order is taken to have at most: slices of refunds are cut by the count of orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Planner:
             return Way.EXPORT, None
         if not self.scheme.may_list:
             raise NotOfferedError(
-                f"the platform has no bulk export, which scheme {self.scheme} needs: set TOPSYNC_SCHEME to auto "
-                "or one"
+                f"the platform has no bulk export, which scheme {self.scheme} needs: set TOPSYNC_SCHEME to "
+                "auto or one"
             )
         self._require_lists()
         return Way.LIST, "the platform has no bulk export" if self.scheme.exports else None
@@ -104,8 +104,9 @@ class Planner:
     def _require_lists(self) -> None:
         if self.start.created is None:
             raise NotOfferedError(
-                "the platform neither exports orders nor lists them by creation: nothing is started. `topsync "
-                "replay` brings what its lists of changes still show (docs/how-to/add-a-platform.md)"
+                "the platform neither exports orders nor lists them by creation: nothing is started. "
+                "`topsync replay` brings what its lists of changes still show "
+                "(docs/how-to/add-a-platform.md)"
             )
 
     def _exports(self, kind: Kind) -> bool:
