@@ -42,7 +42,7 @@ HINTS_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Repairing:
-    """Has what is unreadable in a slice fetched by its id. Done again after a kill, it finds the same tasks."""
+    """Has what is unreadable in a slice fetched by its id. After a kill it finds the same tasks again."""
 
     start: Start
     tasks: DetailTasks | None
@@ -106,7 +106,7 @@ class Repairing:
     async def _brought(
         self, tasks: DetailTasks, ids: Sequence[int]
     ) -> tuple[dict[int, DetailAnswer], datetime]:
-        """What a task brings of these orders, and since when it is true; nothing where none comes to an end."""
+        """What a task brings of these orders, and since when it is true; nothing where no task is done."""
         for failed_before in range(MAX_ATTEMPTS):
             asked_at = self.start.clock.now()
             answer = await tasks.request(

@@ -50,8 +50,8 @@ MakeJob = Callable[[Account, SellerProgress], BootstrapJob]
 class Runner:
     """Starts sellers, all at the same time; a seller that fails does not stop the others.
 
-    Hundreds at once do no harm: the call budget orders their calls, and what takes room or time of its own has
-    turns, which the smaller sellers get first.
+    Hundreds at once do no harm: the call budget orders their calls, and what takes room or time of its own
+    has turns, which the smaller sellers get first.
     """
 
     pool: Pool
@@ -171,18 +171,23 @@ async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[Non
 
 
 def chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
+    """The named sellers among those that can be started; without names, those that are new.
+
+    Raises:
+        BootstrapFailedError: a name means none of them.
+    """
     if not names:
         return [account for account in usable.values() if account.seller.state == "new"]
     known = [account.seller for account in usable.values()]
-    chosen = {name: sellers.choose(known, name) for name in names}
-    unknown = [name for name, seller in chosen.items() if seller is None]
+    meant = {name: sellers.choose(known, name) for name in names}
+    unknown = [name for name, seller in meant.items() if seller is None]
     if unknown:
         raise BootstrapFailedError(
             f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
             "see `topsync sellers list`"
         )
     return [
-        usable[seller_id] for seller_id in {seller.seller_id: seller for seller in chosen.values() if seller}
+        usable[seller_id] for seller_id in {seller.seller_id: seller for seller in meant.values() if seller}
     ]
 
 

@@ -140,8 +140,8 @@ class Storing:
         some = await slices.unstored(self.start.pool, of, at_most=NAMED)
         return (
             f"{left} of {total} {of.kind.plural} are still not stored and nothing moved for {within:g} s, "
-            f"such as {', '.join(str(row.order_id) for row in some)}; are the enrichers running? Dead letters "
-            "name what they refused (`topsync orders explain TID`)"
+            f"such as {', '.join(str(row.order_id) for row in some)}; are the enrichers running? Dead "
+            "letters name what they refused (`topsync orders explain TID`)"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import date, timedelta
 
@@ -32,7 +33,7 @@ def test_days_are_cut_by_their_counts(counts: list[int], most: int) -> None:
         inside = list(cutting.days(cut.first_day, cut.last_day))
         assert cut.expected == sum(by_day[day] for day in inside)
         assert cut.expected <= most or len([day for day in inside if by_day[day]]) == 1
-    for before, after in zip(cuts, cuts[1:], strict=False):
+    for before, after in itertools.pairwise(cuts):
         assert before.expected is not None
         assert before.expected + by_day[after.first_day] > most, "the next day would have fitted"
 

@@ -78,7 +78,7 @@ def _plan_table(seller: Seller, made: Plan) -> Table:
 
 
 def _merged(found: Sequence[Slice]) -> list[Slice]:
-    """Slices that are exported, one by one; those that are listed are many, and shown by their first and last."""
+    """Slices that are exported, one by one; those that are listed are many, and shown as one."""
     exported = [each for each in found if each.way is Way.EXPORT]
     for kind in Kind:
         listed = [each for each in found if each.way is Way.LIST and each.kind is kind]
@@ -176,8 +176,8 @@ async def _progress(pool: Pool, seller: Seller, under_way: Sequence[Slice]) -> S
     if failures:
         first = failures[0]
         progress.failure = (
-            f"{len(failures)} of {len(under_way)} slices failed in the last run, first the {first.kind.plural} of "
-            f"{first.first_day} to {first.last_day}: {first.failure}"
+            f"{len(failures)} of {len(under_way)} slices failed in the last run, first the "
+            f"{first.kind.plural} of {first.first_day} to {first.last_day}: {first.failure}"
         )
     elif all(each.state is SliceState.STORED for each in under_way):
         progress.phase = Phase.TODAY

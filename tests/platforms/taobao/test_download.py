@@ -232,6 +232,6 @@ async def test_room_for_the_whole_file_is_taken_before_it_is_read(tmp_path: Path
         return response
 
     config = dataclasses.replace(CONFIG, max_bytes=announced, read_seconds=20, total_seconds=20)
-    with pytest.raises(OSError, match="large|space"):
+    with pytest.raises(OSError, match=r"large|space"):
         await fetch(announces_too_much, tmp_path / "export.zip", config=config)
     assert files_in(tmp_path) == []

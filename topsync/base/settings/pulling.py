@@ -134,8 +134,8 @@ class BootstrapSettings(EnvironmentSettings):
     repair_tasks_from: int = Field(
         500,
         ge=1,
-        description="So many unreadable lines in an export are fetched by tasks of a hundred orders, which the "
-        "platform runs each half hour; fewer by single calls, at once.",
+        description="So many unreadable lines in an export are fetched by tasks of a hundred orders, which "
+        "the platform runs each half hour; fewer by single calls, at once.",
     )
     work_dir: Path = Field(
         Path("/var/lib/topsync"),
