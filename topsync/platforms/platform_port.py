@@ -19,6 +19,7 @@ from topsync.budget.gate import Gate
 from topsync.model.kind import Kind
 from topsync.model.linger import LingerWords
 from topsync.model.priority import Priority
+from topsync.platforms.created_port import CreatedLists
 from topsync.platforms.detail_task_port import DetailTasks
 from topsync.platforms.export_port import BulkExport
 from topsync.platforms.message_port import Messages
@@ -77,6 +78,11 @@ class OpenPlatform(Protocol):
     @property
     def lists(self) -> Lists:
         """What was changed, by time of change."""
+        ...
+
+    @property
+    def created_lists(self) -> CreatedLists | None:
+        """What was created, by time of creation. None: only the bulk export brings the past."""
         ...
 
     @property

@@ -15,8 +15,8 @@ Each platform has an error tree of its own below these classes, whose texts hold
 
 This module has the errors, objects in full, and lists by time of change. Beside it are `message_port`,
 `session_port` (sessions, subscriptions, the platform's clock), and what a platform may do without:
-`export_port` and `detail_task_port`. Limits are no question: each call passes the budget's gate under a name
-that the platform chooses.
+`created_port` (lists by time of creation), `export_port` and `detail_task_port`. Limits are no question: each
+call passes the budget's gate under a name that the platform chooses.
 
 Ids are 64-bit integers: `seller_id` is the platform's id of a seller, `id` that of an order or refund, as the
 platform names it to us. Times are aware instants in UTC, by the platform's clock.

@@ -26,6 +26,7 @@ from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
+from topsync.platforms.taobao.created import TaobaoCreatedLists
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.export import TaobaoExport
@@ -60,6 +61,11 @@ class OpenTaobao:
     def lists(self) -> TaobaoLists:
         """See `OpenPlatform`."""
         return TaobaoLists(self.client)
+
+    @property
+    def created_lists(self) -> TaobaoCreatedLists:
+        """See `OpenPlatform`."""
+        return TaobaoCreatedLists(self.client)
 
     @property
     def subscriptions(self) -> TaobaoSubscriptions:

@@ -39,6 +39,7 @@ class OpenMemory:
 
     client: MemoryClient
     pushes: bool
+    created_lists: None = None
     bulk_export: None = None
     detail_tasks: None = None
 

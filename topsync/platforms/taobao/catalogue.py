@@ -8,6 +8,10 @@ LIST_FIELDS: Final = ("tid", "modified", "created", "status")
 """The only fields taken from lists: on sale days the others are missing or stale (docs/platform/gateway.md
 6.3)."""
 
+CREATED_FIELDS: Final = ("tid", "created", "modified")
+"""Lists by creation are read whole, page after page: the fewer fields, the faster (docs/platform/gateway.md
+3.6 says so of the export)."""
+
 ARRIVAL_FIELDS: Final = (*LIST_FIELDS, "async_modified")
 """Lists by arrival also take the time at which the state reached the seller's database
 (docs/platform/gateway.md 3.3)."""

@@ -11,7 +11,12 @@ from pydantic import SecretStr
 
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls.paging import ListCall
-from topsync.platforms.taobao.catalogue import ARRIVAL_FIELDS, FULLINFO_FIELDS, LIST_FIELDS
+from topsync.platforms.taobao.catalogue import (
+    ARRIVAL_FIELDS,
+    CREATED_FIELDS,
+    FULLINFO_FIELDS,
+    LIST_FIELDS,
+)
 from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, TradeNotExistError
@@ -26,6 +31,7 @@ class ListedTrade:
     """A row of a list page. It says that a trade changed, not what it is now (docs/platform/gateway.md 6.3).
 
     Attributes:
+        status: if it was asked for.
         arrived: when this state reached the seller's database (`async_modified`), if it was asked for.
     """
 
@@ -57,7 +63,7 @@ SOLD: Final = ListCall(
     end="end_created",
     rows=("trades", "trade"),
     row=_listed,
-    fields=LIST_FIELDS,
+    fields=CREATED_FIELDS,
     at_most_a_day=False,
 )
 """The trades *created* in the window (docs/platform/gateway.md 3.1)."""
