@@ -8,6 +8,7 @@ proves is written down for the reconciler, which opens a gap from the last proof
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class PushService:
     """There may be rounds to send, or none will come any more."""
     _sent: asyncio.Event = field(default_factory=asyncio.Event)
     """Likewise, rounds to confirm."""
-    _sent_at_seconds: float = -SENT_EVERY_SECONDS
+    _sent_at_seconds: float = -math.inf
     """When rounds were last sent, by the event loop's clock."""
     _given_up: bool = False
 
@@ -206,7 +207,7 @@ class PushService:
                 await asyncio.sleep(early_seconds)
             sent = self._take_unsent()
             # More than goes at once does not wait.
-            self._sent_at_seconds = 0.0 if self._unsent else loop.time()
+            self._sent_at_seconds = -math.inf if self._unsent else loop.time()
             acknowledgements = await producer.send([record for each in sent for record in each.records])
             for each in sent:
                 each.acknowledgements = acknowledgements

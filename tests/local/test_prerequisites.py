@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from topsync.local import java, kafka_jars, ports
+
+DRAW_AND_WAIT = "from topsync.local import ports; print(ports.free_port(), flush=True); input()"
 
 
 def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
@@ -58,6 +62,24 @@ def test_no_port_is_given_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ports.NoFreePortError):
         ports.free_port()
+
+
+def test_no_port_is_given_out_that_a_running_process_drew_and_may_use_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", DRAW_AND_WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout
+        drawn = int(other.stdout.readline())
+        monkeypatch.setattr(ports, "FIRST_PORT", drawn)
+        monkeypatch.setattr(ports, "LAST_PORT", drawn)
+        with pytest.raises(ports.NoFreePortError):
+            ports.free_port()
+        other.kill()
+    # However the process ended, nothing keeps its port.
+    assert ports.free_port() == drawn
 
 
 def make_java(home: Path, version: str) -> Path:

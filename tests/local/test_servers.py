@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import asyncpg
 import pytest
@@ -12,7 +17,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.support.servers import private_servers
-from topsync.local import run_folders
+from topsync.local import kafka, postgres, run_folders
+from topsync.local.embedded import AddressTakenError
+from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.postgres import KILLED_SERVER_REMAINS, EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
@@ -44,6 +51,32 @@ async def test_killed_servers_come_back_with_all_that_they_acknowledged() -> Non
 
         assert await first_record(servers) == b"acknowledged"
         assert await rows(servers) == ["committed"]
+
+
+async def test_new_servers_whose_ports_are_taken_while_they_start_come_up_on_other_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening() as of_kafka, listening() as of_postgres:
+        draw_first(monkeypatch, kafka, of_kafka)
+        draw_first(monkeypatch, postgres, of_postgres)
+        async with private_servers() as servers:
+            await publish(servers, b"written")
+            await commit(servers, "written")
+            assert servers.kafka
+            assert servers.postgres
+            assert servers.kafka.ADDRESS_TAKEN in servers.kafka.process.log_tail(lines=1000)
+            assert servers.postgres.ADDRESS_TAKEN in servers.postgres.process.log_tail(lines=1000)
+
+
+async def test_a_server_that_finds_its_ports_taken_again_and_again_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening() as taken:
+        monkeypatch.setattr(postgres, "free_port", lambda: taken)
+        folder = run_folders.create()
+        async with ProcessGroup(folder) as group:
+            with pytest.raises(AddressTakenError, match="Address already in use"):
+                await EmbeddedPostgres(group, folder / "postgres").start()
 
 
 async def test_existing_servers_are_used_and_not_started(tmp_path: Path) -> None:
@@ -108,6 +141,21 @@ async def test_a_database_of_its_own_for_each_test(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
     await connection.close()
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    """A port on which another program listens; it answers nothing."""
+    with socket.socket() as program:
+        program.bind((LOOPBACK, 0))
+        program.listen()
+        yield program.getsockname()[1]
+
+
+def draw_first(monkeypatch: pytest.MonkeyPatch, module: ModuleType, taken: int) -> None:
+    """Let the first port that the server draws be one that another program took."""
+    drawn = itertools.chain([taken], iter(free_port, None))
+    monkeypatch.setattr(module, "free_port", lambda: next(drawn))
 
 
 def real_path(path: Path) -> Path:

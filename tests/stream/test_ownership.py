@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import Fetcher
 
 from tests.stream.clusters import BOUND_SECONDS, record
 from tests.support.eventually import eventually
@@ -23,6 +24,12 @@ from topsync.stream.topics import Registry
 SESSION_TIMEOUT_SECONDS = 6.0
 """The least that a broker allows by default."""
 
+
+IDLE_FOR_SECONDS = 2.0
+"""With its own times, aiokafka would send four requests in it, and look ten times whether to send one."""
+
+LOOKS_AT_THE_START = 3
+"""Until the request is under way."""
 
 LONG_SECONDS = 60.0
 """A session time-out for restarts that take long."""
@@ -247,3 +254,35 @@ async def test_what_comes_while_a_reader_gathers_is_read_together(
         together = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
     assert [taken.value for taken in first] == [b"0"]
     assert [taken.value for taken in together] == [b"1", b"2"]
+
+
+async def test_an_idle_reader_leaves_its_question_with_the_broker_and_gets_what_comes_at_once(
+    kafka: KafkaSettings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "IDLE_SECONDS", 2 * BOUND_SECONDS)
+    questions = noted_questions(monkeypatch)
+    name = registry.notifications.name
+    async with (
+        producers.idempotent(kafka) as producer,
+        ownership.partition_reader(kafka, topic=name, partition=0, offset=0) as reader,
+    ):
+        assert await reader.batch(max_records=10, timeout_seconds=IDLE_FOR_SECONDS) == []
+        assert sum(questions) == 1
+        assert len(questions) <= LOOKS_AT_THE_START
+        await producer.publish([record(name, "k", "0")])
+        found = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
+    assert [taken.value for taken in found] == [b"0"]
+
+
+def noted_questions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests for records a client sends, for each time that it looks whether it is to send any."""
+    questions: list[int] = []
+    look = vars(Fetcher)["_get_actions_per_node"]
+
+    def noting(fetcher: Fetcher, assignment: object) -> tuple[list[object], ...]:
+        actions: tuple[list[object], ...] = look(fetcher, assignment)
+        questions.append(len(actions[0]))
+        return actions
+
+    monkeypatch.setattr(Fetcher, "_get_actions_per_node", noting)
+    return questions

@@ -58,15 +58,16 @@ class EmbeddedKafka(EmbeddedServer):
     After `kill`, `restart` brings it back on the same ports with everything that it had acknowledged.
     """
 
+    ADDRESS_TAKEN = "java.net.BindException"
+
     def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(group, folder)
         self._environment = environment
-        self._port = free_port()
-        self._controller_port = free_port()
+        self._port = self._controller_port = 0
 
     @property
     def bootstrap_servers(self) -> str:
-        """The address for clients, `host:port`; the same through every restart."""
+        """The address for clients, `host:port`; known when it has started, the same through every restart."""
         return f"{LOOPBACK}:{self._port}"
 
     async def start(self) -> None:
@@ -78,7 +79,7 @@ class EmbeddedKafka(EmbeddedServer):
             ProcessFailedError: it ended, or did not answer in time.
         """
         self._folder.mkdir(parents=True)
-        self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
+        self._draw_ports()
         # The id may begin with a dash: as a separate argument it would be taken for an option.
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         await self._group.run(
@@ -93,7 +94,7 @@ class EmbeddedKafka(EmbeddedServer):
             ],
             timeout_seconds=FORMAT_TIMEOUT_SECONDS,
         )
-        await self._run()
+        await self._run_first()
 
     async def restart(self) -> None:
         """Start again on the same data and ports, after stopping it in order if it still runs.
@@ -110,6 +111,10 @@ class EmbeddedKafka(EmbeddedServer):
     @property
     def _properties(self) -> Path:
         return self._folder / "server.properties"
+
+    def _draw_ports(self) -> None:
+        self._port, self._controller_port = free_port(), free_port()
+        self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
 
     def _java(self) -> list[str | Path]:
         jars = kafka_jars.find(self._environment)

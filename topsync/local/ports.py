@@ -1,10 +1,13 @@
 """Free TCP ports for servers whose port is chosen before they start.
 
-After we find a port free, another program may take it before the server does. The numbers are below the
-ranges from which systems choose ports by themselves (from 32768 on Linux, from 49152 elsewhere). So no
-outgoing connection takes such a port, not even while a killed server is away and must come back on the same
-port. They are drawn at random, and a process gives out none twice. What remains is that another program draws
-the same number in the same moment; then the server reports that its address is in use.
+Numbers are drawn at random, below the ranges from which systems choose ports by themselves (from 32768 on
+Linux, from 49152 elsewhere). So no outgoing connection takes such a port, not even while a killed server is
+away and must come back on the same port.
+
+A process reserves what it draws: it binds the UDP port of that number, which no server here uses, for as long
+as it runs. So no other process draws it, whoever runs it and however this one ends. A program that does not
+draw here can still take the port before the server does; then an embedded server starts on other ports
+(`embedded.py`), and any other server reports that its address is in use.
 """
 
 from __future__ import annotations
@@ -17,31 +20,41 @@ FIRST_PORT = 20_000
 LAST_PORT = 32_000
 ATTEMPTS = 200
 
-_given_out: set[int] = set()
-
 
 class NoFreePortError(RuntimeError):
     """All of `ATTEMPTS` random ports were taken: something uses up this machine's ports."""
 
 
 def free_port() -> int:
-    """A free port of the loopback address.
+    """A free port of the loopback address, which nobody else draws while this process runs.
 
     Raises:
         NoFreePortError: none was found.
     """
     for _ in range(ATTEMPTS):
         port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT + 1)
-        if port not in _given_out and _is_free(port):
-            _given_out.add(port)
+        if _reserve(port):
             return port
     raise NoFreePortError(f"no free port between {FIRST_PORT} and {LAST_PORT} in {ATTEMPTS} attempts")
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
+def _reserve(port: int) -> bool:
+    """Reserve a port if it is free and nobody has reserved it; returns whether it is ours now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reservation:
+        # Reserve first, then look: of two processes that draw the same number, at most one goes on.
+        if not _binds(reservation, port):
             return False
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if not _binds(probe, port):
+                return False
+        # The descriptor now stays open until the process ends.
+        reservation.detach()
+        return True
+
+
+def _binds(end: socket.socket, port: int) -> bool:
+    try:
+        end.bind((LOOPBACK, port))
+    except OSError:
+        return False
     return True

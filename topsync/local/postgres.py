@@ -52,17 +52,21 @@ class EmbeddedPostgres(EmbeddedServer):
     `durable` this is not sure; that is quicker, and only for tests that kill nothing.
     """
 
+    ADDRESS_TAKEN = "could not create any TCP/IP sockets"
+
     def __init__(self, group: ProcessGroup, folder: Path, *, durable: bool = True) -> None:
         super().__init__(group, folder)
         self._durable = durable
-        self._port = free_port()
+        self._port = 0
         self._password = secrets.token_urlsafe()
         self._account = pwd.getpwnam(UNPRIVILEGED_ACCOUNT) if os.geteuid() == 0 else None
         self._programs = Path()
 
     @property
     def url(self) -> str:
-        """Address of the maintenance database, as a superuser; the same through every restart."""
+        """Address of the maintenance database, as a superuser; known when it has started, the same through
+        every restart.
+        """
         return f"postgresql://{SUPERUSER}:{self._password}@{LOOPBACK}:{self._port}/{DATABASE}"
 
     async def start(self) -> None:
@@ -91,11 +95,15 @@ class EmbeddedPostgres(EmbeddedServer):
             )  # fmt: skip
         finally:
             password_file.unlink()
-        await self._run()
+        self._draw_ports()
+        await self._run_first()
 
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    def _draw_ports(self) -> None:
+        self._port = free_port()
 
     def _command(self) -> list[str | Path]:
         settings: dict[str, str | int] = {
@@ -132,7 +140,8 @@ class EmbeddedPostgres(EmbeddedServer):
     async def _answers(self) -> bool:
         try:
             connection = await asyncpg.connect(self.url)
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            # It refuses while it starts; or another program listens on the port and says anything.
             return False
         await connection.close()
         return True

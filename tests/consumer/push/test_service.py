@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import orjson
 import pytest
 from prometheus_client import REGISTRY
 
+from consumer.push import service
 from consumer.push.service import SENT_TOGETHER, PushService
 from tests.platforms.taobao.channel.platform import QUICK, message, serving, set_clock
 from tests.store.databases import emptied
@@ -22,9 +24,19 @@ from topsync.base.settings import KafkaSettings
 from topsync.platforms.taobao.messages import TaobaoMessages
 from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.store.database import Pool
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 PARTITIONS = 4
+
+MINUTES = 300.0
+"""A pause between sends that no test waits for."""
+
+PAUSE_SECONDS = 0.5
+
+CLOCK_SECONDS = 0.01
+"""How far timers and the clock of an event loop may differ."""
 
 
 @pytest.fixture
@@ -46,7 +58,7 @@ async def pushing(
     # A platform that waits for the client's Close: if TCP ended at once, its own Close could be lost.
     settings = ChannelSettings(delivery_window=window, close_wait_seconds=5)
     async with serving(settings) as (channel, uri):
-        service = PushService(
+        push = PushService(
             messages=TaobaoMessages(replace(QUICK, uri=uri), set_clock(), connection_count=connections),
             kafka=kafka,
             topics=registry,
@@ -56,7 +68,7 @@ async def pushing(
         )
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(service.run(lifetime))
+            tasks.create_task(push.run(lifetime))
             await eventually(lambda: are_connected(channel, connects=connections, connections=connections))
             yield channel, registry
             lifetime.stop()
@@ -145,3 +157,47 @@ async def test_each_message_is_written_and_confirmed_once_even_if_rounds_queue_u
         found = await read_all(kafka, registry.changes.name, PARTITIONS)
         assert sorted(orjson.loads(record.value)["event"] for record in found) == sorted(events)
         assert channel.ledger()["redelivered"] == 0
+
+
+async def test_a_message_that_comes_alone_is_sent_at_once(
+    kafka: KafkaSettings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SENT_EVERY_SECONDS", MINUTES)
+    async with pushing(kafka, pool, connections=1) as (channel, _):
+        channel.publish(message(1))
+        await eventually(lambda: channel.ledger()["confirmed"] == 1)
+
+
+async def test_messages_that_follow_each_other_closely_are_sent_together(
+    kafka: KafkaSettings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the speed of the machine: there is a pause between what goes to Kafka."""
+    monkeypatch.setattr(service, "SENT_EVERY_SECONDS", PAUSE_SECONDS)
+    sent = noted_sending(monkeypatch)
+    async with pushing(kafka, pool, connections=1) as (channel, registry):
+        for number in range(1, 21):
+            received = received_messages()
+            channel.publish(message(number))
+            await eventually(lambda: received_messages() == received + 1)  # noqa: B023 -- ends here
+        await eventually(lambda: channel.ledger()["confirmed"] == 20)
+        found = await read_all(kafka, registry.changes.name, PARTITIONS)
+    assert sorted(int(record.key) for record in found) == list(range(1, 21))
+    assert len(sent) > 1
+    assert min(later - earlier for earlier, later in pairwise(sent)) > PAUSE_SECONDS - CLOCK_SECONDS
+
+
+def received_messages() -> float:
+    return REGISTRY.get_sample_value("topsync_push_received_total") or 0
+
+
+def noted_sending(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When records are handed to a producer, by the event loop's clock."""
+    sent: list[float] = []
+    send = Producer.send
+
+    async def noting(producer: Producer, records: Sequence[Record]) -> list[asyncio.Future[object]]:
+        sent.append(asyncio.get_running_loop().time())
+        return await send(producer, records)
+
+    monkeypatch.setattr(Producer, "send", noting)
+    return sent
