@@ -54,7 +54,8 @@ class Runner:
     job: MakeJob
     parallel_sellers: int
     push_silent_for: timedelta | None
-    """How long push may be silent and still count as running. None: the platform pushes nothing."""
+    """How long push may be silent and still count as running. None: no messages are wanted, or
+    the platform pushes none."""
 
     async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
         """Start the named sellers, or all that are not live yet.

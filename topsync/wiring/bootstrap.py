@@ -9,9 +9,11 @@ from bootstrap.job import BootstrapJob, Report
 from bootstrap.runner import Runner
 from topsync.base import settings
 from topsync.base.service import Lifetime
-from topsync.base.settings import BootstrapSettings, ReconcilerSettings
+from topsync.base.settings import BootstrapSettings, ReconcilerSettings, SchemeSettings
 from topsync.platforms.platform_port import NotOfferedError
+from topsync.sellers import schemes
 from topsync.sellers.sessions import Account
+from topsync.store import sellers
 from topsync.wiring import opening, parts, platforms
 
 
@@ -25,7 +27,7 @@ async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
     platform = platforms.chosen()
     parts.check_settings(platform)
     own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
-    vault = parts.vault()
+    vault, scheme = parts.vault(), settings.load(SchemeSettings).scheme
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
@@ -52,11 +54,12 @@ async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
             )
 
         silent_for = timedelta(seconds=reconciler.push_lost_after_seconds)
+        is_pushed = opened.messages is not None and schemes.needs_push(await sellers.all_of(pool), scheme)
         runner = Runner(
             pool=pool,
             sessions=sessions,
             job=job,
             parallel_sellers=own.bootstrap_parallel_sellers,
-            push_silent_for=None if opened.messages is None else silent_for,
+            push_silent_for=silent_for if is_pushed else None,
         )
         await runner.run(lifetime, names)
