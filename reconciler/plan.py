@@ -23,6 +23,8 @@ class PullRules:
     list_allowances: ListAllowances
     sweep_interval: timedelta
     """Zero: no sweeps."""
+    poll_interval: timedelta
+    """For sellers without messages. Above zero."""
     gap_retry: timedelta
     """How long to wait with a gap whose last pull did not prove it although it was old enough."""
 
@@ -36,6 +38,8 @@ class SellerCoverage:
     """The open gaps."""
     pulled_at: datetime | None
     """When it was last pulled up to that moment, whatever the reason."""
+    is_polled: bool = False
+    """Whether pulls alone bring its changes, without messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Pull:
     source: Source
     reason: str
     gaps: Sequence[Gap] = ()
+    comes_again: bool = False
+    """Whether the next one comes by itself."""
 
 
 def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
@@ -53,6 +59,12 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
     What the platform no longer lists is left out: if asked for that, it would refuse the whole pull.
+
+    A seller without messages is polled: the same pull as a sweep, from the end of what is proven, but for
+    another reason. A sweep moves the proof forward behind changes that messages have brought, so everything
+    else goes first; a poll is all that brings the changes. To the contract, the time since the last poll is a
+    gap like any other: push did not work in it. So polls, and the fetches that they ask for, have the source
+    and the priority of gaps: they wait neither for bulk starts nor for replays.
     """
     if not standing.proven:
         return None
@@ -62,21 +74,20 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
         began = max(min(gap.began for gap in due), oldest)
         start = began - rules.list_allowances.overlap(began, now=now)
         return Pull(max(start, oldest), Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
-    if rules.sweep_interval and (
-        standing.pulled_at is None or _has_passed(rules.sweep_interval, standing.pulled_at, now)
-    ):
+    interval = rules.poll_interval if standing.is_polled else rules.sweep_interval
+    if interval and (standing.pulled_at is None or _has_passed(interval, standing.pulled_at, now)):
         proven_to = spans.proven_from(standing.proven, oldest)
-        return Pull(
-            max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest), Source.SWEEP, "sweep"
-        )
+        start = max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest)
+        source, reason = (Source.GAP, "poll") if standing.is_polled else (Source.SWEEP, "sweep")
+        return Pull(start, source, reason, comes_again=True)
     return None
 
 
 def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> list[tuple[int, Pull]]:
-    """Sellers with their pulls, in the order in which they are served: gaps first, then in turn.
+    """Sellers with their pulls, in the order in which they are served: gaps and polls first, then sweeps.
 
-    The seller that was served longest ago is next. If the longest missing time decided, sellers that cannot
-    be pulled would take every turn.
+    Of each, the seller that was served longest ago is next. If the longest missing time decided, sellers
+    that cannot be pulled would take every turn.
     """
 
     def turn(item: tuple[int, Pull]) -> tuple[bool, bool, datetime, int]:

@@ -7,7 +7,7 @@ that they hold it, nothing breaks: pulls are idempotent and claim only what they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,11 +23,14 @@ from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
 from topsync.base.service import Lifetime
 from topsync.base.settings import ReconcilerSettings
+from topsync.coverage import spans
 from topsync.coverage.pull import PULL_FAILURES, Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.gap import Gap
+from topsync.model.scheme import Scheme
 from topsync.platforms.port import SessionRefusedError
-from topsync.sellers.sessions import Sessions
+from topsync.sellers import schemes
+from topsync.sellers.sessions import Account, Sessions
 from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.stream.producer import PublishError
@@ -62,6 +65,8 @@ class Reconciler:
     refetching: Refetching
     bulk: BulkDetails
     replays: Replays
+    scheme: Scheme
+    """The installation's."""
     _judges_silence: bool = False
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
     _outages: dict[object, Outage] = field(default_factory=dict)
@@ -94,11 +99,12 @@ class Reconciler:
                     await self._look(connection)
                     await lifetime.sleep(self.settings.reconcile_poll_seconds)
             finally:
+                metrics.POLLED_BEHIND_SECONDS.set(0)
                 await self._drop_everything()
                 await database.unlock(connection, LEADER_LOCK)
 
     async def _look(self, connection: Connection) -> None:
-        """A round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
+        """A round: connections to gaps; gaps, polls, sweeps to pulls; requests to jobs, second questions."""
         self._reap()
         if self._is_free("refetches"):
             self._start("refetches", self.refetching.round)
@@ -108,38 +114,51 @@ class Reconciler:
             self._start("replay", self.replays.round)
         if "cancelled" not in self._busy:
             self._start("cancelled", self.replays.end_cancelled)
-        await self._watch_push(connection)
+        usable = await self.sessions.usable()
+        await self._watch_push(connection, usable)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))
-        due = await self._due_pulls(open_gaps)
+        due = await self._due_pulls(usable, open_gaps)
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
         for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
             self._start(seller_id, partial(self._pull, seller_id, pull))
 
-    async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
+    async def _due_pulls(self, usable: Mapping[int, Account], open_gaps: Sequence[Gap]) -> dict[int, Pull]:
         """What every seller that is not being pulled needs now."""
         proven = await coverage.proven(self.pool)
+        polled = {
+            seller_id
+            for seller_id, account in usable.items()
+            if schemes.is_polled(account.seller, self.scheme)
+        }
         now = self.clock.now()
+        ends = [spans.last_proven(proven[seller_id]) for seller_id in polled & proven.keys()]
+        behind = [now - end for end in ends if end is not None]
+        metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
         due = {}
-        for seller_id in (await self.sessions.usable()).keys() - self._busy.keys():
+        for seller_id in usable.keys() - self._busy.keys():
             standing = SellerCoverage(
                 proven.get(seller_id, []),
                 [gap for gap in open_gaps if gap.seller_id == seller_id],
                 self._pulled_at.get(seller_id),
+                is_polled=seller_id in polled,
             )
             if pull := plan.next_pull(standing, self.rules, now=now):
                 due[seller_id] = pull
         return due
 
-    async def _watch_push(self, connection: Connection) -> None:
-        """Open gaps for lost connections, and end them at the reconnection."""
+    async def _watch_push(self, connection: Connection, usable: Mapping[int, Account]) -> None:
+        """Open gaps for lost connections, and end them at the reconnection.
+
+        A seller that no longer has messages waits for no reconnection: its gaps end now.
+        """
         silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
         now = self.clock.now()
         async with connection.transaction():
             for lost in await push_connections.lost(
                 connection, silent_for=silent_for if self._judges_silence else FOR_EVER
             ):
-                opened = await gaps.open_for_all(connection, lost, now=now)
+                opened = await gaps.open_for_all(connection, lost, self.scheme, now=now)
                 await push_connections.close_stale(connection, lost.id)
                 log.warning(
                     "push lost; gaps opened",
@@ -149,6 +168,13 @@ class Reconciler:
                 )
             for up in await push_connections.up(connection, silent_for=silent_for):
                 await gaps.end_by(connection, up)
+            silent = [
+                account.seller.seller_id
+                for account in usable.values()
+                if not schemes.scheme_of(account.seller, self.scheme).pushes
+            ]
+            if silent:
+                await gaps.end_of(connection, silent, at=now)
 
     def _is_free(self, key: object) -> bool:
         """Whether this may be begun: it is not under way, and an outage does not hold it back."""
@@ -200,6 +226,7 @@ class Reconciler:
                     end=None,
                     source=pull.source,
                     reason=pull.reason,
+                    comes_again=pull.comes_again,
                 )
             )
         except SessionRefusedError:

@@ -59,6 +59,7 @@ class Shop:
             end=end,
             source=source,
             reason="gap 1",
+            comes_again=source is Source.SWEEP,
         )
 
     def list_order(self, tid: int, ago: float) -> datetime:

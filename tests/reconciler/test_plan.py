@@ -14,12 +14,13 @@ from reconciler.plan import Pull, PullRules, SellerCoverage
 from schemas.change import Source
 from topsync.coverage import spans
 from topsync.model.gap import Gap
+from topsync.model.priority import PRIORITY_OF, Priority
 from topsync.model.span import Span
 from topsync.model.visibility import Allowances, ListAllowances, Peak
 from topsync.platforms.port import ListRules
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
-ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60
+ALLOWANCE, OVERLAP, SWEEP, POLL, RETRY = 600, 300, 120, 40, 60
 DAY = 86400.0
 LISTS = ListRules(longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90))
 NOW = BASE
@@ -38,7 +39,9 @@ def rules(*, sweep: float = SWEEP) -> PullRules:
     usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
     peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
     list_allowances = ListAllowances(usual, peak, (Peak(at(100_000), at(110_000)),))
-    return PullRules(LISTS, list_allowances, timedelta(seconds=sweep), timedelta(seconds=RETRY))
+    return PullRules(
+        LISTS, list_allowances, timedelta(seconds=sweep), timedelta(seconds=POLL), timedelta(seconds=RETRY)
+    )
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
@@ -54,9 +57,12 @@ def gap(began: float, ended: float | None, *, pulled: float | None = None, numbe
 
 
 def standing(
-    *gaps: Gap, proven: Sequence[Span] = (span(-1000, 0),), pulled: float | None = None
+    *gaps: Gap,
+    proven: Sequence[Span] = (span(-1000, 0),),
+    pulled: float | None = None,
+    is_polled: bool = False,
 ) -> SellerCoverage:
-    return SellerCoverage(proven, gaps, None if pulled is None else at(pulled))
+    return SellerCoverage(proven, gaps, None if pulled is None else at(pulled), is_polled)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
     assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
 
 
-def test_gaps_come_first_and_each_seller_has_a_turn_however_much_another_seller_lacks() -> None:
+def test_gaps_and_polls_come_first_and_each_seller_has_a_turn_however_much_another_seller_lacks() -> None:
     """Few sellers are pulled at a time: slow and failing sellers must not take every turn."""
     pulls = {
         1: Pull(at(10), Source.SWEEP, "sweep"),
@@ -102,9 +108,10 @@ def test_gaps_come_first_and_each_seller_has_a_turn_however_much_another_seller_
         3: Pull(at(60), Source.SWEEP, "sweep"),
         4: Pull(at(40), Source.GAP, "gap 1"),
         5: Pull(at(30), Source.GAP, "gap 2"),
+        6: Pull(at(80), Source.GAP, "poll"),
     }
-    served = {1: at(99), 2: at(98), 4: at(97), 5: at(96)}
-    assert [seller for seller, _ in plan.in_order(pulls, served)] == [5, 4, 3, 2, 1]
+    served = {1: at(99), 2: at(98), 4: at(97), 5: at(95), 6: at(96)}
+    assert [seller for seller, _ in plan.in_order(pulls, served)] == [5, 6, 4, 3, 2, 1]
 
 
 def test_a_gap_is_not_pulled_while_push_is_away() -> None:
@@ -135,6 +142,30 @@ def test_a_sweep_is_due_at_its_interval_and_begins_where_the_proof_ends(
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start) == (Source.SWEEP, at(-200 - OVERLAP)), "from the first hole"
+
+
+@pytest.mark.parametrize("sweep", [0, SWEEP], ids=["without sweeps", "with sweeps"])
+@pytest.mark.parametrize(("pulled", "now", "is_due"), [(None, 5, True), (100, 139, False), (100, 140, True)])
+def test_a_seller_without_messages_is_polled_at_the_interval_of_polls_whatever_sweeps_do(
+    pulled: float | None, now: float, is_due: bool, sweep: float
+) -> None:
+    proven = (span(-1000, -200), span(-100, 0))
+    polled = standing(proven=proven, pulled=pulled, is_polled=True)
+    pull = plan.next_pull(polled, rules(sweep=sweep), now=at(now))
+    assert pull == (Pull(at(-200 - OVERLAP), Source.GAP, "poll", comes_again=True) if is_due else None)
+
+
+def test_a_poll_is_listed_and_fetched_before_bulk_starts_and_sweeps() -> None:
+    """Nothing else brings the changes of a seller without messages."""
+    pull = plan.next_pull(standing(is_polled=True), rules(), now=at(5))
+    assert pull is not None
+    assert PRIORITY_OF[pull.source] < min(Priority.BOOTSTRAP, Priority.SWEEP)
+
+
+def test_a_gap_of_a_seller_without_messages_comes_before_its_poll() -> None:
+    pull = plan.next_pull(standing(gap(10, 100), is_polled=True), rules(), now=at(200))
+    assert pull is not None
+    assert (pull.reason, pull.comes_again) == ("gap 1", False)
 
 
 def test_without_sweeps_only_gaps_are_pulled() -> None:
@@ -192,9 +223,10 @@ def test_a_gap_from_before_the_first_exported_day_needs_no_proof_for_that_time()
     failing=st.lists(st.booleans(), max_size=12),
     poll=st.integers(1, 90),
     sweep=st.sampled_from([0, SWEEP]),
+    is_polled=st.booleans(),
 )
 def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_again(
-    gaps: list[tuple[int, int]], failing: list[bool], poll: int, sweep: float
+    gaps: list[tuple[int, int]], failing: list[bool], poll: int, sweep: float, is_polled: bool
 ) -> None:
     """The reconciler's loop with the plan: some pulls fail, the others prove the time that is old enough."""
     still_open = [gap(began, began + length, number=number) for number, (began, length) in enumerate(gaps)]
@@ -206,7 +238,8 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
     pulls = 0
     while still_open:
         assert now < at(ended + ALLOWANCE + (len(failing) + 3) * (RETRY + SWEEP + poll)), "left alone"
-        pull = plan.next_pull(SellerCoverage(proven, still_open, pulled_at), rules(sweep=sweep), now=now)
+        coverage = SellerCoverage(proven, still_open, pulled_at, is_polled)
+        pull = plan.next_pull(coverage, rules(sweep=sweep), now=now)
         if pull is not None:
             pulls += 1
             assert pulls < 200
@@ -262,10 +295,10 @@ def test_time_that_the_platform_no_longer_lists_is_not_pulled_and_stops_nothing(
     # Time that nobody can list any more stays a hole, and the next sweeps begin where this one ended.
     assert spans.holes(proven) == [Span(at(0), oldest)]
     sweep = plan.next_pull(standing(proven=proven), rules(), now=later)
-    assert sweep == Pull(at(100 * DAY - OVERLAP), Source.SWEEP, "sweep")
+    assert sweep == Pull(at(100 * DAY - OVERLAP), Source.SWEEP, "sweep", comes_again=True)
 
 
 def test_after_a_long_time_without_pulls_the_sweep_begins_where_the_platform_begins_to_list() -> None:
     now = at(100 * DAY)
     sweep = plan.next_pull(standing(), rules(), now=now)
-    assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep")
+    assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep", comes_again=True)

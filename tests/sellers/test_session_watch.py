@@ -19,6 +19,7 @@ from tests.support.systems import records
 from topsync.base import metrics
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
+from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers import session_watch
@@ -52,7 +53,9 @@ async def notifications(kafka_bootstrap_servers: str, topic_prefix: str) -> Noti
 
 
 @asynccontextmanager
-async def a_watch(process: Process, notifications: Notifications) -> AsyncIterator[SessionWatch]:
+async def a_watch(
+    process: Process, notifications: Notifications, scheme: Scheme = Scheme.AUTO
+) -> AsyncIterator[SessionWatch]:
     async with producers.idempotent(notifications.kafka) as producer:
         yield SessionWatch(
             pool=process.pool,
@@ -62,6 +65,8 @@ async def a_watch(process: Process, notifications: Notifications) -> AsyncIterat
             producer=producer,
             notifications_topic=notifications.registry.notifications.name,
             refresh_share=0.25,
+            scheme=scheme,
+            push_silent_for=timedelta(seconds=15),
         )
 
 

@@ -21,6 +21,7 @@ from tests.store.databases import (
 from tests.store.slices import planned, requested, row
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, Refetch
+from topsync.model.scheme import Scheme
 from topsync.model.slice import LoadCounts, Slice
 from topsync.model.span import Span
 from topsync.store import (
@@ -249,7 +250,7 @@ async def note_everything(pool: Pool) -> None:
     await push_connections.write(pool, connection)
     async with pool.acquire() as lent:
         (lost,) = await push_connections.lost(lent, silent_for=timedelta(days=1))
-        await gaps.open_for_all(lent, lost, now=at(3))
+        await gaps.open_for_all(lent, lost, Scheme.AUTO, now=at(3))
     for seller_id in (SELLER, OTHER):
         span = Span(at(0), at(60))
         window = PulledWindow(seller_id, span, "sweep", None, at(70), 1, 0, at(60))

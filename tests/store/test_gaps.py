@@ -9,6 +9,7 @@ import pytest
 
 from tests.store.databases import SELLER, at
 from topsync.model.gap import Gap
+from topsync.model.scheme import Scheme
 from topsync.store import gaps, push_connections
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
@@ -32,7 +33,7 @@ def connection(
 async def open_for(pool: Pool, lost: PushConnection) -> int:
     """As the reconciler handles a lost connection."""
     async with pool.acquire() as taken, taken.transaction():
-        opened = await gaps.open_for_all(taken, lost, now=at(100))
+        opened = await gaps.open_for_all(taken, lost, Scheme.AUTO, now=at(100))
         await push_connections.close_stale(taken, lost.id)
     return opened
 

@@ -58,6 +58,12 @@ PUSH_UNCONFIRMED_BYTES = Gauge(
     ["connection"],
 )
 
+POLLED_BEHIND_SECONDS = Gauge(
+    "topsync_polled_behind_seconds",
+    "The time since the proof of the seller without messages whose proof is oldest: the visibility allowance "
+    "and up to a poll interval, while polls work; 0 where none is polled; from the leading reconciler.",
+)
+
 CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
 CHANGES_SKIPPED = Counter("topsync_changes_skipped_total", "Changes that the stored order already answered.")
 SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk export read by the enricher.")

@@ -24,16 +24,13 @@ class PullRequest:
     reason: str
     parts_from: datetime | None = None
     """Since when to list the parts of orders, where that is before the start."""
+    comes_again: bool = False
+    """Whether such a pull comes again by itself, and may leave to the next what it does not claim.
+
+    Gaps and bulk starts are pulled so that nothing may be missing afterwards, and so are replays.
+    """
 
     @property
     def priority(self) -> Priority:
         """The priority of its calls."""
         return PRIORITY_OF[self.source]
-
-    @property
-    def comes_again(self) -> bool:
-        """Whether such a pull comes again by itself, and may leave to the next what it does not claim.
-
-        Gaps and bulk starts are pulled so that nothing may be missing afterwards, and so are replays.
-        """
-        return self.source is Source.SWEEP and self.end is None

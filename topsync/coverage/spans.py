@@ -44,6 +44,14 @@ def complete_until(proven: Sequence[Span]) -> datetime | None:
     return proven[0].end if proven else None
 
 
+def last_proven(proven: Sequence[Span]) -> datetime | None:
+    """The end of the last proven time, whatever is missing before it; None before the bulk start.
+
+    The last pull up to now that succeeded began the visibility allowance after it.
+    """
+    return proven[-1].end if proven else None
+
+
 def proven_from(proven: Sequence[Span], oldest: datetime) -> datetime:
     """How far the time from `oldest` on is proven without a break; from the bulk start on if that is later.
 

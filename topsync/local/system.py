@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
+from topsync.model.scheme import Scheme
 from topsync.verify import admin_port
 
 APP_KEY = "99000001"
@@ -32,7 +33,7 @@ POLL_SECONDS = 0.05
 _TOPSYNC = (sys.executable, "-m", "topsync")
 
 SERVICES = ("push", "enrich", "reconcile")
-"""The services that run all the time, in the order of starting."""
+"""The services that run all the time, in the order of starting; push only where the scheme has messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def quick_settings(folder: Path) -> dict[str, str]:
         "TOPSYNC_OVERLAP_SECONDS": "10",
         "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": "0",
         "TOPSYNC_SWEEP_INTERVAL_SECONDS": "5",
+        "TOPSYNC_POLL_INTERVAL_SECONDS": "3",
         "TOPSYNC_GAP_RETRY_SECONDS": "5",
         "TOPSYNC_RECONCILE_POLL_SECONDS": "0.5",
         "TOPSYNC_PUSH_LOST_AFTER_SECONDS": "5",
@@ -88,6 +90,16 @@ class System:
         """The simulator's administrative port."""
         return self.environment["TOPSYNC_SIMULATOR_ADMIN_URL"]
 
+    @property
+    def scheme(self) -> Scheme:
+        """The installation's scheme."""
+        return Scheme(self.environment.get("TOPSYNC_SCHEME", Scheme.AUTO))
+
+    @property
+    def services(self) -> list[str]:
+        """The services that this installation needs, in the order of starting."""
+        return [name for name in SERVICES if name != "push" or self.scheme.pushes]
+
     async def start(self, name: str, settings: Mapping[str, str] | None = None) -> ManagedProcess:
         """Start a service (`topsync <name>`); a former process of that name must have ended."""
         environment = {**self.environment, **(settings or {})}
@@ -96,8 +108,8 @@ class System:
         return process
 
     async def start_services(self, *, with_metrics: bool = False) -> None:
-        """Start all services, each with metrics on a port of its own, or without."""
-        for name in SERVICES:
+        """Start the services, each with metrics on a port of its own, or without."""
+        for name in self.services:
             if not with_metrics:
                 await self.start(name)
                 continue

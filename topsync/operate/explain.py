@@ -17,12 +17,13 @@ from aiokafka.errors import KafkaError
 from schemas import platform_time
 from topsync.base import settings, terminal
 from topsync.base.errors import OperatorError, UnreachableError
-from topsync.base.settings import EnricherSettings, KafkaSettings, ReconcilerSettings
+from topsync.base.settings import EnricherSettings, KafkaSettings, ReconcilerSettings, SchemeSettings
 from topsync.coverage import spans
 from topsync.model.refetch import OrderPart
 from topsync.operate import order_records, story_tables
 from topsync.operate.order_records import OrderRecords
 from topsync.operate.story import OrderEvidence
+from topsync.sellers import schemes
 from topsync.store import (
     activity,
     call_budget,
@@ -161,6 +162,8 @@ async def _with_seller(pool: Pool, evidence: OrderEvidence, seller_id: int) -> O
 async def _with_surroundings(pool: Pool, evidence: OrderEvidence) -> OrderEvidence:
     own = settings.load(ReconcilerSettings)
     silent_for = timedelta(seconds=own.push_lost_after_seconds)
+    scheme, seller = settings.load(SchemeSettings), evidence.seller
+    is_polled = seller is not None and schemes.is_polled(seller, scheme.scheme)
     return replace(
         evidence,
         marks=await dead_letters.marks(pool, [letter.event_id for letter in evidence.records.letters]),
@@ -170,4 +173,5 @@ async def _with_surroundings(pool: Pool, evidence: OrderEvidence) -> OrderEviden
         push_is_up=bool(await push_connections.up(pool, silent_for=silent_for)),
         last_push=await push_connections.last(pool),
         refetch_attempts=own.refetch_attempts,
+        polled_every=scheme.poll_interval if is_polled else None,
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -14,10 +14,18 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from schemas import platform_time
 from topsync.base import settings
 from topsync.base.errors import OperatorError
-from topsync.base.settings import BudgetSettings, EnricherSettings, KafkaSettings, ReconcilerSettings
+from topsync.base.settings import (
+    BudgetSettings,
+    CoverageSettings,
+    EnricherSettings,
+    KafkaSettings,
+    ReconcilerSettings,
+    SchemeSettings,
+)
 from topsync.model.call_limits import CallLimits
+from topsync.model.scheme import Scheme
 from topsync.operate import republish_command
-from topsync.sellers import session_rules, status
+from topsync.sellers import schemes, session_rules, status
 from topsync.sellers.status import SellerStatus
 from topsync.store import activity, api_calls, call_budget, push_connections, refetches
 from topsync.store.activity import Process
@@ -30,7 +38,10 @@ from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
 
 SERVICES: Final = ("push", "enrich", "reconcile")
-"""Services that must run; the others are jobs, or only watch."""
+"""Services that must run, push where a seller's scheme has messages; the others are jobs, or only watch."""
+
+LATE_AFTER_POLLS: Final = 2
+"""Polls are late where so many in a row have proven nothing: one may fail, or wait for the writers."""
 
 KAFKA_SECONDS: Final = 10.0
 """How long Kafka may take: the status should say that Kafka is away, not wait for it."""
@@ -67,16 +78,34 @@ class Overview:
     lost: list[str]
     """Sentences: what is wrong with the compacted topics, and what is being done about it."""
     sellers: list[SellerStatus]
+    scheme: Scheme
+    """The installation's."""
+    poll_interval: timedelta
+    polls_are_late_after: timedelta
+    """Polls of a seller whose proof ends longer ago than this are late."""
+    now: datetime
+    """By this machine's clock."""
+
+    @property
+    def needs_push(self) -> bool:
+        """Whether a push connection is needed."""
+        return schemes.needs_push([stands.seller for stands in self.sellers], self.scheme)
+
+    @property
+    def services(self) -> list[str]:
+        """The services that must run."""
+        return [service for service in SERVICES if service != "push" or self.needs_push]
 
     @property
     def running(self) -> dict[str, int]:
         """How many processes of each service run, with a 0 for each service that must run and does not."""
-        return dict.fromkeys(SERVICES, 0) | Counter(process.service for process in self.processes)
+        return dict.fromkeys(self.services, 0) | Counter(process.service for process in self.processes)
 
 
 async def look(pool: Pool) -> Overview:
     """Read everything once."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
+    own, cover, now = settings.load(SchemeSettings), settings.load(CoverageSettings), datetime.now(UTC)
     enrichers, problem = await _enrichers()
     return Overview(
         processes=[process for process in await activity.processes(pool) if process.service != "command"],
@@ -91,6 +120,12 @@ async def look(pool: Pool) -> Overview:
         calls=await api_calls.by_api(pool),
         lost=await republish_command.findings(pool),
         sellers=await status.of_all(pool),
+        scheme=own.scheme,
+        poll_interval=own.poll_interval,
+        polls_are_late_after=cover.list_allowances.visibility_allowance(now)
+        + LATE_AFTER_POLLS * own.poll_interval
+        + timedelta(seconds=cover.stored_within_seconds),
+        now=now,
     )
 
 
@@ -114,9 +149,11 @@ async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
 def problems(seen: Overview) -> list[str]:
     """Problems that need an operator, a line each. Pure."""
     found = [
-        f"no process of `topsync {service}` is running" for service in SERVICES if not seen.running[service]
+        f"no process of `topsync {service}` is running"
+        for service in seen.services
+        if not seen.running[service]
     ]
-    if not seen.push:
+    if not seen.push and seen.needs_push:
         found.append(f"push is down: {_last_push(seen.last_push)}")
     if seen.kafka_problem is not None:
         found.append(f"Kafka: {seen.kafka_problem}")
@@ -124,7 +161,7 @@ def problems(seen: Overview) -> list[str]:
         f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
         for ban in seen.bans
     ]
-    return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands)]
+    return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands, seen)]
 
 
 def _last_push(last: PushConnection | None) -> str:
@@ -134,9 +171,9 @@ def _last_push(last: PushConnection | None) -> str:
     return f"its last proof of life is of {platform_time.format(last.last_proof_at)} (GMT+8), then: {why}"
 
 
-def _of_seller(stands: SellerStatus) -> list[str]:
+def _of_seller(stands: SellerStatus, seen: Overview) -> list[str]:
     if not is_held_up(stands):
-        return []
+        return _late(stands, seen)
     seller = stands.seller
     since = platform_time.format(seller.since)
     problem = (
@@ -144,6 +181,24 @@ def _of_seller(stands: SellerStatus) -> list[str]:
     )
     if seller.state is SellerState.EXPIRED:
         problem += f"; {session_rules.what_to_do(seller, now=None)}"
+    return [problem]
+
+
+def _late(stands: SellerStatus, seen: Overview) -> list[str]:
+    """Whether polls of a seller fail: no message and no lost connection would show it."""
+    seller, proven_to = stands.seller, stands.proven_to
+    if (
+        seller.state is SellerState.ERASED
+        or proven_to is None
+        or not schemes.is_polled(seller, seen.scheme)
+        or seen.now - proven_to <= seen.polls_are_late_after
+    ):
+        return []
+    problem = (
+        f"{seller.name} has no messages, and no poll has proven anything since "
+        f"{platform_time.format(proven_to)} (GMT+8): is `topsync reconcile` running, and what does it log? "
+        f"It polls every {seen.poll_interval.total_seconds():g} s"
+    )
     return [problem]
 
 

@@ -14,6 +14,7 @@ from topsync.model.kind import PARTS
 from topsync.operate import seller_documents
 from topsync.operate.overview import Overview, is_held_up, problems
 from topsync.operate.seller_tables import state_of
+from topsync.sellers import schemes
 from topsync.sellers.status import SellerStatus
 from topsync.store.push_connections import PushConnection
 
@@ -50,6 +51,9 @@ def _services(seen: Overview) -> Table:
 def _push(seen: Overview) -> Table:
     if not seen.push:
         table = facts("Push connections")
+        if not seen.needs_push:
+            table.add("push", "not needed: no seller's scheme has messages")
+            return table
         table.add("push", Styled("down", WRONG))
         if seen.last_push is not None:
             table.add("last proof", platform_time.format(seen.last_push.last_proof_at))
@@ -124,7 +128,7 @@ def _sellers(seen: Overview) -> Table:
             str(stands.waiting),
             str(stands.parked),
             str(stands.orders),
-            "; ".join(_notes(stands)),
+            "; ".join(_notes(stands, seen)),
         )
     return table
 
@@ -144,9 +148,11 @@ def _gaps(stands: SellerStatus) -> Cell:
     return Styled(str(count), WRONG) if count else "0"
 
 
-def _notes(stands: SellerStatus) -> Iterable[str]:
+def _notes(stands: SellerStatus, seen: Overview) -> Iterable[str]:
     if stands.seller.reason:
         yield stands.seller.reason
+    if schemes.is_polled(stands.seller, seen.scheme):
+        yield f"polled every {seen.poll_interval.total_seconds():g} s"
     if stands.complete_until is not None:
         yield from (f"without {kind.plural}" for kind in PARTS if kind not in stands.parts)
 
@@ -160,6 +166,7 @@ def document(seen: Overview) -> seller_documents.Document:
             for process in seen.processes
         ],
         "push": {
+            "needed": seen.needs_push,
             "connections": [_connection(up) for up in seen.push],
             "last": None if seen.last_push is None else _connection(seen.last_push),
         },
@@ -187,6 +194,7 @@ def document(seen: Overview) -> seller_documents.Document:
                 "reason": stands.seller.reason,
                 "held_up": is_held_up(stands),
             }
+            | seller_documents.of_scheme(stands.seller, seen.scheme)
             | seller_documents.of_standing(stands)
             for stands in seen.sellers
         ],

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from schemas import platform_time
 from schemas.types import MAX_ID
-from topsync.base import terminal
+from topsync.base import settings, terminal
 from topsync.base.errors import OperatorError
+from topsync.base.settings import SchemeSettings
 from topsync.base.vault import Vault
+from topsync.model.scheme import Scheme
 from topsync.operate import seller_documents, seller_tables
 from topsync.platforms.port import PlatformAwayError
 from topsync.platforms.session_port import (
@@ -24,7 +26,7 @@ from topsync.platforms.session_port import (
     NoAuthorisation,
     SessionGrant,
 )
-from topsync.sellers import session_rules, status
+from topsync.sellers import schemes, session_rules, status
 from topsync.sellers.session_refresh import life_of
 from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
@@ -42,8 +44,12 @@ class SellerOperationError(OperatorError):
     """A command about a seller cannot be carried out."""
 
 
-async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) -> None:
+async def add(
+    user_id: int, nick: str, handed_in: bytes, ends: datetime | None, scheme: Scheme | None = None
+) -> None:
     """Add a seller or give it another session: a token alone, or the token endpoint's whole answer.
+
+    Without a `scheme`, a known seller keeps its own, and a new one has the installation's.
 
     Raises:
         NickError: no seller can have this nick.
@@ -57,7 +63,7 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
     cipher = vault.encrypt(token)
     async with parts.open_pool() as pool:
         known = await sellers.get(pool, user_id)
-        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
+        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life, scheme=scheme)
         shares = await _sharing(pool, user_id, nick)
     if known is None or known.state is SellerState.ERASED:
         terminal.say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
@@ -90,6 +96,7 @@ class HandedIn(BaseModel):
     session: SecretStr = Field(min_length=1)
     ends: str | None = None
     """When the session ends, as the platform writes times: GMT+8."""
+    scheme: Scheme | None = None
 
     @property
     def ends_at(self) -> datetime | None:
@@ -112,8 +119,10 @@ class HandedIn(BaseModel):
             raise ValueError(str(error)) from None
 
 
-async def add_all(handed_in: bytes) -> None:
+async def add_all(handed_in: bytes, scheme: Scheme | None = None) -> None:
     """Add sellers, or give them other sessions, from a JSON object a line. All or none; idempotent.
+
+    `scheme` is that of the lines that name none; see `add`.
 
     Raises:
         SellerOperationError: a line cannot be read; the text says which line, and quotes nothing of it.
@@ -128,7 +137,12 @@ async def add_all(handed_in: bytes) -> None:
             cipher = vault.encrypt(handed.session)
             life = Life(authorised_at=now, ends_at=handed.ends_at)
             await sellers.add(
-                connection, seller_id=handed.user_id, nick=handed.nick, session_cipher=cipher, life=life
+                connection,
+                seller_id=handed.user_id,
+                nick=handed.nick,
+                session_cipher=cipher,
+                life=life,
+                scheme=handed.scheme or scheme,
             )
     terminal.say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
 
@@ -280,6 +294,27 @@ async def resume(name: str) -> None:
     terminal.say(said)
 
 
+async def set_scheme(name: str, scheme: Scheme | None) -> None:
+    """Give a seller a scheme of its own, or the installation's (None)."""
+    own = settings.load(SchemeSettings)
+    async with parts.open_pool() as pool:
+        seller = await find(pool, name)
+        if not await sellers.set_scheme(pool, seller.seller_id, scheme):
+            raise SellerOperationError(f"{seller.name} {seller.reason}")
+        after = await find(pool, str(seller.seller_id))
+    terminal.say(f"{after.name} has scheme {seller_tables.scheme_of(after, own.scheme)}")
+    if schemes.scheme_of(after, own.scheme).pushes:
+        if schemes.is_polled(after, own.scheme):
+            terminal.say(
+                "it is polled until its messages come again: when the reconciler and `topsync push` run"
+            )
+    else:
+        terminal.say(
+            f"it is polled every {own.poll_interval_seconds:g} s, within ten seconds from now on, when the "
+            "reconciler runs"
+        )
+
+
 async def rekey(*, only_check: bool) -> int:
     """Encrypt all tokens with the first key; 0 when no other key is needed any more, otherwise 1."""
     vault = parts.vault()
@@ -334,18 +369,18 @@ async def list_all(*, as_json: bool = False) -> None:
     """Show all sellers."""
     async with parts.open_pool() as pool:
         found, parked = await sellers.all_of(pool), await refetches.parked(pool)
-    now = datetime.now(UTC)
+    now, installation = datetime.now(UTC), settings.load(SchemeSettings).scheme
     if as_json:
         terminal.write_json(
             {
                 "sellers": [
-                    seller_documents.of_seller(seller, parked.get(seller.seller_id, 0), now)
+                    seller_documents.of_seller(seller, parked.get(seller.seller_id, 0), installation, now)
                     for seller in found
                 ]
             }
         )
         return
-    terminal.show(seller_tables.of_all(found, parked, now))
+    terminal.show(seller_tables.of_all(found, parked, installation, now))
     terminal.say(*seller_tables.what_to_do(found, now))
 
 
@@ -357,11 +392,11 @@ async def show(name: str, *, as_json: bool = False) -> None:
             stands for stands in await status.of_all(pool) if stands.seller.seller_id == seller.seller_id
         )
         bootstrap = await bootstraps.get(pool, seller.seller_id)
-    now = datetime.now(UTC)
+    now, installation = datetime.now(UTC), settings.load(SchemeSettings).scheme
     if as_json:
-        terminal.write_json(seller_documents.of_one(stands, bootstrap, now))
+        terminal.write_json(seller_documents.of_one(stands, bootstrap, installation, now))
         return
-    terminal.show(seller_tables.of_one(stands, bootstrap, now))
+    terminal.show(seller_tables.of_one(stands, bootstrap, installation, now))
     terminal.say(*seller_tables.what_to_do([stands.seller], now))
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from topsync.model.kind import PARTS
-from topsync.sellers import session_rules
+from topsync.model.scheme import Scheme
+from topsync.sellers import schemes, session_rules
 from topsync.sellers.status import SellerStatus
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.sellers import Seller
@@ -16,7 +17,16 @@ from topsync.store.sellers import Seller
 Document = dict[str, object]
 
 
-def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
+def of_scheme(seller: Seller, installation: Scheme) -> Document:
+    """How a seller's orders are had; `installation` is the scheme of sellers without one of their own."""
+    return {
+        "scheme": schemes.scheme_of(seller, installation).value,
+        "own_scheme": None if seller.scheme is None else seller.scheme.value,
+        "polled": schemes.is_polled(seller, installation),
+    }
+
+
+def of_seller(seller: Seller, parked: int, installation: Scheme, now: datetime) -> Document:
     """A seller and its session; `parked` is how many of its orders wait until it is back."""
     life = seller.life
     return {
@@ -31,7 +41,7 @@ def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
         "can_refresh": session_rules.can_refresh(seller, now=now),
         "refresh_ends_at": life.refresh_ends_at,
         "parked_orders": parked,
-    }
+    } | of_scheme(seller, installation)
 
 
 def of_standing(stands: SellerStatus) -> Document:
@@ -52,9 +62,12 @@ def of_standing(stands: SellerStatus) -> Document:
     }
 
 
-def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Document:
+def of_one(
+    stands: SellerStatus, bootstrap: Bootstrap | None, installation: Scheme, now: datetime
+) -> Document:
     """All that is known about a seller."""
     started = (
         None if bootstrap is None else {"step": bootstrap.step.value, "started_at": bootstrap.started_at}
     )
-    return of_seller(stands.seller, stands.parked, now) | of_standing(stands) | {"bulk_start": started}
+    known = of_seller(stands.seller, stands.parked, installation, now)
+    return known | of_standing(stands) | {"bulk_start": started}

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
-from topsync.sellers import session_rules
+from topsync.model.scheme import Scheme
+from topsync.sellers import schemes, session_rules
 from topsync.sellers.status import SellerStatus
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.erasures import Preview
@@ -22,8 +23,10 @@ STYLES = {
 }
 
 
-def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
-    """A row for each seller; `parked` is how many of a seller's orders wait until it is back."""
+def of_all(found: Iterable[Seller], parked: Mapping[int, int], installation: Scheme, now: datetime) -> Table:
+    """A row for each seller; `parked` is how many of a seller's orders wait until it is back, `installation`
+    the scheme of sellers without one of their own.
+    """
     table = Table(
         (
             Column("id", whole=True),
@@ -33,6 +36,7 @@ def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) ->
             Column("days", whole=True, rank=1),
             Column("parked", whole=True, rank=3),
             Column("refresh", whole=True, rank=4),
+            Column("scheme", whole=True, rank=5),
             Column("why"),
         ),
         title="Sellers, and the days left of their sessions (times are GMT+8)",
@@ -46,15 +50,24 @@ def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) ->
             _days_left(seller, now),
             str(parked.get(seller.seller_id, 0)),
             "yes" if session_rules.can_refresh(seller, now=now) else "no",
+            schemes.scheme_of(seller, installation).value,
             seller.reason or "",
         )
     return table
 
 
-def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Table:
+def scheme_of(seller: Seller, installation: Scheme) -> str:
+    """A seller's scheme, and whose it is."""
+    whose = "the installation's" if seller.scheme is None else "its own"
+    return f"{schemes.scheme_of(seller, installation)} ({whose})"
+
+
+def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, installation: Scheme, now: datetime) -> Table:
     """All that is known about a seller."""
     seller = stands.seller
     table = facts(seller.name)
+    polled = ", polled" if schemes.is_polled(seller, installation) else ""
+    table.add("scheme", f"{scheme_of(seller, installation)}{polled}")
     for heading, content in (*_session_rows(seller, now), *_order_rows(stands)):
         table.add(heading, content)
     table.add(

@@ -105,6 +105,8 @@ class OrderEvidence:
     push_is_up: bool = True
     last_push: PushConnection | None = None
     refetch_attempts: int = 45
+    polled_every: timedelta | None = None
+    """How often its seller is pulled, where pulls alone bring its changes; None where messages do."""
 
     @property
     def order(self) -> StoredRow | None:

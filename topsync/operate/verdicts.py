@@ -296,6 +296,8 @@ def _gaps(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 
 def _push(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     last = evidence.last_push
+    if evidence.polled_every is not None:
+        return
     if evidence.push_is_up or last is None or any(gap.ended is None for gap in evidence.open_gaps):
         return
     yield OrderVerdict(
@@ -326,8 +328,18 @@ def _published(evidence: OrderEvidence) -> OrderVerdict:
         OrderStanding.PUBLISHED,
         f"revision {row.revision} (status {row.status}, changed {_time(row.modified)}, GMT+8) is stored and "
         f"published{complete}",
-        "nothing; if the platform shows a newer state, replay the time of that change, e.g. `topsync replay "
-        f"--seller {row.seller_id} --from '{start}' --to '{_time(evidence.now)}'`",
+        f"nothing; if the platform shows a newer state, {_by_poll(evidence)}replay the time of that change, "
+        f"e.g. `topsync replay --seller {row.seller_id} --from '{start}' --to '{_time(evidence.now)}'`",
+    )
+
+
+def _by_poll(evidence: OrderEvidence) -> str:
+    """For a seller without messages: first of all, wait."""
+    if evidence.polled_every is None:
+        return ""
+    return (
+        "wait for the next poll: its seller has no messages, and is polled every "
+        f"{duration(evidence.polled_every)}; if that does not bring it, "
     )
 
 
@@ -357,8 +369,8 @@ def _unknown(evidence: OrderEvidence) -> OrderVerdict:
     return OrderVerdict(
         OrderStanding.UNKNOWN,
         f"nothing is known of an order {evidence.tid}{complete}",
-        "check the number and whose order it is; what changed on a day is pulled again by `topsync replay "
-        f"--seller {evidence.seller.seller_id} --from '{start}' --to '{end}'`",
+        f"check the number and whose order it is; {_by_poll(evidence)}what changed on a day is pulled again "
+        f"by `topsync replay --seller {evidence.seller.seller_id} --from '{start}' --to '{end}'`",
     )
 
 

@@ -1,5 +1,7 @@
 """Watches the sellers' sessions: refreshes them early, warns of their end, and sees to sellers that are back.
 
+And it has a seller's messages permitted or cancelled where its scheme has changed (`schemes.py`).
+
 One watch at a time works, by an advisory lock; others stand by. Should two believe that they hold it for a
 moment, nothing breaks: a refresh is claimed in the seller's row, a gap is opened only by whoever takes the
 seller's mark away, and a warning may be published twice.
@@ -11,6 +13,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -18,14 +21,21 @@ from schemas.notification import SessionWarned
 from topsync.base import metrics, outages, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
+from topsync.budget.errors import CallLimitedError
 from topsync.coverage import spans
 from topsync.model.priority import Priority
-from topsync.platforms.port import PLATFORM_FAILURES, SessionRefusedError
+from topsync.model.scheme import Scheme
+from topsync.platforms.port import (
+    PLATFORM_FAILURES,
+    PlatformAwayError,
+    PlatformError,
+    SessionRefusedError,
+)
 from topsync.platforms.session_port import Subscriptions
-from topsync.sellers import session_rules
+from topsync.sellers import schemes, session_rules
 from topsync.sellers.sessions import Sessions
-from topsync.store import coverage, database, gaps, sellers
-from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store import coverage, database, gaps, push_connections, sellers
+from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.store.sellers import Seller, SellerState
 from topsync.stream import records
 from topsync.stream.producer import Producer, PublishError
@@ -45,6 +55,7 @@ EXPIRED: Final = 0
 """In the place of days: the warning that there are none left."""
 
 BACK: Final = "the seller was paused, or had no session"
+PUSHED_AGAIN: Final = "the seller had no messages, by its scheme"
 
 
 @dataclass(slots=True)
@@ -59,7 +70,13 @@ class SessionWatch:
     notifications_topic: str
     refresh_share: float
     """A session is refreshed when this share of its life is left."""
+    scheme: Scheme
+    """The installation's."""
+    push_silent_for: timedelta
+    """How long push may be silent and still count as connected."""
     _subscribe_at: dict[int, float] = field(default_factory=dict)
+    _cancel_at: dict[int, float] = field(default_factory=dict)
+    """Sellers whose messages are still to be cancelled, and when that is tried, by the loop's time."""
 
     async def run(self, lifetime: Lifetime) -> None:
         """Watch, or stand by, until the process is asked to end."""
@@ -127,8 +144,10 @@ class SessionWatch:
                 await self._warn(seller, EXPIRED)
         elif (days := session_rules.warning_due(seller.life, given, now=now)) is not None:
             await self._warn(seller, days)
-        if seller.replay_due and seller.state in (SellerState.NEW, SellerState.LIVE):
-            await self._welcome_back(seller)
+        if seller.state in (SellerState.NEW, SellerState.LIVE):
+            if seller.replay_due:
+                await self._welcome_back(seller)
+            await self._follow_scheme(seller)
 
     async def _welcome_back(self, seller: Seller) -> None:
         """Have the seller's messages again, and then make a gap of the time for which nothing is proven.
@@ -139,14 +158,77 @@ class SessionWatch:
         proven = (await coverage.proven(self.pool)).get(seller.seller_id, [])
         began = spans.complete_until(proven)
         # Without a bulk start there is nothing to close the gap to, and it is the bulk start that subscribes.
-        if began is not None and not await self._subscribe(seller):
+        # A seller that is polled has no messages, or will have them when all else is ready for them.
+        if (
+            began is not None
+            and not schemes.is_polled(seller, self.scheme)
+            and not await self._subscribe(seller)
+        ):
             return
-        # No claim rests on a gap's end. With `latest_now`, a clock that was set would keep it open for long.
-        ended = self.clock.estimate()
         async with self.pool.acquire() as connection, connection.transaction():
             if await sellers.replay_planned(connection, seller) and began is not None:
-                await gaps.open_for_one(connection, seller.seller_id, began=began, ended=ended, cause=BACK)
-                log.info("seller is back; gap opened", seller_id=seller.seller_id, began=began.isoformat())
+                await self._open_gap(connection, seller, began, BACK)
+
+    async def _follow_scheme(self, seller: Seller) -> None:
+        """Have a seller's messages permitted or cancelled, where its scheme has changed.
+
+        What was done is noted in its row, so it makes no difference whether the installation's scheme has
+        changed or its own, and whether anybody was there to see it.
+        """
+        pushes = schemes.scheme_of(seller, self.scheme).pushes
+        if pushes and seller.messages_cancelled:
+            await self._have_messages_again(seller)
+        elif not pushes:
+            if not seller.messages_cancelled:
+                # Noted first. After a crash in between, its messages only make it fresher; without the note
+                # they might be cancelled, and nobody would have them permitted again.
+                await sellers.set_messages(self.pool, seller.seller_id, cancelled=True)
+                self._cancel_at[seller.seller_id] = 0.0
+            await self._cancel(seller)
+
+    async def _have_messages_again(self, seller: Seller) -> None:
+        """Have messages, and make a gap of the time before; until then the seller goes on being polled.
+
+        Not while push is away: its loss has opened no gap for this seller, so none would end at its return.
+        """
+        self._cancel_at.pop(seller.seller_id, None)
+        if not await push_connections.up(self.pool, silent_for=self.push_silent_for):
+            return
+        if not await self._subscribe(seller):
+            return
+        # Read after the subscription: a bulk start that ends just now has proven the time before it, or not.
+        proven = (await coverage.proven(self.pool)).get(seller.seller_id, [])
+        began = spans.complete_until(proven)
+        async with self.pool.acquire() as connection, connection.transaction():
+            if await sellers.set_messages(connection, seller.seller_id, cancelled=False):
+                log.info("seller has messages, by its scheme", seller_id=seller.seller_id)
+                if began is not None:
+                    await self._open_gap(connection, seller, began, PUSHED_AGAIN)
+
+    async def _cancel(self, seller: Seller) -> None:
+        """Cancel a seller's messages, if that is still to be done. Those that come anyway do no harm."""
+        loop, seller_id = asyncio.get_running_loop(), seller.seller_id
+        if loop.time() < self._cancel_at.get(seller_id, float("inf")):
+            return
+        try:
+            await self.subscriptions.cancel(seller_id, seller.nick, priority=Priority.GAP)
+        except (PlatformAwayError, CallLimitedError) as error:
+            log.warning("cannot cancel messages now; later again", seller_id=seller_id, error=str(error))
+            self._cancel_at[seller_id] = loop.time() + SUBSCRIBE_RETRY_SECONDS
+            return
+        except PlatformError as error:
+            # An application without a right to messages cannot cancel any.
+            log.info("messages are not cancelled", seller_id=seller_id, error=str(error))
+        self._cancel_at.pop(seller_id, None)
+        # Another watch, which believed that it led, may have had them permitted meanwhile.
+        await sellers.set_messages(self.pool, seller_id, cancelled=True)
+
+    async def _open_gap(self, connection: Connection, seller: Seller, began: datetime, cause: str) -> None:
+        """Open a gap of a seller that ends now."""
+        # No claim rests on a gap's end. With `latest_now`, a clock that was set would keep it open for long.
+        ended = self.clock.estimate()
+        await gaps.open_for_one(connection, seller.seller_id, began=began, ended=ended, cause=cause)
+        log.info("gap opened", seller_id=seller.seller_id, began=began.isoformat(), cause=cause)
 
     async def _subscribe(self, seller: Seller) -> bool:
         """Subscribe to the seller's messages; false where it has to be tried again later."""

@@ -37,6 +37,8 @@ class SellerStatus:
     parts: frozenset[Kind]
     """The kinds of parts for which all this holds as well: some may be switched off, refused, or not listed
     yet."""
+    proven_to: datetime | None = None
+    """The end of the last proven time, whatever is missing before it; None before the bulk start."""
     losses: tuple[TopicLoss, ...] = ()
     """The compacted topics that have lost records, perhaps of this seller."""
 
@@ -74,6 +76,7 @@ async def of_all(pool: Pool) -> list[SellerStatus]:
             waiting=waiting.get(seller.seller_id, NONE_WAIT).waiting,
             parked=waiting.get(seller.seller_id, NONE_WAIT).parked,
             parts=parts.get(seller.seller_id, frozenset()),
+            proven_to=spans.last_proven(proven.get(seller.seller_id, [])),
             losses=losses,
         )
         for seller in await sellers.all_of(pool)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
 from topsync.model.gap import Gap
+from topsync.model.scheme import Scheme
 from topsync.store.database import Connection, Pool, sql
 from topsync.store.push_connections import PushConnection
 
+PUSHING: Final = [scheme.value for scheme in Scheme if scheme.pushes]
 
-async def open_for_all(connection: Connection, lost: PushConnection, *, now: datetime) -> int:
-    """Open a gap for every seller from the connection's last proof; returns how many. Idempotent."""
-    tag = await connection.execute(sql("gaps.open_for_all"), lost.last_proof_at, lost.reason, lost.id, now)
+
+async def open_for_all(
+    connection: Connection, lost: PushConnection, installation: Scheme, *, now: datetime
+) -> int:
+    """Open a gap for every seller with messages, from the connection's last proof; returns how many.
+
+    `installation` is the scheme of sellers without one of their own. Idempotent.
+    """
+    tag = await connection.execute(
+        sql("gaps.open_for_all"), lost.last_proof_at, lost.reason, lost.id, now, installation, PUSHING
+    )
     return int(tag.rsplit(" ", 1)[1])
 
 
@@ -28,6 +40,11 @@ async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
     While the connection's last proof is older than a loss, that gap stays without an end.
     """
     await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)
+
+
+async def end_of(connection: Connection, seller_ids: Collection[int], *, at: datetime) -> None:
+    """End every gap without an end of these sellers, at a moment of platform time. Idempotent."""
+    await connection.execute(sql("gaps.end_of"), list(seller_ids), at)
 
 
 async def open_gaps(pool: Pool) -> list[Gap]:

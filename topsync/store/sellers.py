@@ -21,6 +21,7 @@ import orjson
 
 from schemas.opaque import storable_text
 from topsync.base.errors import OperatorError
+from topsync.model.scheme import Scheme
 from topsync.store.database import Connection, Pool, sql
 
 REFRESH_SECONDS = 25.0
@@ -104,6 +105,10 @@ class Seller:
     """Whether enough time has passed since the last attempt."""
     refresh_under_way: bool
     """Whether a process is refreshing it now."""
+    scheme: Scheme | None = None
+    """Its own scheme; None: the installation's. See `topsync.sellers.schemes`."""
+    messages_cancelled: bool = False
+    """We have had its messages cancelled, and not permitted again since."""
 
     @property
     def name(self) -> str:
@@ -175,13 +180,23 @@ def _read(row: asyncpg.Record) -> Seller:
         refresh_attempts=row["refresh_attempts"],
         refresh_allowed=row["refresh_allowed"],
         refresh_under_way=row["refresh_under_way"],
+        scheme=None if row["scheme"] is None else Scheme(row["scheme"]),
+        messages_cancelled=row["messages_cancelled"],
     )
 
 
 async def add(
-    pool: Pool | Connection, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN
+    pool: Pool | Connection,
+    *,
+    seller_id: int,
+    nick: str,
+    session_cipher: bytes,
+    life: Life = UNKNOWN,
+    scheme: Scheme | None = None,
 ) -> None:
     """Add a seller, or give a known seller another session. A paused seller stays paused.
+
+    Without a `scheme`, a known seller keeps its own, and a new seller has the installation's.
 
     Another row may have the same nick: shops are renamed, and we learn of it shop by shop.
 
@@ -189,7 +204,7 @@ async def add(
         ErasedError: its data is still being erased; nothing is stored.
         NickError: no seller can have this nick; nothing is stored.
     """
-    if await _store(pool, seller_id, valid_nick(nick), session_cipher, life, None) != "INSERT 0 1":
+    if await _store(pool, seller_id, valid_nick(nick), session_cipher, life, None, scheme) != "INSERT 0 1":
         raise ErasedError(
             f"{nick} is being erased: run `topsync sellers erase {seller_id}` until it is done, then again"
         )
@@ -210,6 +225,7 @@ async def _store(
     session_cipher: bytes,
     life: Life,
     replaces: int | None,
+    scheme: Scheme | None = None,
 ) -> str:
     return await pool.execute(
         sql("sellers.store"),
@@ -222,6 +238,7 @@ async def _store(
         life.refresh_ends_at,
         orjson.dumps(life.facts).decode(),
         replaces,
+        scheme,
     )
 
 
@@ -294,6 +311,21 @@ async def pause(pool: Pool, seller_id: int, reason: str) -> bool:
 async def resume(pool: Pool, seller_id: int, reason_if_refused: str) -> bool:
     """Give a paused seller its former state back, or expired if its session was refused meanwhile."""
     return await pool.execute(sql("sellers.resume"), seller_id, reason_if_refused) == "UPDATE 1"
+
+
+async def set_scheme(pool: Pool, seller_id: int, scheme: Scheme | None) -> bool:
+    """Give a seller a scheme of its own, or the installation's (None). Idempotent; false when it is erased.
+
+    The watch over the sessions has its messages permitted or cancelled accordingly.
+    """
+    return await pool.execute(sql("sellers.set_scheme"), seller_id, scheme) == "UPDATE 1"
+
+
+async def set_messages(connection: Pool | Connection, seller_id: int, *, cancelled: bool) -> bool:
+    """Note that a seller's messages are cancelled, or permitted again; false when that is known, or it is
+    erased.
+    """
+    return await connection.execute(sql("sellers.set_messages"), seller_id, cancelled) == "UPDATE 1"
 
 
 async def begin_refresh(pool: Pool, seller: Seller, *, not_again_for_seconds: float) -> bool:

@@ -17,6 +17,7 @@ from topsync.base.settings import (
     EnricherSettings,
     KafkaSettings,
     PlatformSettings,
+    SchemeSettings,
     VaultSettings,
 )
 from topsync.base.vault import Vault
@@ -49,6 +50,7 @@ def check_settings(platform: OrderPlatform) -> None:
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
+    settings.load(SchemeSettings)
     linger_times(platform)
 
 

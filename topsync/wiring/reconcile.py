@@ -20,6 +20,7 @@ from topsync.base.settings import (
     CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
+    SchemeSettings,
     SessionSettings,
 )
 from topsync.model.kind import Kind
@@ -35,6 +36,7 @@ async def run(lifetime: Lifetime) -> None:
     parts.check_settings(platform)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
     budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
+    schemes = settings.load(SchemeSettings)
     vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
     kafka, registry = await parts.open_topics()
     async with (
@@ -53,6 +55,7 @@ async def run(lifetime: Lifetime) -> None:
                 lists=list_rules,
                 list_allowances=cover.list_allowances,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
+                poll_interval=schemes.poll_interval,
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),
             pool=pool,
@@ -92,6 +95,7 @@ async def run(lifetime: Lifetime) -> None:
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
             ),
+            scheme=schemes.scheme,
         )
         watch = SessionWatch(
             pool=pool,
@@ -101,6 +105,8 @@ async def run(lifetime: Lifetime) -> None:
             producer=producer,
             notifications_topic=registry.notifications.name,
             refresh_share=share,
+            scheme=schemes.scheme,
+            push_silent_for=timedelta(seconds=own.push_lost_after_seconds),
         )
         reader = SignalReader(kafka, registry, pool, producer, clock, list_rules)
         async with asyncio.TaskGroup() as tasks:

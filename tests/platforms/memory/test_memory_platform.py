@@ -94,6 +94,7 @@ class Pulling:
             end=None,
             source=Source.SWEEP,
             reason="sweep",
+            comes_again=True,
         )
 
 

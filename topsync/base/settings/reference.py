@@ -14,11 +14,13 @@ from topsync.base.settings.platform import (
 )
 from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
 from topsync.base.settings.push import PushSettings
+from topsync.base.settings.schemes import SchemeSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
 from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
 
 ALL: tuple[type[EnvironmentSettings], ...] = (
     PlatformSettings,
+    SchemeSettings,
     SessionSettings,
     TaobaoSettings,
     TaobaoChannelSettings,

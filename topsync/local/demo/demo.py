@@ -1,7 +1,8 @@
 """The demo: shows somebody who has never seen topsync what it does, with everything running for real.
 
 Servers, the simulated platform and all services are separate processes, as in production. The demo only
-starts them, watches as any subscriber and operator could, cuts the push connection once, and audits.
+starts them, watches as any subscriber and operator could, has one outage, and audits. The scheme decides what
+there is to cut: the push connection, or, where there is none, the gateway.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from schemas import platform_time
@@ -24,15 +26,17 @@ from topsync.base.settings import (
     BudgetSettings,
     CoverageSettings,
     ReconcilerSettings,
+    SchemeSettings,
     TelemetrySettings,
 )
 from topsync.local import run_folders
-from topsync.local.demo import loss, trials
+from topsync.local.demo import live_table, loss, trials
 from topsync.local.demo.live_table import console
 from topsync.local.demo.loss import OutageLoss
 from topsync.local.demo.watch import DemoError, Watch, watching
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
+from topsync.model.scheme import Scheme
 from topsync.store import gaps, sellers
 
 LIVE_SECONDS = 10.0
@@ -53,9 +57,13 @@ WHY = (
     "real, against a simulated Taobao."
 )
 
-SHORTENED: tuple[tuple[type[settings.EnvironmentSettings], str, str], ...] = (
+Shortened = tuple[type[settings.EnvironmentSettings], str, str]
+"""A setting of which the demo differs: its class, its name, and what it means."""
+
+SWEEPS: Shortened = (ReconcilerSettings, "sweep_interval_seconds", "seconds between sweeps")
+POLLS: Shortened = (SchemeSettings, "poll_interval_seconds", "seconds between polls")
+SHORTENED: tuple[Shortened, ...] = (
     (CoverageSettings, "visibility_allowance_seconds", "seconds until a list counts as complete"),
-    (ReconcilerSettings, "sweep_interval_seconds", "seconds between sweeps"),
     (BudgetSettings, "calls_per_second", "calls a second"),
 )
 
@@ -70,6 +78,7 @@ class Options:
     seed: int
     outage_seconds: float
     exit_after: bool
+    scheme: Scheme
 
 
 def run(options: Options) -> int:
@@ -98,7 +107,8 @@ async def _run(options: Options) -> int:
     started = time.monotonic()
     starting = console.status("starting Kafka, PostgreSQL and the simulated platform, schema and topics")
     starting.start()
-    async with ProcessGroup(folder) as group, local_system(group, scale) as system:
+    by = {settings.variable(SchemeSettings, "scheme"): options.scheme.value}
+    async with ProcessGroup(folder) as group, local_system(group, scale, settings=by) as system:
         starting.stop()
         await _let_a_session_end_soon(system)
         _where(system, time.monotonic() - started)
@@ -108,7 +118,7 @@ async def _run(options: Options) -> int:
             await system.start_services(with_metrics=True)
             await _bulk_start(system)
             await _live(watch)
-            await _outage(watch, options)
+            await (_outage if system.scheme.pushes else _outage_of_gateway)(watch, options)
             status = await _audit(system)
             if not options.exit_after:
                 await system.admin("POST", "/activity", {"rate": options.rate})
@@ -132,6 +142,7 @@ def _where(system: System, seconds: float) -> None:
     table.add("PostgreSQL", system.servers.database_url.rpartition("@")[2])
     table.add("platform: gateway", system.environment["TOPSYNC_GATEWAY_URL"])
     table.add("platform: channel", system.environment["TOPSYNC_CHANNEL_URL"])
+    table.add("scheme", system.scheme.value)
     table.add("platform: admin", system.admin_url)
     table.add("logs and data", _short(system.group.folder))
     terminal.show(table)
@@ -141,7 +152,7 @@ def _where(system: System, seconds: float) -> None:
 def _differences(system: System) -> str:
     """The demo's shorter waits, compared with the defaults."""
     waits = []
-    for cls, name, meaning in SHORTENED:
+    for cls, name, meaning in (*SHORTENED, SWEEPS if system.scheme.pushes else POLLS):
         ours, default = system.environment[settings.variable(cls, name)], cls.model_fields[name].default
         waits.append(f"{meaning}: {ours} (by default {default:g})")
     return f"To fit into a minute, the demo differs from the defaults: {'; '.join(waits)}."
@@ -159,11 +170,13 @@ async def _let_a_session_end_soon(system: System) -> None:
 
 
 async def _bulk_start(system: System) -> None:
-    _chapter(
-        "Bulk start",
-        "Push listens first. Then, for each seller: the asynchronous export up to yesterday 23:59:59, and "
-        "today's changes by increments.",
+    first = "Push listens first. Then, for" if system.scheme.pushes else "For"
+    past = (
+        "the asynchronous export up to yesterday 23:59:59"
+        if system.scheme.exports
+        else "the lists up to yesterday 23:59:59 with each order's detail"
     )
+    _chapter("Bulk start", f"{first} each seller: {past}, and today's changes by increments.")
     quietly = {"TOPSYNC_LOG_LEVEL": "error", "TOPSYNC_LOG_FORMAT": "console"}
     status = await _command(system.command("bootstrap"), {**os.environ, **quietly})
     system.require_running()
@@ -175,7 +188,10 @@ async def _live(watch: Watch) -> None:
     _chapter(
         "Live",
         "Each change is pushed as a hint, goes through Kafka, is fetched in full, stored and published. "
-        "Sweeps follow, and move the time forward up to which the copy is proven complete.",
+        "Sweeps follow, and move the time forward up to which the copy is proven complete."
+        if watch.system.scheme.pushes
+        else "Polls list each seller's changes. Each goes through Kafka as a hint, is fetched in full, "
+        "stored and published; and the time moves forward up to which the copy is proven complete.",
     )
     await watch.until(lambda _: False, within_seconds=LIVE_SECONDS)
 
@@ -194,20 +210,52 @@ async def _outage(watch: Watch, options: Options) -> None:
     await watch.step(lambda now: now.open_gaps > 0, "a gap to open")
     for gap in await gaps.open_gaps(watch.pool):
         console.print(f"gap {gap.id}: opened at the last proof of life, {platform_time.format(gap.began)}")
-    await watch.step(lambda now: now.connected, "push to come back")
-    sellers_ids = [stands.seller_id for stands in await sellers.all_of(watch.pool)]
-    changed = await loss.changed_between(watch.system, sellers_ids, began, watch.clock.now())
+    await watch.step(lambda now: now.push == live_table.CONNECTED, "push to come back")
+    changed = await _changed(watch, began, watch.clock.now())
     console.print("push is back; no message will ever come for what changed meanwhile")
     await watch.step(lambda now: not now.open_gaps, "the gaps to be replayed and proven")
     _show_loss(await loss.measure(watch.pool, watch.kafka, watch.topics, changed))
 
 
-def _show_loss(loss: OutageLoss) -> None:
+async def _outage_of_gateway(watch: Watch, options: Options) -> None:
+    _chapter(
+        "Outage",
+        f"For {options.outage_seconds:g} s the gateway answers with errors alone, and every poll fails. "
+        "Orders go on changing. No message is lost, as there are none: the time up to which the copy is "
+        "complete stands still, and the first poll that works begins there.",
+    )
+    began = watch.clock.now()
+    await watch.system.admin("POST", "/faults/bad_gateway", {"seconds": options.outage_seconds})
+    ends = began + timedelta(seconds=options.outage_seconds)
+    await watch.step(lambda now: now.at >= ends, "the outage to end")
+    until = watch.clock.now()
+    changed = await _changed(watch, began, until)
+    console.print(f"the gateway is back; {len(changed)} orders have changed meanwhile")
+    await watch.step(
+        lambda now: all(stands.complete_until and stands.complete_until > until for stands in now.sellers),
+        "the time of the outage to be proven",
+    )
+    stored = await loss.count_stored(watch.pool, changed)
+    console.print(
+        f"[bold green]{len(changed)} orders changed, {stored} are here as they were then, or newer[/], and "
+        "the time of the outage is proven complete."
+    )
+
+
+async def _changed(watch: Watch, since: datetime, until: datetime) -> list[loss.Order]:
+    """Orders of all sellers whose last change is in this span of platform time."""
+    seller_ids = [stands.seller_id for stands in await sellers.all_of(watch.pool)]
+    return await loss.changed_between(watch.system, seller_ids, since, until)
+
+
+def _show_loss(found: OutageLoss) -> None:
     """Show what the outage cost."""
-    lost = len(loss.orders)
-    console.print(f"[bold green]{lost} changes lost, {loss.recovered} recovered[/], every gap proven closed.")
+    lost = len(found.orders)
+    console.print(
+        f"[bold green]{lost} changes lost, {found.recovered} recovered[/], every gap proven closed."
+    )
     console.print(f"A consumer of messages alone misses [bold red]{lost}[/] orders, and does not notice:")
-    for stands in loss.orders[:EXAMPLES]:
+    for stands in found.orders[:EXAMPLES]:
         terminal.say(f"  {stands.tid}: {stands.status} since {platform_time.format(stands.modified)} (GMT+8)")
 
 

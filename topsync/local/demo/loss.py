@@ -1,4 +1,4 @@
-"""Measures what an outage of the channel costs: which orders changed unseen, and whether we have them.
+"""Measures what an outage costs: which orders changed unseen, and whether we have them.
 
 The comparison is with a consumer that trusts messages alone, which is the first that people write. It is not
 invented: such a consumer would have seen exactly what push wrote to `changes`.
@@ -70,9 +70,13 @@ async def measure(
     """Find which of these changes no message was about, and whether our copy has them now."""
     heard = await _last_messages(kafka, topics)
     lost = [order for order in changed if order.tid not in heard or heard[order.tid] < order.modified]
-    known = await orders.TABLE.known(pool, [order.tid for order in lost])
-    recovered = sum(1 for order in lost if order.tid in known and known[order.tid].modified >= order.modified)
-    return OutageLoss(lost, recovered)
+    return OutageLoss(lost, await count_stored(pool, lost))
+
+
+async def count_stored(pool: Pool, changed: Collection[Order]) -> int:
+    """How many of these our copy has as the platform showed them, or newer."""
+    known = await orders.TABLE.known(pool, [order.tid for order in changed])
+    return sum(1 for order in changed if order.tid in known and known[order.tid].modified >= order.modified)
 
 
 async def _last_messages(kafka: KafkaSettings, topics: Registry) -> dict[int, datetime]:

@@ -13,7 +13,8 @@ from topsync.local.system import System
 
 QUESTION = "select tid, status, payment from erp.orders order by modified desc limit 5"
 REPLAYED = timedelta(minutes=5)
-CUT = '{"seconds": 20, "lose_messages": true}'
+CUT = """-d '{"seconds": 20, "lose_messages": true}'"""
+AWAY = """-d '{"seconds": 20}'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,10 @@ def of(system: System, *, environment: str, seller_id: int, now: datetime) -> It
         "what a replay would cost",
     )
     yield Trial("topsync sellers list", "a session ends soon: `topsync sellers authorise` refreshes it")
-    yield Trial(f"curl -d '{CUT}' {system.admin_url}/faults/cut", "another outage (docs/simulator.md)")
+    fault = f"{CUT} {system.admin_url}/faults/cut"
+    if not system.scheme.pushes:
+        fault = f"{AWAY} {system.admin_url}/faults/bad_gateway"
+    yield Trial(f"curl {fault}", "another outage (docs/simulator.md)")
     for name, url in system.metrics.items():
         yield Trial(f"curl {url}", f"metrics of {name}")
     yield Trial(f"tail -f {os.path.relpath(system.group.folder)}/enrich.log", "what it logs")

@@ -15,7 +15,7 @@ from rich.live import Live
 from topsync.base import settings
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
-from topsync.base.settings import KafkaSettings, ReconcilerSettings
+from topsync.base.settings import KafkaSettings, ReconcilerSettings, SchemeSettings
 from topsync.local.demo import live_table
 from topsync.local.demo.live_table import Snapshot, console
 from topsync.local.system import System
@@ -105,7 +105,6 @@ class Watch:
 
     async def look(self) -> Snapshot:
         """The present status."""
-        silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
         standings = await status.of_all(self.pool)
         return Snapshot(
             at=self.clock.now(),
@@ -113,11 +112,19 @@ class Watch:
             changes_per_second=self.changes.after(await _changes(self.system)),
             published_per_second=self.published.after(self.witness.records),
             freshness=self.witness.freshness(),
-            connected=bool(await push_connections.up(self.pool, silent_for=silent_for)),
+            push=await self._push(),
+            polled_every_seconds=settings.load(SchemeSettings).poll_interval_seconds,
             open_gaps=sum(len(stands.open_gaps) for stands in standings),
             calls=sum((await api_calls.by_api(self.pool)).values()),
             sellers=standings,
         )
+
+    async def _push(self) -> str | None:
+        if not self.system.scheme.pushes:
+            return None
+        silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
+        is_up = await push_connections.up(self.pool, silent_for=silent_for)
+        return live_table.CONNECTED if is_up else live_table.AWAY
 
 
 async def _changes(system: System) -> int:

@@ -11,6 +11,9 @@ import typer
 FIRST_YEAR = 2000
 """There was no platform before: an earlier time is a mistake, and Kafka does not accept it."""
 
+INSTALLATIONS = "default"
+"""In the place of a seller's scheme: the installation's."""
+
 
 def platform_moment(text: str) -> datetime:
     """A time as typed: in the platform's zone (GMT+8), unless it names another zone."""
@@ -46,6 +49,16 @@ def seller_nick(text: str) -> str:
         return sellers.valid_nick(text)
     except sellers.NickError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def scheme_word(text: str) -> str:
+    """A scheme, or the word for the installation's."""
+    from topsync.model.scheme import Scheme
+
+    words = [*Scheme, INSTALLATIONS]
+    if text not in words:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(words)}")
+    return text
 
 
 Moment = partial(typer.Option, parser=platform_moment, metavar="<time>")

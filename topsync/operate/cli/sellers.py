@@ -10,11 +10,26 @@ from typing import Annotated
 
 import typer
 
-from topsync.operate.cli.arguments import AsDocument, Moment, platform_id, seller_nick
+from topsync.model.scheme import Scheme
+from topsync.operate.cli.arguments import (
+    INSTALLATIONS,
+    AsDocument,
+    Moment,
+    platform_id,
+    scheme_word,
+    seller_nick,
+)
 
 app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
 
 SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
+
+OwnScheme = Annotated[
+    Scheme | None,
+    typer.Option(
+        help="A scheme of its own. Without it, a known seller keeps what it has, a new one has none."
+    ),
+]
 
 
 @app.command("add")
@@ -30,6 +45,7 @@ def sellers_add(
         datetime | None,
         Moment(help="When the session ends (GMT+8), so that topsync reports it in time."),
     ] = None,
+    scheme: OwnScheme = None,
 ) -> None:
     """Add a seller, or store another session for it. A session is never an argument.
 
@@ -47,21 +63,22 @@ def sellers_add(
             "The session, or the token endpoint's answer", seller_commands.MAX_TOKEN_BYTES
         )
     )
-    asyncio.run(seller_commands.add(user_id, nick, handed_in, ends))
+    asyncio.run(seller_commands.add(user_id, nick, handed_in, ends, scheme))
 
 
 @app.command("import")
-def sellers_import() -> None:
+def sellers_import(scheme: OwnScheme = None) -> None:
     """Add many sellers at once: read from standard input, one JSON object a line.
 
     Each line has `user_id`, `nick` and `session`, the session token, and may have
-    `ends`, when the session ends (GMT+8). All are added, or none.
+    `ends`, when the session ends (GMT+8), and `scheme`, which goes before
+    `--scheme`. All are added, or none.
     """
     from topsync.base import terminal
     from topsync.operate import seller_commands
 
     handed_in = terminal.read_all("One seller a line, as JSON", seller_commands.MAX_IMPORT_BYTES + 1)
-    asyncio.run(seller_commands.add_all(handed_in))
+    asyncio.run(seller_commands.add_all(handed_in, scheme))
 
 
 @app.command("authorise")
@@ -124,6 +141,29 @@ def sellers_resume(seller: SellerName) -> None:
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.resume(seller))
+
+
+@app.command("scheme")
+def sellers_scheme(
+    seller: SellerName,
+    scheme: Annotated[
+        str,
+        typer.Argument(
+            parser=scheme_word,
+            metavar=f"{'|'.join(Scheme)}|{INSTALLATIONS}",
+            help=f"`{INSTALLATIONS}`: the installation's, TOPSYNC_SCHEME.",
+        ),
+    ],
+) -> None:
+    """Change by which scheme a seller's orders are had: with messages, or by polls.
+
+    The reconciler has its messages permitted or cancelled, within seconds, and
+    pulls what changed in between. docs/operations.md says which scheme to choose.
+    """
+    from topsync.operate import seller_commands
+
+    own = None if scheme == INSTALLATIONS else Scheme(scheme)
+    asyncio.run(seller_commands.set_scheme(seller, own))
 
 
 @app.command("erase")

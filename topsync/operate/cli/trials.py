@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from topsync.model.scheme import Scheme
 from topsync.operate.cli.arguments import Moment
 from topsync.operate.cli.panels import TRYING
 
@@ -101,10 +102,13 @@ def demo(
     sellers: SellerCount = 3,
     rate: Annotated[float, typer.Option(help="Live changes per second.")] = 20,
     seed: Seed = 1,
-    outage: Annotated[float, typer.Option(help="Seconds that the push connection is cut.")] = 6,
+    outage: Annotated[
+        float, typer.Option(help="Seconds that the push connection is cut, or without push the gateway.")
+    ] = 6,
+    scheme: Annotated[Scheme, typer.Option(help="How the sellers' orders are had.")] = Scheme.AUTO,
     exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
 ) -> None:
-    """Show the whole system on this machine: bulk start, push, an outage, the replayed gap, the audit."""
+    """Show the whole system on this machine: bulk start, push or polls, an outage, its repair, the audit."""
     from topsync.local.demo import demo as story
 
     sys.exit(
@@ -116,6 +120,7 @@ def demo(
                 seed=seed,
                 outage_seconds=outage,
                 exit_after=exit_after,
+                scheme=scheme,
             )
         )
     )

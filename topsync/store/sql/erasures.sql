@@ -27,6 +27,8 @@ set
     grant_facts = '{}',
     refused_at = null,
     replay_due = false,
+    scheme = null,
+    messages_cancelled = false,
     refresh_attempts = 0,
     refresh_begun_at = null,
     refresh_not_before = '-infinity',

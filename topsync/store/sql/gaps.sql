@@ -1,8 +1,10 @@
 -- name: open_for_all
 -- A gap per seller, whatever its state: a seller that cannot be pulled now keeps its gap until it can. Only
--- an erased seller has no past that anything could be missing from.
+-- an erased seller has no past that anything could be missing from. What a seller without messages lacks says its ledger.
 insert into gaps (seller_id, began, cause, connection, opened_at)
-select seller_id, $1, $2, $3, $4 from sellers where state <> 'erased' for share
+select seller_id, $1, $2, $3, $4 from sellers
+where state <> 'erased' and coalesce(scheme, $5) = any($6::text[])
+for share
 on conflict (seller_id, connection, began) do nothing
 
 
@@ -23,6 +25,11 @@ where
     and closed_at is null
     and (began <= $1 or began < $2)
     and $2 >= coalesce(lost.lost_at, began)
+
+
+-- name: end_of
+update gaps set ended = greatest(began, $2)
+where ended is null and closed_at is null and seller_id = any($1::bigint[])
 
 
 -- name: open

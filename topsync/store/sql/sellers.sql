@@ -3,8 +3,9 @@
 -- seller is new, but not before all of it is erased.
 -- With $9, only in the place of that session: a slower process must not undo what a newer process stored.
 insert into sellers as s (
-    seller_id, nick, session_cipher, session_ends_at, authorised_at, refresh_cipher, refresh_ends_at, grant_facts
-) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
+    seller_id, nick, session_cipher, session_ends_at, authorised_at, refresh_cipher, refresh_ends_at, grant_facts,
+    scheme
+) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $10)
 on conflict (seller_id) do update
 set
     nick = excluded.nick,
@@ -15,6 +16,7 @@ set
     refresh_cipher = excluded.refresh_cipher,
     refresh_ends_at = excluded.refresh_ends_at,
     grant_facts = excluded.grant_facts,
+    scheme = coalesce(excluded.scheme, s.scheme),
     refused_at = null,
     state = case
         when s.state not in ('expired', 'erased') then s.state
@@ -39,6 +41,7 @@ where ($9::bigint is null or s.session_version = $9)
 select
     seller_id, nick, session_cipher, state, state_reason, state_since, session_version, session_ends_at,
     authorised_at, refresh_cipher, refresh_ends_at, grant_facts, refused_at, replay_due, refresh_attempts,
+    scheme, messages_cancelled,
     refresh_not_before <= now() as refresh_allowed,
     coalesce(refresh_begun_at > now() - make_interval(secs => $1), false) as refresh_under_way
 from sellers
@@ -134,6 +137,15 @@ set
     replay_due = true,
     updated_at = now()
 where seller_id = $1 and state = 'paused'
+
+
+-- name: set_scheme
+update sellers set scheme = $2, updated_at = now() where seller_id = $1 and state <> 'erased'
+
+
+-- name: set_messages
+update sellers set messages_cancelled = $2, updated_at = now()
+where seller_id = $1 and messages_cancelled <> $2 and state <> 'erased'
 
 
 -- name: begin_refresh
