@@ -2,7 +2,7 @@
 select
     (select count(*) from refetches where seller_id = $1) as refetches,
     (select count(*) from bootstraps where seller_id = $1) as bootstraps,
-    (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
+    (select count(*) from certificates where seller_id = $1) as certificates,
     (select count(*) from export_rows where seller_id = $1) as export_rows,
     (select count(*) from windows where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
@@ -154,6 +154,10 @@ delete from exports where seller_id = $1
 
 -- name: clear_bootstraps
 delete from bootstraps where seller_id = $1
+
+
+-- name: clear_certificates
+delete from certificates where seller_id = $1
 
 
 -- name: clear_gaps
