@@ -213,8 +213,10 @@ def _windows(certificate: Certificate, kind: str, windows: list[WindowPart]) -> 
         return
     if windows != sorted(windows, key=lambda window: (window.start, window.end)):
         yield f"{plural}: the windows are not in order"
-    if windows[0].start > pull.seam:
-        yield f"{plural}: the windows begin at {windows[0].start}, after the seam {pull.seam}"
+    first = windows[0].start
+    # The parts of orders may be listed from earlier on: what was claimed without them is made good.
+    if first > pull.seam or (kind == Kind.ORDER and first != pull.seam):
+        yield f"{plural}: the windows begin at {first}, not at the seam {pull.seam}"
     for before, after in pairwise(windows):
         if after.start != before.end:
             yield f"{plural}: between the windows up to {before.end} and from {after.start} is a hole"

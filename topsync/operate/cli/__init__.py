@@ -13,6 +13,7 @@ import typer
 
 from topsync.base.errors import OperatorError, first_of
 from topsync.operate.cli import (
+    certificates,
     checks,
     dead_letters,
     installation,
@@ -38,6 +39,7 @@ for commands in (services, checks, republishing, installation, trials):
     app.add_typer(commands.app)
 app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)
 app.add_typer(sellers.app, name="sellers", rich_help_panel=OPERATIONS)
+app.add_typer(certificates.app, name="certificate", rich_help_panel=OPERATIONS)
 app.add_typer(dead_letters.app, name="deadletter", rich_help_panel=OPERATIONS)
 app.add_typer(replays.app, name="replay", rich_help_panel=OPERATIONS)
 
