@@ -35,6 +35,12 @@ class Meaning:
     leaves_open: str
 
 
+OF_UNSIGNED: Final = Meaning(
+    "that its counts, days and times agree with each other",
+    "who wrote it, whether it was changed, whether the numbers were true, and whether the orders are still "
+    "there",
+)
+
 MEANINGS: Final[Mapping[CheckedAgainst, Meaning]] = {
     CheckedAgainst.DOCUMENT: Meaning(
         "that whoever has the private key wrote exactly this, and that its counts, days and times agree with "
@@ -61,13 +67,10 @@ class CertificateCheck:
     against: CheckedAgainst
     problems: Sequence[str]
     """Sentences; empty where all is right."""
+    meaning: Meaning
+    """What it is worth, where it found nothing."""
     compared: Sequence[RowsCompared] = ()
     """Of each kind, what became of its objects; none for the document alone."""
-
-    @property
-    def meaning(self) -> Meaning:
-        """What it is worth, where it found nothing."""
-        return MEANINGS[self.against]
 
 
 def of_document(
@@ -75,7 +78,10 @@ def of_document(
 ) -> CertificateCheck:
     """Check signature and equations; `keys` are the public keys that are trusted, by their ids."""
     problems = signature_problems(written, keys, may_be_unsigned=may_be_unsigned)
-    return CertificateCheck(CheckedAgainst.DOCUMENT, [*problems, *equations.problems(written.content)])
+    meaning = OF_UNSIGNED if written.content.signature is None else MEANINGS[CheckedAgainst.DOCUMENT]
+    return CertificateCheck(
+        CheckedAgainst.DOCUMENT, [*problems, *equations.problems(written.content)], meaning
+    )
 
 
 def signature_problems(
@@ -101,7 +107,8 @@ UNSIGNED: Final = "anybody could have written it, and nothing would show a chang
 
 def of_rows(against: CheckedAgainst, compared: Sequence[RowsCompared]) -> CertificateCheck:
     """What a comparison of the rows says."""
-    return CertificateCheck(against, [problem for each in compared for problem in each.problems], compared)
+    problems = [problem for each in compared for problem in each.problems]
+    return CertificateCheck(against, problems, MEANINGS[against], compared)
 
 
 def kinds(certificate: Certificate) -> list[Kind]:

@@ -24,6 +24,7 @@ async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
     """
     platform = platforms.chosen()
     parts.check_settings(platform)
+    parts.signing_key()
     own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
     vault = parts.vault()
     kafka, registry = await parts.open_topics()
