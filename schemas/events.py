@@ -13,6 +13,7 @@ from typing import Final, Generic
 from pydantic import BaseModel
 
 from schemas import cloud_events
+from schemas.certificate import Certificate
 from schemas.change import Change
 from schemas.delta import T, TransitionWord
 from schemas.erasure import Erasure
@@ -27,6 +28,8 @@ ORDER_SCHEMA: Final = "taobao.trade.order.v1"
 REFUND_SCHEMA: Final = "taobao.trade.refund.v1"
 CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
 ERASURE_SCHEMA: Final = "taobao.trade.erasure.v1"
+CERTIFICATE_SCHEMA: Final = "taobao.ops.certificate.v1"
+"""In no topic: `topsync certificate show --json` prints it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,5 +230,6 @@ SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ReplayRequested.event_type: ReplayRequested,
     CHANGE_SCHEMA: Change,
     ERASURE_SCHEMA: Erasure,
+    CERTIFICATE_SCHEMA: Certificate,
 }
 """The values' models, by the name and version of their schema."""

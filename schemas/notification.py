@@ -75,19 +75,6 @@ class TodayPart(BaseModel):
     refunds are switched off, or the platform refuses them."""
 
 
-class Certificate(BaseModel):
-    """The span that a bootstrap has proven complete, with the counts that prove it."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    seller_id: PlatformId
-    day_zero: date
-    """The platform day (GMT+8) on which the export was requested."""
-    export: ExportPart
-    today: TodayPart
-    certified_at: Instant
-
-
 class BootstrapBegun(Notification):
     """A seller's bulk start has begun: from here on its orders appear, not sorted by time."""
 
@@ -103,10 +90,17 @@ class BootstrapBegun(Notification):
         return f"bootstrap-begun:{self.seller_id}"
 
 
-class BootstrapCompleted(Notification, Certificate):
+class BootstrapCompleted(Notification):
     """A seller's bulk start is complete: all its orders are in the topic. The body is the certificate."""
 
     event_type: ClassVar[str] = "taobao.ops.bootstrap.completed.v1"
+
+    seller_id: PlatformId
+    day_zero: date
+    """The platform day (GMT+8) on which the export was requested."""
+    export: ExportPart
+    today: TodayPart
+    certified_at: Instant
 
     @property
     def subject(self) -> str:

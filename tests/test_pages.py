@@ -24,6 +24,8 @@ HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
+RUN_BY_OWN_TEST = {"docs/reference/certificate.md"}
+"""By tests/model/test_certificate.py."""
 RUN_IN_ENGLISH = set(translations.TRANSLATED.values())
 """Their commands are those of the English pages: tests/test_translations.py."""
 
@@ -36,7 +38,7 @@ PATH = re.compile(
 
 
 def test_a_test_runs_the_commands_of_every_page() -> None:
-    claimed = RUN_HERE | RUN_ON_A_SYSTEM | RUN_IN_ENGLISH
+    claimed = RUN_HERE | RUN_ON_A_SYSTEM | RUN_BY_OWN_TEST | RUN_IN_ENGLISH
     assert {page for page in pages.all_pages() if pages.commands(page)} == claimed
 
 

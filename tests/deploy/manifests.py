@@ -98,8 +98,16 @@ class Workload:
             item["path"]: item["key"]
             for mount in self.container.get("volumeMounts", [])
             if mount["mountPath"] == folder
-            for item in volumes[mount["name"]]["secret"]["items"]
+            for secret in _secrets(volumes[mount["name"]])
+            for item in secret["items"]
         }
+
+
+def _secrets(volume: dict[str, Any]) -> list[dict[str, Any]]:
+    """The Secrets, or parts of them, whose keys are files of a volume."""
+    if "projected" in volume:
+        return [source["secret"] for source in volume["projected"]["sources"]]
+    return [volume["secret"]]
 
 
 def workloads(objects: Sequence[dict[str, Any]]) -> dict[str, Workload]:

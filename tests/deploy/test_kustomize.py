@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, Workload
 from tests.deploy.wiring import settings_of
-from topsync.base import settings
+from topsync.base import certificate_key, settings
 from topsync.base.settings import (
     BootstrapSettings,
     DatabaseSettings,
@@ -42,6 +42,7 @@ FIELDS = {settings.variable(cls, name): (cls, name) for cls in settings.ALL for 
 SECRET_VALUES = {
     "TOPSYNC_APP_SECRET": "an-app-secret",
     "TOPSYNC_TOKEN_KEYS": new_key(),
+    "TOPSYNC_CERTIFICATE_KEY": certificate_key.new(),
     "TOPSYNC_DATABASE_URL": "postgresql://topsync:a-password@postgres:5432/topsync",
 }
 
@@ -149,6 +150,14 @@ def test_the_base_lacks_only_what_an_installation_must_say(start: Callable[[Work
 def test_secrets_are_files_and_a_process_gets_only_those_that_it_reads(
     processes: dict[str, Workload],
 ) -> None:
+    optional = [
+        item["key"]
+        for volume in processes["bootstrap"].pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+        if source["secret"].get("optional")
+    ]
+    assert optional == ["TOPSYNC_CERTIFICATE_KEY"], "without any other it must not start"
     marked = {
         variable
         for variable, (cls, name) in FIELDS.items()

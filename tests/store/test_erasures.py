@@ -26,6 +26,7 @@ from topsync.model.slice import LoadCounts, Slice
 from topsync.model.span import Span
 from topsync.store import (
     bootstraps,
+    certificates,
     coverage,
     detail_tasks,
     erasures,
@@ -273,6 +274,8 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         await begin_bootstrap(pool, seller_id)
         proven = Span(at(-1), at(0))
         await bootstraps.certify(pool, seller_id, at=at(9), certificate={"digest": "x"}, proven=proven)
+        async with pool.acquire() as connection:
+            await certificates.write(connection, seller_id, certified_at=at(9), document="{}")
         seller = await sellers.get(pool, seller_id)
         assert seller is not None
         await sellers.warning_given(pool, seller, 30)

@@ -1,9 +1,10 @@
-"""Which process this is: its service, as its logs name it, and where it runs."""
+"""Which process this is: its service, as its logs name it, where it runs, and of which release."""
 
 from __future__ import annotations
 
 import os
 import socket
+from importlib import metadata
 from typing import Final
 
 import structlog
@@ -19,3 +20,8 @@ def connection_name() -> str:
     """The name of this process's connections to the database: `topsync enrich host/pid`."""
     process = structlog.contextvars.get_contextvars().get("process", "command")
     return f"{PREFIX} {process} {socket.gethostname()[-HOST_CHARACTERS:]}/{os.getpid()}"
+
+
+def release() -> str:
+    """The version of topsync that is installed."""
+    return metadata.version(PREFIX)

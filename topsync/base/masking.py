@@ -22,6 +22,7 @@ MAX_DEPTH: Final = 8
 _NAMES: Final = (
     *("session", "session_key", "top_session", "access_token", "refresh_token", "token", "token_keys"),
     *("secret", "app_secret", "client_secret", "sign", "password", "passwd", "pgpassword", "authorization"),
+    "certificate_key",
     *("trade", "oaid"),
 )
 _PREFIXES: Final = ("receiver", "buyer")

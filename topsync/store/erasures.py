@@ -189,6 +189,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "rest_of_export_rows",
             "exports",
             "bootstraps",
+            "certificates",
             "gaps",
             "replay_jobs",
             "republications",

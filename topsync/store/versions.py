@@ -159,6 +159,15 @@ class StoredState:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """How far an order or refund has come in a copy."""
+
+    modified: datetime
+    was_published: bool
+    """Whether any version of it was. Its newest may still be on the way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A row of a table. The partition of its owner follows from `tid`."""
 
@@ -366,6 +375,11 @@ class VersionTable(ABC, Generic[V, T]):
             some = wanted[start : start + _STATES_AT_ONCE]
             for row in await pool.fetch(self.statement("values_of"), some):
                 yield row["key"], row["value"]
+
+    async def reached(self, pool: Pool, seller_id: int, keys: Iterable[int]) -> dict[int, Reached]:
+        """Of these objects of a seller, those that are stored, and how far they have come."""
+        rows = await pool.fetch(self.statement("reached"), list(keys), seller_id)
+        return {row["key"]: Reached(row["modified"], row["was_published"]) for row in rows}
 
     async def published(
         self, pool: Pool, among: Iterable[int] | None = None

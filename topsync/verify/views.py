@@ -18,6 +18,7 @@ from topsync.store.database import Pool
 from topsync.store.version_tables import TABLES, AnyTable
 from topsync.store.witness import ReadPosition
 from topsync.stream import clients, lookback
+from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry
 from topsync.verify.agreement import PublishedState, ShownObject, digest_of, shown
 from topsync.verify.witness import Seen, judge
@@ -60,6 +61,26 @@ class AuditedKind:
             yield self.of_wire(value)
 
 
+async def records_up_to(
+    consumer: Consumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[list[ConsumerRecord[bytes, bytes]]]:
+    """What a consumer has not read of its partitions up to these offsets, some records at a time.
+
+    Raises:
+        KafkaError: the cluster does not answer.
+    """
+    while await _is_behind(consumer, ends):
+        for batch in (await consumer.getmany(timeout_ms=200)).values():
+            yield batch
+
+
+async def _is_behind(consumer: Consumer, ends: Mapping[TopicPartition, int]) -> bool:
+    for tp, end in ends.items():
+        if await consumer.position(tp) < end:
+            return True
+    return False
+
+
 class TopicReader:
     """A compacted topic as a subscriber sees it: the newest state of each thing in it."""
 
@@ -85,10 +106,9 @@ class TopicReader:
     async def catch_up(self) -> None:
         """Read everything that has come since."""
         ends = await self._consumer.end_offsets(self._partitions)
-        while await self._is_behind(ends):
-            for batch in (await self._consumer.getmany(timeout_ms=200)).values():
-                for record in batch:
-                    self._take(record)
+        async for batch in records_up_to(self._consumer, ends):
+            for record in batch:
+                self._take(record)
         self.ends = {ReadPosition(self._kind.kind.plural, tp.partition): end for tp, end in ends.items()}
 
     async def stop(self) -> None:
@@ -98,12 +118,6 @@ class TopicReader:
     def of_seller(self, seller_id: int) -> set[int]:
         """The ids that the topic has of a seller."""
         return self._of_seller[seller_id]
-
-    async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
-        for tp, end in ends.items():
-            if await self._consumer.position(tp) < end:
-                return True
-        return False
 
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         id_ = int(record.key)

@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from topsync.base import settings, starts
+from topsync.base import certificate_key, settings, starts
+from topsync.base.certificate_key import CertificateKey
 from topsync.base.clock import ServerClock
 from topsync.base.errors import first_of, reaching
 from topsync.base.settings import (
     BudgetSettings,
+    CertificateSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
@@ -114,6 +116,15 @@ def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]
 def vault() -> Vault:
     """What opens the stored sessions."""
     return Vault(settings.load(VaultSettings))
+
+
+def signing_key() -> CertificateKey | None:
+    """What signs certificates; None where they are not signed.
+
+    Raises:
+        SettingsError: what is set is no key.
+    """
+    return certificate_key.configured(settings.load(CertificateSettings))
 
 
 @asynccontextmanager

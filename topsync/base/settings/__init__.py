@@ -8,6 +8,7 @@ Kubernetes secret).
 
 from __future__ import annotations
 
+from topsync.base.settings.certificate import CertificateSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import SettingsError, load, variable, wrong
@@ -29,6 +30,7 @@ __all__ = [
     "ALL",
     "BootstrapSettings",
     "BudgetSettings",
+    "CertificateSettings",
     "CoverageSettings",
     "DatabaseSettings",
     "EnricherSettings",

@@ -14,6 +14,7 @@ import typer
 from topsync.base.errors import OperatorError, first_of
 from topsync.operate.cli import (
     bootstraps,
+    certificates,
     checks,
     dead_letters,
     installation,
@@ -40,6 +41,7 @@ for commands in (services, checks, republishing, installation, trials):
 app.add_typer(bootstraps.app, name="bootstrap", rich_help_panel=JOBS)
 app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)
 app.add_typer(sellers.app, name="sellers", rich_help_panel=OPERATIONS)
+app.add_typer(certificates.app, name="certificate", rich_help_panel=OPERATIONS)
 app.add_typer(dead_letters.app, name="deadletter", rich_help_panel=OPERATIONS)
 app.add_typer(replays.app, name="replay", rich_help_panel=OPERATIONS)
 

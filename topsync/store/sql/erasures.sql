@@ -2,7 +2,7 @@
 select
     (select count(*) from refetches where seller_id = $1) as refetches,
     (select count(*) from bootstraps where seller_id = $1) as bootstraps,
-    (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
+    (select count(*) from certificates where seller_id = $1) as certificates,
     (select count(*) from slice_rows where seller_id = $1)
         + (select count(*) from export_rows where seller_id = $1) as slice_rows,
     (select count(*) from windows where seller_id = $1) as windows,
@@ -174,6 +174,10 @@ delete from exports where seller_id = $1
 
 -- name: clear_bootstraps
 delete from bootstraps where seller_id = $1
+
+
+-- name: clear_certificates
+delete from certificates where seller_id = $1
 
 
 -- name: clear_gaps

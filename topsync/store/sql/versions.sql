@@ -131,6 +131,13 @@ order by t.{key}
 select {key} as key, modified, content_hash from {table} where seller_id = $1
 
 
+-- name: reached
+-- Of these objects of a seller, those that are stored: how far, and whether any version was published.
+select {key} as key, modified, published_revision > 0 as was_published
+from {table}
+where {key} = any($1::bigint[]) and seller_id = $2
+
+
 -- name: values_of
 select {key} as key, {value}::text as value from {table} where {key} = any($1::bigint[])
 
