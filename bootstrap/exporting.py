@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +16,7 @@ from topsync.platforms.export_port import (
     BulkExport,
     DownloadFailed,
     ExportAccepted,
+    ExportDuplicate,
     ExportFailed,
     ExportFileError,
     ExportLost,
@@ -24,7 +24,6 @@ from topsync.platforms.export_port import (
     ExportRefused,
     ExportState,
     ExportUnfinished,
-    ExportUnnamed,
     ExportWithoutFile,
 )
 from topsync.store import bootstraps, slices
@@ -83,12 +82,12 @@ class ExportedSlice:
             of.first_day,
             of.last_day,
             failed_before=of.failed_tasks,
-            known_tasks=await self._tasks_of_others(of),
+            known_tasks=await slices.tasks(self.start.pool),
         )
         match answer:
             case ExportRefused(detail):
                 raise ExportNotGivenError(detail)
-            case ExportUnnamed(detail):
+            case ExportDuplicate(detail):
                 self._failed(of, f"it exists already, and is not named: {detail}")
                 await slices.task_failed(self.start.pool, of)
             case ExportAccepted() as accepted:
@@ -117,13 +116,6 @@ class ExportedSlice:
         await slices.move_first_day(self.start.pool, of, first_day)
         await bootstraps.move_first_day(self.start.pool, of.seller_id, oldest)
         return await slices.get(self.start.pool, of)
-
-    async def _tasks_of_others(self, of: Slice) -> Collection[int]:
-        return {
-            each.task.task_id
-            for each in await slices.of_seller(self.start.pool, of.seller_id)
-            if each.task is not None and each.number != of.number
-        }
 
     async def _finished(self, of: Slice) -> ExportState:
         """How the slice's task has ended, or that its file is ready."""

@@ -2,8 +2,8 @@
 
 *subscribe* (push listens first, where there is push), *plan* the slices up to yesterday 23:59:59, *load* them
 and wait until all of each is *stored*, pull *today*, *certify*, live (docs/bootstrap.md). The day on which it
-begins, day zero, is fixed then and kept: the slices hold the orders created before it, the increments from its
-first second hold everything changed since (docs/platform/gateway.md 4.5).
+begins, day zero, is fixed then and kept: the slices hold the orders created before it, the increments from
+its first second hold everything changed since (docs/platform/gateway.md 4.5).
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from pydantic import SecretStr
-from topsync.coverage.created import CreatedLister, day_span
 
 from bootstrap.cutting import DAY, days
 from bootstrap.errors import BootstrapFailedError
@@ -15,6 +14,7 @@ from bootstrap.start import Start
 from schemas import platform_time
 from schemas.change import Source
 from topsync.base import failpoints
+from topsync.coverage.created import CreatedLister, day_span
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.listed import Listed
 from topsync.model.priority import Priority
@@ -54,6 +54,7 @@ class ListedSlice:
             ErasedError: the seller was erased meanwhile.
         """
         began, counts = self.start.clock.now(), LoadCounts()
+        await slices.begin_listing(self.start.pool, of)
         for day in days(of.first_day, of.last_day):
             async for rows in self._rows(of, day):
                 await slices.add_rows(self.start.pool, of, rows, counts)

@@ -57,7 +57,7 @@ class Storing:
         problem = imbalance(of, balance)
         if problem is not None:
             raise BootstrapFailedError(problem)
-        await slices.stored(self.start.pool, of, balance, await slices.digest(self.start.pool, of))
+        await slices.stored(self.start.pool, of, balance)
         self.start.progress.slices[of.number].state = SliceState.STORED
 
     async def _balance(self, of: Slice, counted: Counted | None) -> Balance:
@@ -74,24 +74,25 @@ class Storing:
         """The list says which orders the file lacks, or has beside it; those that it lacks are fetched."""
         created = self.start.created
         assert created is not None
-        began, listed, missing = self.start.clock.now(), 0, 0
+        began, listed = self.start.clock.now(), 0
         try:
             for day in days(of.first_day, of.last_day):
                 async for orders in orders_of(created, self.start.account.session, day):
                     listed += len(orders)
-                    missing += await self._fetch_missing(of, orders)
+                    await self._fetch_missing(of, orders)
         except ListRefusedError as error:
             log.warning("orders cannot be counted", seller_id=of.seller_id, error=str(error))
             return Balance(await slices.count_rows(self.start.pool, of))
         objects = await slices.count_rows(self.start.pool, of)
+        missing = await slices.count_missing(self.start.pool, of)
         return Balance(objects, listed, began, missing=missing, unlisted=objects - listed)
 
-    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> int:
-        """Have those fetched that the slice does not hold; how many."""
+    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> None:
+        """Have those fetched that the slice does not hold."""
         known = await slices.known(self.start.pool, of, orders.keys())
         rows = [SliceRow(id_, id_, orders[id_]) for id_ in orders.keys() - known]
         if not rows:
-            return 0
+            return
         log.warning(
             "the export lacks orders that the platform lists; fetching them",
             seller_id=of.seller_id,
@@ -99,9 +100,8 @@ class Storing:
             orders=len(rows),
             some=[row.id for row in rows[:NAMED]],
         )
-        await slices.add_rows(self.start.pool, of, rows, of.counts)
+        await slices.add_missing(self.start.pool, of, rows)
         await self.start.hint(of.kind, rows, reason="missing in the export")
-        return len(rows)
 
     async def _wait(self, of: Slice) -> None:
         pool, shown = self.start.pool, self.start.progress.slices[of.number]

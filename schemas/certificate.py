@@ -97,7 +97,7 @@ class CountsPart(CertificatePart):
     repaired: Natural
     """Objects of which only the id was had: they were fetched by it."""
     refused: Natural
-    """Lines that name no object; a certificate is given only when there are none."""
+    """Lines that name no object. There are some only where the platform's list names every object instead."""
 
 
 class BalancePart(CertificatePart):
@@ -118,7 +118,7 @@ class SlicePart(CertificatePart):
     """Some days of one kind, had as one piece."""
 
     number: Natural
-    """From 0, its place in `slices`."""
+    """Grows within `slices`; a number is missing where a list took the place of an export."""
     kind: KindWord
     way: Literal["export", "list"]
     """From a file that the platform made, or from its lists and single calls."""

@@ -29,7 +29,7 @@ from topsync.base.certificate_key import SignatureState
 from topsync.base.settings import CertificateSettings, SettingsError
 from topsync.model import equations
 from topsync.model.certificate import CertifiedStart, certificate
-from topsync.model.row_digest import RowDigest, RowSums, SliceRow
+from topsync.model.row_digest import NumberedRow, RowDigest, RowSums
 from topsync.model.slice import Balance
 
 Path_ = tuple[str | int, ...]
@@ -341,7 +341,7 @@ def test_the_sums_of_slices_are_those_of_their_union_however_they_come(
     rows: list[tuple[int, int, int | None]], at_once: int
 ) -> None:
     ordered = [
-        SliceRow(number, id_, None if second is None else certificates.STARTED + timedelta(seconds=second))
+        NumberedRow(number, id_, None if second is None else certificates.STARTED + timedelta(seconds=second))
         for number, id_, second in sorted(rows, key=lambda row: (row[1], row[0]))
     ]
     sums, seen = RowSums(), []

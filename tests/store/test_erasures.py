@@ -273,7 +273,9 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
     for seller_id in (SELLER, OTHER):
         await begin_bootstrap(pool, seller_id)
         proven = Span(at(-1), at(0))
-        await bootstraps.certify(pool, seller_id, at=at(9), certificate={"digest": "x"}, proven=proven)
+        await bootstraps.certify(
+            pool, seller_id, at=at(9), summary={"digest": "x"}, document="{}", proven=proven
+        )
         async with pool.acquire() as connection:
             await certificates.write(connection, seller_id, certified_at=at(9), document="{}")
         seller = await sellers.get(pool, seller_id)
@@ -340,7 +342,9 @@ async def test_a_bulk_start_under_way_learns_that_its_seller_was_erased(pool: Po
     with pytest.raises(ErasedError):
         await bootstraps.plan(pool, SELLER, [of], at=at(0), listed_because=None)
     with pytest.raises(ErasedError):
-        await bootstraps.certify(pool, SELLER, at=at(9), certificate={}, proven=Span(at(-1), at(0)))
+        await bootstraps.certify(
+            pool, SELLER, at=at(9), summary={}, document="{}", proven=Span(at(-1), at(0))
+        )
     assert set(vars_of(await erasures.preview(pool, SELLER))) == {0}
 
 

@@ -30,7 +30,7 @@ async def the_seller(pool: Pool) -> Seller:
 
 async def bootstrap(pool: Pool) -> None:
     await begin(pool)
-    await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
+    await bootstraps.certify(pool, SELLER, at=at(60), summary={}, document="{}", proven=Span(at(-1), at(0)))
 
 
 async def reauthorise(pool: Pool, life: Life = GRANTED) -> None:

@@ -11,7 +11,7 @@ from schemas import platform_time
 from schemas.certificate import PushPart, WindowPart
 from topsync.model.certificate import CertifiedStart
 from topsync.model.kind import Kind
-from topsync.model.row_digest import RowDigest, RowSums, SliceRow
+from topsync.model.row_digest import NumberedRow, RowDigest, RowSums
 from topsync.model.scheme import Scheme
 from topsync.model.slice import Balance, LoadCounts, Slice, SliceState, SliceTask, Way
 from topsync.store.database import Pool
@@ -25,15 +25,18 @@ STARTED: Final = MIDNIGHT + timedelta(hours=9)
 CERTIFIED: Final = MIDNIGHT + timedelta(hours=11)
 SEAM: Final = MIDNIGHT - timedelta(minutes=10)
 
-ROWS: Final[Mapping[Kind, Sequence[SliceRow]]] = {
+ROWS: Final[Mapping[Kind, Sequence[NumberedRow]]] = {
     Kind.ORDER: [
-        SliceRow(0, TID, MIDNIGHT - timedelta(days=5)),
-        SliceRow(0, TID + 1, MIDNIGHT - timedelta(days=5, seconds=-0.5)),
-        SliceRow(0, TID + 2, None),
-        SliceRow(2, TID + 2, MIDNIGHT - timedelta(days=2)),
-        SliceRow(2, TID + 3, MIDNIGHT - timedelta(days=1)),
+        NumberedRow(0, TID, MIDNIGHT - timedelta(days=5)),
+        NumberedRow(0, TID + 1, MIDNIGHT - timedelta(days=5, seconds=-0.5)),
+        NumberedRow(0, TID + 2, None),
+        NumberedRow(2, TID + 2, MIDNIGHT - timedelta(days=2)),
+        NumberedRow(2, TID + 3, MIDNIGHT - timedelta(days=1)),
     ],
-    Kind.REFUND: [SliceRow(4, REFUND_ID, MIDNIGHT - timedelta(days=1)), SliceRow(4, REFUND_ID + 1, None)],
+    Kind.REFUND: [
+        NumberedRow(4, REFUND_ID, MIDNIGHT - timedelta(days=1)),
+        NumberedRow(4, REFUND_ID + 1, None),
+    ],
 }
 """By id. An order is in two slices, first without its `modified`."""
 

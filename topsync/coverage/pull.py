@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -62,6 +62,8 @@ class PullOutcome:
     calls: int
     """For lists, of all kinds."""
     proven_to: datetime | None
+    windows: Sequence[PulledWindow] = ()
+    """What was written down of it."""
 
 
 Progress = Callable[[int, int], None]
@@ -253,7 +255,8 @@ class Puller:
         ]
         await coverage.record(self.pool, windows, parts=[listing.of.kind for listing in of_others])
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
-        outcome = _outcome(listings, max((proof.end for proof in order_proofs if proof), default=None))
+        proven_to = max((proof.end for proof in order_proofs if proof), default=None)
+        outcome = replace(_outcome(listings, proven_to), windows=windows)
         log.info(
             "pulled",
             seller_id=request.seller_id,

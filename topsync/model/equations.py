@@ -78,9 +78,9 @@ def _ways(certificate: Certificate) -> Iterator[str]:
 
 
 def _numbering(slices: Iterable[SlicePart]) -> Iterator[str]:
-    for place, each in enumerate(slices):
-        if each.number != place:
-            yield f"slice {each.number} is in the place of slice {place}"
+    for before, after in pairwise(slices):
+        if before.number >= after.number:
+            yield f"slice {after.number} comes behind slice {before.number}"
 
 
 def _slice(certificate: Certificate, each: SlicePart) -> Iterator[str]:
@@ -90,8 +90,8 @@ def _slice(certificate: Certificate, each: SlicePart) -> Iterator[str]:
             f"{name}: {counts.lines} lines are not {counts.published} published + {counts.repaired} repaired "
             f"+ {counts.refused} refused"
         )
-    if counts.refused:
-        yield f"{name}: {counts.refused} lines name no {each.kind}: such a slice is not complete"
+    if counts.refused and each.balance.counted is None:
+        yield f"{name}: {counts.refused} lines name no {each.kind}, and no list says what they were"
     yield from _balance(name, each)
     yield from _task(certificate, name, each)
     at = each.balance.counted_at

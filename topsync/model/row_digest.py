@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 
-class SliceRow(NamedTuple):
+class NumberedRow(NamedTuple):
     """An object of a slice."""
 
     slice: int
@@ -63,7 +63,7 @@ class RowSums:
     _all: RowDigest = field(default_factory=RowDigest)
     _last: tuple[int, datetime | None] | None = None
 
-    def add(self, rows: Iterable[SliceRow]) -> list[tuple[int, datetime | None]]:
+    def add(self, rows: Iterable[NumberedRow]) -> list[tuple[int, datetime | None]]:
         """Take the next rows, in the order of their ids; returns the objects that are complete with them."""
         done: list[tuple[int, datetime | None]] = []
         for row in rows:

@@ -121,7 +121,7 @@ class Slice:
     balance: Balance | None = None
     """Once it is stored."""
     digest: str | None = None
-    """SHA-256 over `id modified` of each object, by id; once it is stored."""
+    """SHA-256 over its objects (`topsync.model.row_digest`); once it is certified."""
     failure: str | None = None
     """What the last run failed on; None after a success."""
 

@@ -10,7 +10,7 @@ from bootstrap.estimates import Estimate
 from bootstrap.planning import Plan
 from bootstrap.progress import Phase, SellerProgress
 from topsync.base import settings, terminal
-from topsync.base.settings import BootstrapSettings, PlatformSettings
+from topsync.base.settings import BootstrapSettings, BudgetSettings
 from topsync.base.terminal import Column, Table
 from topsync.model.kind import Kind
 from topsync.model.slice import Slice, SliceState, Way
@@ -28,7 +28,7 @@ async def plan(names: Sequence[str], *, as_json: bool) -> int:
         BootstrapFailedError: a name means no seller that can be started.
     """
     planned = await bootstrap.plan(names)
-    own, calls = settings.load(BootstrapSettings), settings.load(PlatformSettings)
+    own, calls = settings.load(BootstrapSettings), settings.load(BudgetSettings)
     found = [
         (
             seller,

@@ -13,7 +13,7 @@ import orjson
 from topsync.model.scheme import Scheme
 from topsync.model.slice import Slice
 from topsync.model.span import Span
-from topsync.store import coverage, sellers, slices
+from topsync.store import certificates, coverage, sellers, slices
 from topsync.store.database import Pool, sql
 from topsync.store.sellers import ErasedError
 
@@ -42,7 +42,8 @@ class Bootstrap:
     """Since when its slices are cut; None: not yet."""
     listed_because: str | None
     """Why the past comes from lists, although an export was asked for; None where it does not."""
-    certificate: Mapping[str, object] | None
+    summary: Mapping[str, object] | None
+    """What subscribers were sent of its certificate; None before its end."""
 
 
 def _read(row: asyncpg.Record) -> Bootstrap:
@@ -125,16 +126,25 @@ async def move_first_day(pool: Pool, seller_id: int, first_day: date) -> None:
 
 
 async def certify(
-    pool: Pool, seller_id: int, *, at: datetime, certificate: Mapping[str, object], proven: Span
+    pool: Pool,
+    seller_id: int,
+    *,
+    at: datetime,
+    summary: Mapping[str, object],
+    document: str,
+    proven: Span,
 ) -> None:
     """Write the certificate, claim what the slices prove and make the seller live, in one transaction.
+
+    `summary` is what subscribers are sent of it (`schemas.notification`).
 
     Raises:
         ErasedError: the seller has been erased.
     """
     async with pool.acquire() as connection, connection.transaction():
         await coverage.prove(connection, seller_id, proven)
-        text = orjson.dumps(certificate).decode()
+        await certificates.write(connection, seller_id, certified_at=at, document=document)
+        text = orjson.dumps(summary).decode()
         if await connection.execute(sql("bootstraps.certify"), seller_id, at, text) != "UPDATE 1":
             raise ErasedError(f"seller {seller_id} has been erased: there is nothing to start")
         await sellers.set_live(connection, seller_id)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from topsync.model.kind import Kind
-from topsync.model.row_digest import RowSums, SliceRow
+from topsync.model.row_digest import NumberedRow, RowSums
 from topsync.store.database import Connection, Pool, sql
 from topsync.store.sellers import ErasedError
 
@@ -48,12 +48,12 @@ async def last(pool: Pool, seller_id: int) -> KeptCertificate | None:
     return None if row is None else KeptCertificate(*row)
 
 
-async def rows(pool: Pool, seller_id: int, slices: Collection[int]) -> AsyncIterator[list[SliceRow]]:
+async def rows(pool: Pool, seller_id: int, slices: Collection[int]) -> AsyncIterator[list[NumberedRow]]:
     """Stream the rows of these slices of a seller, by id, some at a time."""
     async with pool.acquire() as connection, connection.transaction(readonly=True):
         cursor = await connection.cursor(sql("certificates.rows"), seller_id, list(slices))
         while found := await cursor.fetch(ROWS_AT_ONCE):
-            yield [SliceRow(*row) for row in found]
+            yield [NumberedRow(*row) for row in found]
 
 
 async def sums(pool: Pool, seller_id: int, slices: Collection[int]) -> RowSums:

@@ -80,6 +80,11 @@ def migrations() -> list[Migration]:
     return sorted(found)
 
 
+def newest() -> int:
+    """The number of the last migration that this code knows."""
+    return migrations()[-1].number
+
+
 async def migrate(settings: DatabaseSettings, *, lock_waits: retry.Policy = LOCK_WAITS) -> list[str]:
     """Bring the schema up to date; each migration is a transaction. Returns the names applied now.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -54,7 +53,6 @@ def _read(row: asyncpg.Record) -> Slice:
         task=task,
         counts=LoadCounts(row["lines"], row["published"], row["repaired"], row["refused"]),
         balance=balance,
-        digest=row["digest"],
         failure=row["failure"],
     )
 
@@ -82,6 +80,11 @@ async def get(pool: Pool, of: Slice) -> Slice:
     if row is None:
         raise _erased(of)
     return _read(row)
+
+
+async def tasks(pool: Pool) -> set[int]:
+    """The platform's tasks of all slices, of every seller."""
+    return {row["task_id"] for row in await pool.fetch(sql("slices.tasks"))}
 
 
 async def add(connection: Connection, planned: Sequence[Slice]) -> None:
@@ -205,6 +208,40 @@ async def add_rows(pool: Pool, of: Slice, rows: Sequence[SliceRow], before: Load
         raise _erased(of)
 
 
+async def add_missing(pool: Pool, of: Slice, rows: Sequence[SliceRow]) -> None:
+    """Note objects that a slice's file lacks, and how many they are; together, as they count once.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
+    found = await pool.fetchval(
+        sql("slices.add_missing"),
+        of.seller_id,
+        of.number,
+        [row.id for row in rows],
+        [None if of.kind.leads else row.order_id for row in rows],
+        [row.modified for row in rows],
+    )
+    if not found:
+        raise _erased(of)
+
+
+async def count_missing(pool: Pool, of: Slice) -> int:
+    """How many objects were noted that the slice's file lacks."""
+    return int(await pool.fetchval(sql("slices.count_missing"), of.seller_id, of.number) or 0)
+
+
+async def begin_listing(pool: Pool, of: Slice) -> None:
+    """Forget what a former run has listed of a slice, and failed on: it is listed from its start.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        _require(await connection.execute(sql("slices.begin_listing"), of.seller_id, of.number), of)
+        await connection.execute(sql("slices.clear_rows"), of.seller_id, of.number)
+
+
 async def loaded(pool: Pool, of: Slice, counts: LoadCounts) -> None:
     """Note that all of a slice has been handed over.
 
@@ -223,7 +260,7 @@ async def loaded(pool: Pool, of: Slice, counts: LoadCounts) -> None:
     _require(tag, of)
 
 
-async def stored(pool: Pool, of: Slice, balance: Balance, digest: str) -> None:
+async def stored(pool: Pool, of: Slice, balance: Balance) -> None:
     """Note that all of a slice is stored and published.
 
     Raises:
@@ -238,7 +275,6 @@ async def stored(pool: Pool, of: Slice, balance: Balance, digest: str) -> None:
         balance.counted_at,
         balance.missing,
         balance.unlisted,
-        digest,
     )
     _require(tag, of)
 
@@ -296,24 +332,6 @@ async def first_unstored(pool: Pool, of: Slice, *, after: int, at_once: int = 10
         if not row["are_stored"]:
             return after
         after = row["last"]
-
-
-async def digest(pool: Pool, of: Slice) -> str:
-    """SHA-256 over a slice's objects as lines `id modified`, ordered by id."""
-    return await _digest(pool, sql("slices.rows"), of.seller_id, of.number)
-
-
-async def digest_of_kind(pool: Pool, seller_id: int, kind: Kind) -> str:
-    """The same over all slices of a kind."""
-    return await _digest(pool, sql("slices.rows_of_kind"), seller_id, kind.value)
-
-
-async def _digest(pool: Pool, statement: str, *values: int | str) -> str:
-    sha = hashlib.sha256()
-    async with pool.acquire() as connection, connection.transaction():
-        async for row in connection.cursor(statement, *values, prefetch=ROWS_AT_ONCE):
-            sha.update(f"{row['id']} {row['modified'].isoformat() if row['modified'] else '-'}\n".encode())
-    return sha.hexdigest()
 
 
 def _is_newer(modified: datetime | None, known: datetime | None) -> bool:

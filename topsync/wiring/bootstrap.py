@@ -84,9 +84,11 @@ async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False
         BootstrapFailedError: at least one did not come to its end; the others did.
     """
     own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
+    key = parts.signing_key()
     async with _open(own) as opened, seller_locks(opened.pool) as locks:
         subscriptions, pushes = opened.platform.subscriptions, opened.platform.messages is not None
-        certifier = Certifier()
+        silent_for = timedelta(seconds=reconciler.push_lost_after_seconds)
+        certifier = Certifier(key, silent_for)
 
         def job(account: Account, progress: SellerProgress) -> BootstrapJob:
             return BootstrapJob(
@@ -102,7 +104,7 @@ async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False
             locks=locks,
             job=job,
             needs_push=lambda seller: pushes and _scheme_of(seller).pushes,
-            push_silent_for=timedelta(seconds=reconciler.push_lost_after_seconds),
+            push_silent_for=silent_for,
             as_json=as_json,
         ).run(lifetime, names)
 

@@ -31,7 +31,6 @@ create table export_slices (
     counted_at      timestamptz,
     missing         integer,
     unlisted        integer,
-    digest          text,
     failure         text,                               -- what the last run failed on
     primary key (seller_id, number)
 );

@@ -14,6 +14,10 @@ where b.state <> 'live'
 order by s.seller_id, s.kind, s.first_day, s.number
 
 
+-- name: tasks
+select task_id from export_slices where task_id is not null
+
+
 -- name: add
 insert into export_slices (seller_id, number, kind, way, first_day, last_day, expected)
 select $1, * from unnest($2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[])
@@ -60,7 +64,7 @@ update export_slices set state = 'waiting', failed_tasks = failed_tasks + 1 wher
 update export_slices
 set
     state = 'downloaded', check_code = $3, file_bytes = $4, lines = 0, published = 0, repaired = 0, refused = 0,
-    failure = null
+    missing = null, failure = null
 where seller_id = $1 and number = $2
 
 
@@ -85,6 +89,33 @@ with slice as (
 select count(*) from slice
 
 
+-- name: add_missing
+-- What is there already was noted by a former run, and is counted.
+with slice as (
+    select seller_id, number from export_slices where seller_id = $1 and number = $2 for no key update
+), added as (
+    insert into slice_rows (seller_id, slice, id, order_id, modified)
+    select s.seller_id, s.number, t.id, t.order_id, t.modified
+    from slice as s
+    cross join unnest($3::bigint[], $4::bigint[], $5::timestamptz[]) as t (id, order_id, modified)
+    on conflict do nothing
+    returning 1
+), counted as (
+    update export_slices
+    set missing = coalesce(missing, 0) + (select count(*) from added)
+    where (seller_id, number) in (select seller_id, number from slice)
+)
+select count(*) from slice
+
+
+-- name: count_missing
+select missing from export_slices where seller_id = $1 and number = $2
+
+
+-- name: begin_listing
+update export_slices set state = 'waiting', lines = 0, repaired = 0, failure = null where seller_id = $1 and number = $2
+
+
 -- name: loaded
 update export_slices
 set state = 'loaded', lines = $3, published = $4, repaired = $5, refused = $6, failure = null
@@ -94,8 +125,7 @@ where seller_id = $1 and number = $2
 -- name: stored
 update export_slices
 set
-    state = 'stored', objects = $3, counted = $4, counted_at = $5, missing = $6, unlisted = $7, digest = $8,
-    failure = null
+    state = 'stored', objects = $3, counted = $4, counted_at = $5, missing = $6, unlisted = $7, failure = null
 where seller_id = $1 and number = $2
 
 
@@ -189,18 +219,4 @@ where r.seller_id = $1
   and r.slice = $2
   and r.modified is null
   and (v.id is null or v.published_revision < v.revision or v.fetched_at < $3)
-order by r.id
-
-
--- name: rows
-select id, modified from slice_rows where seller_id = $1 and slice = $2 order by id
-
-
--- name: rows_of_kind
--- An object that two slices hold counts once, in its latest state.
-select r.id, max(r.modified) as modified
-from slice_rows as r
-join export_slices as s on s.seller_id = r.seller_id and s.number = r.slice
-where r.seller_id = $1 and s.kind = $2
-group by r.id
 order by r.id
