@@ -179,7 +179,10 @@ FORGED: dict[str, tuple[Change, str]] = {
         "4 lines are not 2 published",
     ),
     "a line was refused": (
-        lambda c: c["slices"][0]["counts"].update(refused=1, repaired=0),
+        lambda c: (
+            c["slices"][0]["counts"].update(refused=1, repaired=0),
+            c["slices"][0]["balance"].pop("counted"),
+        ),
         "1 lines name no order",
     ),
     "an order is missing": (

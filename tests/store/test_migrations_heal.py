@@ -9,7 +9,10 @@ import orjson
 from tests.store.databases import SELLER, at, refund_version, settings_for, version
 from topsync.model.kind import Kind
 from topsync.model.refetch import OrderPart
+from topsync.model.scheme import Scheme
+from topsync.model.slice import LoadCounts, SliceState, SliceTask, Way
 from topsync.store import (
+    bootstraps,
     coverage,
     database,
     open_letters,
@@ -18,9 +21,10 @@ from topsync.store import (
     refunds,
     republications,
     schema,
-    sellers,
+    slices,
 )
-from topsync.store.database import sql
+from topsync.store.bootstraps import BootstrapStep
+from topsync.store.database import Pool, sql
 from topsync.store.open_letters import Subject
 
 TID = 4000000000000000101
@@ -60,16 +64,62 @@ async def test_a_stored_time_in_the_future_is_corrected_and_its_order_is_asked_f
         assert (await orders.TABLE.known(pool, [TID]))[TID].modified == at(HOURS)
 
 
+async def migrate_as_far_as(number: int, pool: Pool) -> None:
+    """As a former release did, with a seller."""
+    former = [one for one in schema.migrations() if one.number <= number]
+    for migration in former:
+        await pool.execute(migration.text)
+    await pool.execute(sql("migrations.create"))
+    for migration in former:
+        await pool.execute(sql("migrations.record"), migration.number, migration.name, migration.checksum)
+    await pool.execute(
+        "insert into sellers (seller_id, nick, session_cipher) values ($1, 'a seller', '')", SELLER
+    )
+
+
+async def test_a_bulk_start_of_a_former_version_goes_on_as_a_slice(database_url: str) -> None:
+    own = settings_for(database_url)
+    async with database.connect(own) as pool:
+        await migrate_as_far_as(23, pool)
+        await pool.execute(
+            "insert into bootstraps (seller_id, state, first_day, day_zero, started_at, failed_exports) "
+            "values ($1, 'loaded', '2025-08-22', '2025-11-20', $2, 2)",
+            *(SELLER, at(0)),
+        )
+        await pool.execute(
+            "insert into exports (seller_id, task_id, created_at, adopted, check_code, file_bytes, lines, "
+            "published, repaired, refused) values ($1, 7, $2, false, 'abc', 10, 2, 1, 1, 0)",
+            *(SELLER, at(1)),
+        )
+        await pool.execute(
+            "insert into export_rows (seller_id, tid, modified) values ($1, $2, $3), ($1, $4, null)",
+            *(SELLER, TID, at(5), TID + 1),
+        )
+
+        await schema.migrate(own)
+
+        state = await bootstraps.under_way(pool, SELLER)
+        assert (state.step, state.scheme, state.planned_at) == (
+            BootstrapStep.UNDER_WAY,
+            Scheme.THREE,
+            at(0),
+        )
+        (found,) = await slices.of_seller(pool, SELLER)
+        assert (found.state, found.way, found.failed_tasks, found.counts, found.days) == (
+            SliceState.LOADED,
+            Way.EXPORT,
+            2,
+            LoadCounts(2, 1, 1, 0),
+            90,
+        )
+        assert found.task == SliceTask(7, at(1), adopted=False, check_code="abc", file_bytes=10)
+        assert [row.id for row in await slices.unstored(pool, found, at_most=9)] == [TID, TID + 1]
+
+
 async def test_what_a_former_version_noted_of_refunds_is_carried_over(database_url: str) -> None:
     own = settings_for(database_url)
-    former = [one for one in schema.migrations() if one.number <= 18]
     async with database.connect(own) as pool:
-        for migration in former:
-            await pool.execute(migration.text)
-        await pool.execute(sql("migrations.create"))
-        for migration in former:
-            await pool.execute(sql("migrations.record"), migration.number, migration.name, migration.checksum)
-        await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
+        await migrate_as_far_as(18, pool)
         await pool.execute(
             "insert into refetches (tid, seller_id, event, occurred_at, settled_after, source, reason, "
             "due_at, refund_ids) values ($1, $2, 'e', now(), now(), 'push', 'not_there', now(), '{9,7}')",
