@@ -21,6 +21,7 @@ from topsync.store import (
     refunds,
     republications,
     schema,
+    sellers,
     slices,
 )
 from topsync.store.bootstraps import BootstrapStep
