@@ -14,7 +14,7 @@ from topsync.base import failpoints
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
-from topsync.platforms.export_port import ExportedOrder, ExportLine, RefusedLine, ToRepair
+from topsync.platforms.export_port import ExportedObject, ExportLine, RefusedLine, ToRepair
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Export
 from topsync.store.database import Pool
@@ -65,7 +65,7 @@ class Loader:
         latest_now = self.clock.latest_now()
         lines = [believed(line, latest_now=latest_now) for line in found]
         rows = [
-            (line.order_id, line.modified if isinstance(line, ExportedOrder) else None)
+            (line.order_id, line.modified if isinstance(line, ExportedObject) else None)
             for line in lines
             if not isinstance(line, RefusedLine)
         ]
@@ -82,7 +82,7 @@ class Loader:
         now = self.clock.now()
         reason = f"export {self.export.task_id}"
         match line:
-            case ExportedOrder(order_id, _, value):
+            case ExportedObject(order_id, _, value):
                 return records.snapshot(
                     self.topics.snapshots.name,
                     tid=order_id,
@@ -118,7 +118,7 @@ class Loader:
 
 
 _COUNTED_AS: dict[type[ExportLine], str] = {
-    ExportedOrder: "published",
+    ExportedObject: "published",
     ToRepair: "repaired",
     RefusedLine: "refused",
 }
@@ -126,7 +126,7 @@ _COUNTED_AS: dict[type[ExportLine], str] = {
 
 def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
     """The line; where it says that the order changed later than now, the order is asked for by its id."""
-    if isinstance(line, ExportedOrder) and line.modified > latest_now:
+    if isinstance(line, ExportedObject) and line.modified > latest_now:
         return ToRepair(line.order_id)
     return line
 
@@ -144,7 +144,7 @@ def _take(lines: Iterator[ExportLine]) -> list[ExportLine]:
 
 def _bytes_of(line: ExportLine) -> int:
     match line:
-        case ExportedOrder():
+        case ExportedObject():
             return len(line.value)
         case RefusedLine():
             return len(line.line)

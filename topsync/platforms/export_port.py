@@ -70,7 +70,7 @@ class DownloadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedOrder:
+class ExportedObject:
     """A line of the file with an order. Whether the order is complete is found out by whoever stores it."""
 
     order_id: int
@@ -94,7 +94,7 @@ class RefusedLine:
     why: str
 
 
-ExportLine = ExportedOrder | ToRepair | RefusedLine
+ExportLine = ExportedObject | ToRepair | RefusedLine
 
 
 def part_of(target: Path) -> Path:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from schemas.types import parse_instant
 from tests.support.places import CASES, SAMPLES
 from topsync.platforms.export_port import (
-    ExportedOrder,
+    ExportedObject,
     ExportFileError,
     ExportLine,
     RefusedLine,
@@ -54,7 +54,7 @@ def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[
 
 
 def tids(lines: list[ExportLine]) -> list[int]:
-    return [row.order_id for row in lines if isinstance(row, ExportedOrder)]
+    return [row.order_id for row in lines if isinstance(row, ExportedObject)]
 
 
 def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory() -> None:
@@ -68,7 +68,7 @@ def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory
         if text.strip()
     ]
     lines = read(path)
-    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedOrder)] == expected
+    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedObject)] == expected
     assert len(lines) == len(expected)
 
 
@@ -85,13 +85,13 @@ def test_a_message_is_not_split_at_characters_that_are_line_ends_only_for_python
 ) -> None:
     message = f"before{character}after"
     (order,) = read(packed(tmp_path, line(1, buyer_message=message)))
-    assert isinstance(order, ExportedOrder)
+    assert isinstance(order, ExportedObject)
     assert orjson.loads(order.value)["buyer_message"] == message
 
 
 def test_line_ends_inside_a_message_are_escaped_and_do_not_split_it(tmp_path: Path) -> None:
     (order,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
-    assert isinstance(order, ExportedOrder)
+    assert isinstance(order, ExportedObject)
     assert orjson.loads(order.value)["buyer_message"] == "a\r\nb"
 
 
@@ -123,7 +123,7 @@ def test_entries_without_a_line_end_are_not_joined(tmp_path: Path) -> None:
 )
 def test_a_trade_is_found_in_every_envelope(form: object) -> None:
     found = read_line(orjson.dumps(form))
-    assert isinstance(found, ExportedOrder)
+    assert isinstance(found, ExportedObject)
     assert (found.order_id, found.modified) == (7, parse_instant(MODIFIED))
     assert orjson.loads(found.value)["status"] == "TRADE_FINISHED"
 
@@ -184,7 +184,7 @@ def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
         if piece.strip()
     ]
     kinds = [type(row) for row in lines]
-    assert len(lines) == kinds.count(ExportedOrder) + kinds.count(ToRepair) + kinds.count(RefusedLine)
+    assert len(lines) == kinds.count(ExportedObject) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 
 
@@ -196,7 +196,7 @@ def test_a_file_that_unpacks_to_more_than_its_bound_is_refused_before_it_is_in_m
     with pytest.raises(ExportFileError, match="more than 100000 bytes"):
         read(path, max_bytes=100_000)
     lines = iter(export_file.read(path, max_bytes=2 * export_file.CHUNK_BYTES - 1, max_ratio=200))
-    assert isinstance(next(lines), ExportedOrder), "the part within the bound is streamed"
+    assert isinstance(next(lines), ExportedObject), "the part within the bound is streamed"
     assert len(read(path)) == 20_000
 
 

@@ -16,7 +16,7 @@ import orjson
 from schemas.types import parse_id, parse_instant
 from topsync.base import json_bounds
 from topsync.platforms.export_port import (
-    ExportedOrder,
+    ExportedObject,
     ExportFileError,
     ExportLine,
     RefusedLine,
@@ -57,7 +57,7 @@ def read_line(line: bytes) -> ExportLine:
     try:
         trade = trade_in(json_bounds.loads(line))
         tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
-        return ExportedOrder(tid, modified, orjson.dumps(trade))
+        return ExportedObject(tid, modified, orjson.dumps(trade))
     except (
         ValueError,
         orjson.JSONEncodeError,
