@@ -33,10 +33,13 @@ from topsync.model.span import Span
 from topsync.platforms.export_port import (
     BulkExport,
     DownloadFailed,
+    ExportAccepted,
+    ExportDuplicate,
     ExportFailed,
     ExportFileError,
     ExportLost,
     ExportReady,
+    ExportRefused,
     ExportUnfinished,
     ExportWithoutFile,
 )
@@ -156,11 +159,24 @@ class BootstrapJob:
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
         task = await self.bulk_export.request(
+            Kind.ORDER,
             self.account.session,
             state.first_day,
             state.day_zero - timedelta(days=1),
             failed_before=state.failed_exports,
+            known_tasks=(),
         )
+        match task:
+            case ExportRefused(detail):
+                raise BootstrapFailedError(f"the platform exports nothing: {detail}")
+            case ExportDuplicate(detail):
+                log.warning(
+                    "export not found; asking in other words", seller_id=self._seller_id, error=detail
+                )
+                await bootstraps.export_failed(self.puller.pool, self._seller_id)
+                return await self._state()
+            case ExportAccepted():
+                pass
         created_at = task.created_at or asked_at
         await bootstraps.requested(
             self.puller.pool,
@@ -236,7 +252,8 @@ class BootstrapJob:
         if export.file_bytes:
             try:
                 await loader.load(
-                    self.bulk_export.lines(self._file), lambda lines: self.report("load", lines, None)
+                    self.bulk_export.lines(Kind.ORDER, self._file),
+                    lambda lines: self.report("load", lines, None),
                 )
             except ExportFileError as error:
                 await self._give_file_up(error)

@@ -82,7 +82,7 @@ class Loader:
         now = self.clock.now()
         reason = f"export {self.export.task_id}"
         match line:
-            case ExportedObject(order_id, _, value):
+            case ExportedObject(order_id=order_id, value=value):
                 return records.snapshot(
                     self.topics.snapshots.name,
                     tid=order_id,
@@ -91,7 +91,7 @@ class Loader:
                     reason=reason,
                     trade=value,
                 )
-            case ToRepair(order_id):
+            case ToRepair(order_id=order_id):
                 hint = Change(
                     seller_id=self.seller_id,
                     tid=order_id,
@@ -127,7 +127,7 @@ _COUNTED_AS: dict[type[ExportLine], str] = {
 def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
     """The line; where it says that the order changed later than now, the order is asked for by its id."""
     if isinstance(line, ExportedObject) and line.modified > latest_now:
-        return ToRepair(line.order_id)
+        return ToRepair(line.id, line.order_id)
     return line
 
 

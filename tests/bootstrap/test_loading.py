@@ -11,8 +11,8 @@ from topsync.platforms.export_port import ExportedObject, RefusedLine, ToRepair
 
 def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:
     """From `snapshots` it might be read after that time, and hide earlier changes."""
-    line, refused = ExportedObject(7, at(9), b"{}"), RefusedLine(b"x", "no tid")
-    assert loading.believed(line, latest_now=at(8)) == ToRepair(7)
+    line, refused = ExportedObject(7, 7, at(1), at(9), b"{}"), RefusedLine(b"x", "no tid")
+    assert loading.believed(line, latest_now=at(8)) == ToRepair(7, 7)
     assert loading.believed(line, latest_now=at(9)) is line
     assert loading.believed(refused, latest_now=at(8)) is refused
 
