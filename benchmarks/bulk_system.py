@@ -26,8 +26,9 @@ from topsync.local import run_folders
 from topsync.local.ports import free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
 from topsync.local.system import Scale, System, local_system
+from topsync.model.kind import Kind
 from topsync.model.priority import Priority
-from topsync.platforms.export_port import ExportReady, ExportUnfinished
+from topsync.platforms.export_port import ExportAccepted, ExportReady, ExportUnfinished
 from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.platforms.taobao.sessions import TaobaoSubscriptions
@@ -282,7 +283,10 @@ async def _request(export: TaobaoExport, seller: Mapping[str, Any]) -> int:
     today = platform_time.day_of(datetime.now(UTC))
     days: int = BootstrapSettings.model_fields["export_days"].default
     first, last = today - timedelta(days=days), today - timedelta(days=1)
-    return (await export.request(SecretStr(seller["session"]), first, last, failed_before=0)).task_id
+    session = SecretStr(seller["session"])
+    task = await export.request(Kind.ORDER, session, first, last, failed_before=0, known_tasks=())
+    assert isinstance(task, ExportAccepted), task
+    return task.task_id
 
 
 async def _finished(export: TaobaoExport, task: int) -> ExportReady:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from topsync.base import json_bounds
 from topsync.base.json_bounds import TooManyValuesError
+from topsync.model.kind import Kind
 from topsync.platforms.export_port import ToRepair
-from topsync.platforms.taobao.export_file import read_line
+from topsync.platforms.taobao.export_file import FORMS, read_line
 from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.errors import BadAnswerError
 
@@ -59,7 +60,7 @@ def test_an_answer_of_millions_of_small_values_is_refused_before_it_is_built(
 
 
 def test_a_line_of_an_export_like_that_is_repaired_by_id() -> None:
-    assert read_line(bomb(b"[],")) == ToRepair(4000000000000000101)
+    assert read_line(FORMS[Kind.ORDER], bomb(b"[],")) == ToRepair(4000000000000000101, 4000000000000000101)
 
 
 @pytest.mark.parametrize("body", [trades(100, 2), trades(1, 1000)])

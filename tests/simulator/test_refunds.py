@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.simulator.platform_client import START_SECOND, make_world
 from topsync.platforms.taobao.catalogue import REFUND_FIELDS
 from topsync.simulator import refunds
+from topsync.simulator.history import RefundRow
 from topsync.simulator.ids import OrderKey, refund_id_of, refund_of, tid_of
 from topsync.simulator.life import REFUND_KINDS, EventKind, TradeType
 from topsync.simulator.moves import Move
@@ -19,22 +25,89 @@ def world() -> World:
     return make_world(orders=4000)
 
 
-@pytest.mark.parametrize("span_seconds", [60, 600, 3600, 86400])
-@pytest.mark.parametrize("back_seconds", [0, 7 * 3600, 3 * 86400 + 123, 12 * 86400 + 777])
-def test_the_past_knows_every_order_that_was_refunded_in_a_window(
-    world: World, span_seconds: int, back_seconds: int
+@pytest.fixture(scope="module")
+def changed_world() -> World:
+    """Refunds of the past have gone on since the start, others have begun; lists do not show all of it."""
+    world = make_world(orders=4000, delay=600)
+    seller, book = world.books[0].seller, world.books[0]
+    world.create(seller, TradeType.FIXED)
+    for number in (*range(0, 4000, 7), book.next_number - 1):
+        moves = world.possible(seller, number)
+        world.clock.advance(3)
+        if moves:
+            world.perform(seller, number, moves[number % len(moves)])
+    return world
+
+
+def _rows_of_all(world: World, query: RefundQuery, now: int) -> list[RefundRow]:
+    """What a list shows, found by going through all orders."""
+    book = world.books[0]
+    found: list[RefundRow] = []
+    for number in book.numbers():
+        if number >= book.history.count and not book.created_since_start(0, now, now):
+            continue
+        events, draft = book.shown(number, now).events, book.draft(number)
+        if draft.type not in query.types or events[0].at < query.oldest_created:
+            continue
+        for position, line in enumerate(book.state(draft, events).lines, 1):
+            found += [
+                RefundRow(refund.modified, number, position, refund.attempt, refund.status)
+                for refund in line.refunds
+                if query.status in (None, refund.status) and query.first <= refund.modified <= query.last
+            ]
+    return sorted(found, reverse=True)
+
+
+ALL_TYPES = frozenset(TradeType)
+
+
+@given(
+    back_seconds=st.integers(-2000, 20 * 86400),
+    span_seconds=st.sampled_from([0, 60, 3600, 86400, 5 * 86400]),
+    parts=st.lists(st.floats(0, 1), min_size=2, max_size=6),
+    types=st.sampled_from([ALL_TYPES, frozenset({TradeType.FIXED})]),
+    status=st.sampled_from([None, "SUCCESS", "WAIT_SELLER_AGREE"]),
+    reach_days=st.sampled_from([None, 6]),
+    early_seconds=st.integers(0, 2000),
+)
+@settings(max_examples=15)
+def test_the_list_of_a_window_and_of_each_window_within_it_is_what_all_orders_say(
+    changed_world: World,
+    back_seconds: int,
+    span_seconds: int,
+    parts: list[float],
+    types: frozenset[TradeType],
+    status: str | None,
+    reach_days: int | None,
+    early_seconds: int,
 ) -> None:
+    """A window is asked for first, then parts of it, which are answered from what is known of it."""
+    first = START_SECOND - back_seconds - span_seconds
+    now = changed_world.clock.second() - early_seconds
+    oldest = 0 if reach_days is None else START_SECOND - reach_days * 86400
+    everything = RefundQuery(first, first + span_seconds, types, status, oldest)
+    expected = _rows_of_all(changed_world, everything, now)
+    book = changed_world.books[0]
+    assert refunds.between(book, everything, now) == expected
+    # At the second of a refund as well, which belongs to the windows on both sides.
+    cuts = sorted(
+        {first + round(part * span_seconds) for part in parts} | {row.modified for row in expected[::9]}
+    )
+    for start, end in itertools.pairwise(cuts):
+        part = replace(everything, first=start, last=end)
+        rows = [row for row in expected if start <= row.modified <= end]
+        assert refunds.between(book, part, now) == rows
+
+
+def test_the_steps_of_a_window_are_counted_about_right_without_looking_at_an_order(world: World) -> None:
     history = world.books[0].history
-    last = START_SECOND - back_seconds
-    first = last - span_seconds
-    expected = {
-        number
+    first, last = START_SECOND - 5 * 86400, START_SECOND - 4 * 86400
+    happened = sum(
+        event.kind in REFUND_KINDS and first <= event.at <= last
         for number in range(history.count)
-        if any(event.kind in REFUND_KINDS and first <= event.at <= last for event in history.events(number))
-    }
-    assert history.refunded_between(first, last) == expected
-    steps = history.refund_steps_between(first, last)
-    assert span_seconds < 86400 or len(expected) / 2 <= steps <= len(expected) * 3
+        for event in history.events(number)
+    )
+    assert happened / 2 <= history.refund_steps_between(first, last) <= happened * 2
 
 
 def test_a_listed_refund_is_listed_in_the_window_of_its_modification_alone(world: World) -> None:

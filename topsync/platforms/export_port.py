@@ -1,11 +1,11 @@
-"""The part of the port by which a platform gives all orders at once: in a file that it makes on request.
+"""The part of the port by which a platform gives all of a kind at once: in a file that it makes on request.
 
-Optional. Where a platform has no such thing, the orders have to come from its lists.
+Optional. Where a platform has no such thing, the orders and their parts have to come from its lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from topsync.base.errors import OperatorError
+from topsync.model.kind import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,31 @@ class ExportAccepted:
     """The platform's word on when: no state in the file is older. None where it does not say."""
     adopted: bool
     """It had the task already, from an identical request, possibly of an earlier day."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRefused:
+    """The platform makes no such file: no right to it, no such call, or the seller has no shop.
+
+    To ask again helps nothing; lists bring the same.
+    """
+
+    detail: str
+    whole_application: bool
+    """It would refuse the same for every other seller."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportDuplicate:
+    """The platform has a task from an identical request, and which task it is cannot be found out.
+
+    Ask in other words: with a larger `failed_before`.
+    """
+
+    detail: str
+
+
+ExportAnswer = ExportAccepted | ExportRefused | ExportDuplicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +70,7 @@ class ExportReady:
 
 @dataclass(frozen=True, slots=True)
 class ExportWithoutFile:
-    """Finished, and there is no file: no order was created on those days."""
+    """Finished, and there is no file: nothing happened on those days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +96,20 @@ class DownloadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedOrder:
-    """A line of the file with an order. Whether the order is complete is found out by whoever stores it."""
+class ExportedObject:
+    """A line of the file with an order, or with a part of an order.
 
+    Whether it is complete is found out by whoever stores it.
+    """
+
+    id: int
     order_id: int
+    """The order that it belongs to; of an order, the same as `id`."""
+    created: datetime | None
+    """Whether it belongs to the days that were asked for is seen by this, of a part by `modified`.
+
+    None where the line does not say.
+    """
     modified: datetime
     value: bytes
     """The platform's object as JSON."""
@@ -81,20 +117,22 @@ class ExportedOrder:
 
 @dataclass(frozen=True, slots=True)
 class ToRepair:
-    """A line that names its order, and cannot be read otherwise: the order is fetched by its id."""
+    """A line that names what it is about, and cannot be read otherwise: that is fetched by its id."""
 
+    id: int
     order_id: int
+    """Of an order, the same as `id`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedLine:
-    """A line without even an id."""
+    """A line without even an id, or with the id of a part and without that of its order."""
 
     line: bytes = field(repr=False)
     why: str
 
 
-ExportLine = ExportedOrder | ToRepair | RefusedLine
+ExportLine = ExportedObject | ToRepair | RefusedLine
 
 
 def part_of(target: Path) -> Path:
@@ -107,18 +145,35 @@ class ExportFileError(OperatorError):
 
 
 class BulkExport(Protocol):
-    """All orders that were created on some days, in one file."""
+    """All of a kind on some days, in one file: the orders created, the parts of orders changed last."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What it makes files of; whether it makes them for this application is found out by asking."""
+        ...
 
     async def request(
-        self, session: SecretStr, first_day: date, last_day: date, *, failed_before: int
-    ) -> ExportAccepted:
-        """Ask for all orders created on these days of the platform, both included. Idempotent.
+        self,
+        kind: Kind,
+        session: SecretStr,
+        first_day: date,
+        last_day: date,
+        *,
+        failed_before: int,
+        known_tasks: Collection[int],
+    ) -> ExportAnswer:
+        """Ask for all of a kind on these days of the platform, both included. Idempotent.
 
-        The days end before today. `failed_before` counts the tasks for them that failed: where the platform
-        answers an identical request with the failed task, another one must be worded otherwise.
+        The days end before today. `failed_before` counts the tasks for them that were of no use: where the
+        platform answers an identical request with the task that it has, another must be worded otherwise.
+
+        `known_tasks` are all tasks of this application that the caller knows, of whichever seller. Where the
+        platform has such a task and does not name it, the only task that nobody knows is taken for it. So
+        with several sellers look at the file's days and orders before you trust an adopted task.
 
         Raises:
-            PlatformError, CallLimitedError: as for any call; a refusal as well.
+            SessionRefusedError, PlatformAwayError, CallLimitedError, ...: as for any call; also a refusal
+                that is about neither rights nor the shop.
         """
         ...
 
@@ -142,8 +197,10 @@ class BulkExport(Protocol):
         """
         ...
 
-    def lines(self, path: Path) -> Iterator[ExportLine]:
-        """Every line of a fetched file, in order, in constant memory. Blocks: to be read in a thread.
+    def lines(self, kind: Kind, path: Path, *, skip: int = 0) -> Iterator[ExportLine]:
+        """The lines of a fetched file, in order, in constant memory. Blocks: to be read in a thread.
+
+        The first `skip` lines are passed over without being read, which costs a small part of the time.
 
         Raises:
             ExportFileError: the file is none that is read here, or holds more than it may.

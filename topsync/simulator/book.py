@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.drafts import Draft, draft_of, line_count
-from topsync.simulator.history import SellerHistory
+from topsync.simulator.history import RefundRow, SellerHistory
 from topsync.simulator.ids import OrderKey
 from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, fold, modified_by
@@ -203,18 +203,25 @@ class OrderBook:
                 found.append((live.visible_at[shown - live.past - 1], number))
         return found
 
-    def refunded_between(self, first: int, last: int, now: int) -> set[int]:
-        """Every order that lists show with a refund modified in [first, last], and maybe a few more.
+    def refunds_between(self, first: int, last: int, now: int) -> tuple[list[RefundRow], set[int]]:
+        """The refunds that lists show with `modified` in [first, last], the oldest first.
 
-        The order's events say what happened to the refund later.
+        Without those of the orders that have changed since the start: their numbers are beside it, and maybe
+        a few more. An order's events say what happened to its refunds later.
         """
-        found = self.history.refunded_between(first, last)
+        untouched: list[RefundRow] = []
+        changed: set[int] = set()
+        for row in self.history.refunds_between(first, last):
+            if row.number in self._live and not self._shows_past(row.number, now):
+                changed.add(row.number)
+            else:
+                untouched.append(row)
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
         for number in self._changed[start:stop]:
             live = self._live[number]
             if any(event.kind in REFUND_KINDS for event in live.events[: live.visible(now)]):
-                found.add(number)
-        return found
+                changed.add(number)
+        return untouched, changed
 
     def first_arrived(self, number: int) -> int:
         """When an order reached the lists for the first time."""

@@ -18,11 +18,13 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from struct import Struct
+from typing import NamedTuple
 
 from topsync.simulator.dice import Dice, octets
-from topsync.simulator.life import REFUND_KINDS, OrderEvent, TradeType
+from topsync.simulator.life import REFUND_KINDS, OrderEvent, TradeType, fold
 from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, LifePlan, LifeStep
 
 _DAY_SECONDS = 86400
@@ -45,6 +47,18 @@ _CHANCE = Struct(f"<I{max(len(plan.steps) for plan in PLANS)}H")
 
 _KEPT_WINDOWS = 16
 """Recent answers of `modified_between` to keep: the pages of a window ask the same question again."""
+_KEPT_REFUND_WINDOWS = 4
+"""Recent answers of `refunds_between` to keep: a client asks for a window, then for its halves."""
+
+
+class RefundRow(NamedTuple):
+    """A refund in a list; sorts by time, then by number."""
+
+    modified: int
+    number: int
+    line: int
+    attempt: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class SellerHistory:
         self._weight = span.weight
         self._deal_offset = Dice(seed, b"deal", seller).below(SLOTS)
         self._windows: OrderedDict[tuple[int, int], list[tuple[int, int]]] = OrderedDict()
+        self._refund_windows: OrderedDict[tuple[int, int], list[RefundRow]] = OrderedDict()
 
     def plan(self, number: int) -> LifePlan:
         """The plan of an order; also defined for live orders (number >= count), which need its type."""
@@ -129,14 +144,16 @@ class SellerHistory:
             len(created) * plan.per_mille // SLOTS for plan, _, created in self._refund_steps(first, last)
         )
 
-    def refunded_between(self, first: int, last: int) -> set[int]:
-        """The numbers of the base orders with an event of a refund in [first, last]."""
-        return {
-            number
-            for plan, step, created in self._refund_steps(first, last)
-            for number in self._dealt(plan, created)
-            if any(event.kind is step.kind and first <= event.at <= last for event in self.events(number))
-        }
+    def refunds_between(self, first: int, last: int) -> list[RefundRow]:
+        """The refunds of base orders that last changed in [first, last], the oldest first."""
+        for (start, end), kept in self._refund_windows.items():
+            if start <= first and last <= end:
+                return kept[bisect_left(kept, (first,)) : bisect_left(kept, (last + 1,))]
+        found = sorted(self._refunds_between(first, last))
+        self._refund_windows[first, last] = found
+        if len(self._refund_windows) > _KEPT_REFUND_WINDOWS:
+            self._refund_windows.popitem(last=False)
+        return found.copy()
 
     def typed(self, numbers: range, types: frozenset[TradeType]) -> TypedRange:
         """The orders of a range that have one of these types; can be counted without a scan."""
@@ -162,14 +179,23 @@ class SellerHistory:
             if numbers:
                 yield position, numbers
 
-    def _refund_steps(self, first: int, last: int) -> Iterator[tuple[LifePlan, LifeStep, range]]:
+    def _refunds_between(self, first: int, last: int) -> Iterator[RefundRow]:
+        for plan, position, created in self._refund_steps(first, last):
+            for number in self._dealt(plan, created):
+                seconds = self._seconds(number, plan.steps)
+                if position < len(seconds) and first <= seconds[position] <= last:
+                    for refund in _refunds_after(plan, len(seconds)):
+                        if refund.modified == position:
+                            yield refund._replace(modified=seconds[position], number=number)
+
+    def _refund_steps(self, first: int, last: int) -> Iterator[tuple[LifePlan, int, range]]:
         """Each refund step of each plan, with the orders in which it may have happened in the window."""
         for plan in PLANS:
-            for step in plan.steps:
+            for position, step in enumerate(plan.steps):
                 if step.kind in REFUND_KINDS:
                     earliest = first - step.delay_seconds - step.jitter_seconds
                     latest = min(last, self._span.last) - step.delay_seconds
-                    yield plan, step, self.created_range(earliest, latest)
+                    yield plan, position, self.created_range(earliest, latest)
 
     def _dealt(self, plan: LifePlan, numbers: range) -> Iterator[int]:
         """The orders of a range that have this plan."""
@@ -211,6 +237,17 @@ class SellerHistory:
                 break
             seconds.append(at)
         return seconds
+
+
+@cache
+def _refunds_after(plan: LifePlan, happened: int) -> tuple[RefundRow, ...]:
+    """The refunds after so many steps of a plan; in place of a time, the position of the step."""
+    events = [OrderEvent(at, step.kind, step.line) for at, step in enumerate(plan.steps[:happened])]
+    return tuple(
+        RefundRow(refund.modified, 0, line, refund.attempt, refund.status)
+        for line, lived in enumerate(fold(plan.type, plan.max_lines, events).lines, 1)
+        for refund in lived.refunds
+    )
 
 
 class TypedRange:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.book import OrderBook
 from topsync.simulator.drafts import Draft
+from topsync.simulator.history import RefundRow
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import LineState, OrderState, RefundState, TradeType
 from topsync.simulator.listing import MAX_SCANNED_ORDERS, TooSlowError
@@ -27,15 +27,6 @@ _RETURNS = (*("REFUND_AND_RETURN",) * 7, "", "REPAIR", "RESHIPPING", "OTHERS")
 _EVERY_FIFTH = 5
 _OTHER_REMIND_SECONDS = 10 * _DAY_SECONDS
 """Seconds after which the platform decides by itself (inferred)."""
-
-
-class RefundRow(NamedTuple):
-    """A refund in a list; sorts by time, then by number."""
-
-    modified: int
-    number: int
-    line: int
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +47,31 @@ def between(book: OrderBook, query: RefundQuery, now: int) -> list[RefundRow]:
     Raises:
         TooSlowError: the window holds too many.
     """
-    if book.history.refund_steps_between(query.first, query.last) > MAX_SCANNED_ORDERS:
+    history = book.history
+    if history.refund_steps_between(query.first, query.last) > MAX_SCANNED_ORDERS:
         raise TooSlowError
-    numbers = book.refunded_between(query.first, query.last, now)
+    rows, changed = book.refunds_between(query.first, query.last, now)
+    for number in changed:
+        rows += _of_changed(book, number, query, now)
+    reachable = history.created_range(0, query.oldest_created - 1).stop
     return sorted(
-        (found for number in numbers for found in _of_order(book, number, query, now)), reverse=True
+        (
+            row
+            for row in rows
+            if query.status in (None, row.status)
+            and history.plan(row.number).type in query.types
+            and row.number >= reachable
+        ),
+        reverse=True,
     )
 
 
-def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[RefundRow]:
-    events = book.shown(number, now).events
-    if book.history.plan(number).type not in query.types or events[0].at < query.oldest_created:
-        return
-    for position, line in enumerate(book.state(book.draft(number), events).lines, 1):
+def _of_changed(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[RefundRow]:
+    state = book.state(book.draft(number), book.shown(number, now).events)
+    for position, line in enumerate(state.lines, 1):
         for refund in line.refunds:
-            wanted = query.status in (None, refund.status)
-            if wanted and query.first <= refund.modified <= query.last:
-                yield RefundRow(refund.modified, number, position, refund.attempt)
+            if query.first <= refund.modified <= query.last:
+                yield RefundRow(refund.modified, number, position, refund.attempt, refund.status)
 
 
 def all_of(book: OrderBook, number: int) -> Iterator[JsonObject]:

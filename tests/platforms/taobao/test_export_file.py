@@ -19,26 +19,42 @@ from hypothesis import strategies as st
 
 from schemas.types import parse_instant
 from tests.support.places import CASES, SAMPLES
+from topsync.model.kind import Kind
 from topsync.platforms.export_port import (
-    ExportedOrder,
+    ExportedObject,
     ExportFileError,
     ExportLine,
     RefusedLine,
     ToRepair,
 )
 from topsync.platforms.taobao import export_archive, export_file
-from topsync.platforms.taobao.export_file import read_line
+from topsync.platforms.taobao.export_file import FORMS, read_line
 
 MODIFIED = "2025-11-19 12:00:00"
+CREATED = "2025-11-18 08:00:00"
+ORDER_FORM, REFUND_FORM = FORMS[Kind.ORDER], FORMS[Kind.REFUND]
 
 
 def trade(tid: object = 101, **fields: object) -> dict[str, object]:
-    own = {"tid": tid, "created": MODIFIED, "modified": MODIFIED, "status": "TRADE_FINISHED"}
+    own = {"tid": tid, "created": CREATED, "modified": MODIFIED, "status": "TRADE_FINISHED"}
     return {**own, "orders": {"order": [{"oid": tid}]}, **fields}
 
 
 def line(tid: object = 101, **fields: object) -> bytes:
     return orjson.dumps({"trade_fullinfo_get_response": {"trade": trade(tid, **fields)}})
+
+
+def refund(refund_id: object = 501, tid: object = 101, **fields: object) -> dict[str, object]:
+    return {"refund_id": refund_id, "tid": tid, "created": CREATED, "modified": MODIFIED, **fields}
+
+
+def refund_line(refund_id: object = 501, tid: object = 101, **fields: object) -> bytes:
+    return orjson.dumps({"refund_get_response": {"refund": refund(refund_id, tid, **fields)}})
+
+
+def kind_line(kind: Kind, number: object, **fields: object) -> bytes:
+    """A line of either kind with this id."""
+    return line(number, **fields) if kind is Kind.ORDER else refund_line(number, 7, **fields)
 
 
 def packed(folder: Path, *entries: bytes, names: list[str] | None = None, level: int = 6) -> Path:
@@ -49,12 +65,17 @@ def packed(folder: Path, *entries: bytes, names: list[str] | None = None, level:
     return path
 
 
-def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[ExportLine]:
-    return list(export_file.read(path, max_bytes=max_bytes, max_ratio=max_ratio))
+def read(
+    path: Path, kind: Kind = Kind.ORDER, *, max_bytes: int = 10**9, max_ratio: float = 200, skip: int = 0
+) -> list[ExportLine]:
+    return list(export_file.read(kind, path, max_bytes=max_bytes, max_ratio=max_ratio, skip=skip))
 
 
 def tids(lines: list[ExportLine]) -> list[int]:
-    return [row.order_id for row in lines if isinstance(row, ExportedOrder)]
+    return [row.id for row in lines if isinstance(row, ExportedObject)]
+
+
+every_kind = pytest.mark.parametrize("kind", list(Kind))
 
 
 def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory() -> None:
@@ -68,39 +89,60 @@ def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory
         if text.strip()
     ]
     lines = read(path)
-    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedOrder)] == expected
+    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedObject)] == expected
     assert len(lines) == len(expected)
 
 
+@every_kind
 @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\n\n", b"\r\r\n", b"\n  \n"])
-def test_lines_end_with_any_mix_of_carriage_return_and_line_feed(tmp_path: Path, end: bytes) -> None:
-    content = end.join([line(1), line(2), line(3)])
+def test_lines_end_with_any_mix_of_carriage_return_and_line_feed(
+    tmp_path: Path, end: bytes, kind: Kind
+) -> None:
+    content = end.join(kind_line(kind, number) for number in (1, 2, 3))
     for tail in (b"", end):
-        assert tids(read(packed(tmp_path, content + tail))) == [1, 2, 3]
+        assert tids(read(packed(tmp_path, content + tail), kind)) == [1, 2, 3]
 
 
+@every_kind
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
 def test_a_message_is_not_split_at_characters_that_are_line_ends_only_for_python(
-    tmp_path: Path, character: str
+    tmp_path: Path, character: str, kind: Kind
 ) -> None:
     message = f"before{character}after"
-    (order,) = read(packed(tmp_path, line(1, buyer_message=message)))
-    assert isinstance(order, ExportedOrder)
-    assert orjson.loads(order.value)["buyer_message"] == message
+    (found,) = read(packed(tmp_path, kind_line(kind, 1, reason=message)), kind)
+    assert isinstance(found, ExportedObject)
+    assert orjson.loads(found.value)["reason"] == message
 
 
 def test_line_ends_inside_a_message_are_escaped_and_do_not_split_it(tmp_path: Path) -> None:
     (order,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
-    assert isinstance(order, ExportedOrder)
+    assert isinstance(order, ExportedObject)
     assert orjson.loads(order.value)["buyer_message"] == "a\r\nb"
 
 
-@given(tids_=st.lists(st.integers(1, 10**18), max_size=20), ends=st.data())
-def test_every_line_is_read_once_wherever_the_chunks_are_cut(tids_: list[int], ends: st.DataObject) -> None:
-    content = b"".join(line(tid) + ends.draw(st.sampled_from([b"\r", b"\n", b"\r\n"])) for tid in tids_)
+@given(
+    tids_=st.lists(st.integers(1, 10**18), max_size=20),
+    kind=st.sampled_from(Kind),
+    skip=st.integers(0, 25),
+    ends=st.data(),
+)
+def test_every_line_is_read_once_wherever_the_chunks_are_cut_and_a_load_goes_on(
+    tids_: list[int], kind: Kind, skip: int, ends: st.DataObject
+) -> None:
+    """Blank lines count for nothing: the same number of lines is passed over whatever lies between them."""
+    separators = st.sampled_from([b"\r", b"\n", b"\r\n", b"\r\n \r\n"])
+    content = b"".join(kind_line(kind, tid) + ends.draw(separators) for tid in tids_)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_file, "CHUNK_BYTES", ends.draw(st.integers(1, 200)))
-        assert tids(read(packed(Path(folder), content))) == tids_
+        path = packed(Path(folder), content, content)
+        assert tids(read(path, kind)) == tids_ * 2
+        assert tids(read(path, kind, skip=skip)) == (tids_ * 2)[skip:]
+
+
+def test_lines_that_are_passed_over_are_not_read(tmp_path: Path) -> None:
+    path = packed(tmp_path, b"not json\n" + line(2))
+    assert tids(read(path, skip=1)) == [2]
+    assert len(read(path, skip=1)) == 1
 
 
 def test_a_byte_order_mark_at_the_start_of_each_entry_is_no_part_of_its_first_line(tmp_path: Path) -> None:
@@ -122,10 +164,36 @@ def test_entries_without_a_line_end_are_not_joined(tmp_path: Path) -> None:
     ],
 )
 def test_a_trade_is_found_in_every_envelope(form: object) -> None:
-    found = read_line(orjson.dumps(form))
-    assert isinstance(found, ExportedOrder)
-    assert (found.order_id, found.modified) == (7, parse_instant(MODIFIED))
+    found = read_line(ORDER_FORM, orjson.dumps(form))
+    assert isinstance(found, ExportedObject)
+    assert (found.id, found.order_id) == (7, 7)
+    assert (found.created, found.modified) == (parse_instant(CREATED), parse_instant(MODIFIED))
     assert orjson.loads(found.value)["status"] == "TRADE_FINISHED"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"refund_get_response": {"refund": refund("501", 7)}},
+        {"refund_get_response": {"refund": refund(501, "7"), "request_id": "x"}},
+        {"refund": refund(501, 7)},
+        refund(501, 7),
+    ],
+)
+def test_a_refund_is_found_in_every_envelope(form: object) -> None:
+    found = read_line(REFUND_FORM, orjson.dumps(form))
+    assert isinstance(found, ExportedObject)
+    assert (found.id, found.order_id) == (501, 7)
+    assert (found.created, found.modified) == (parse_instant(CREATED), parse_instant(MODIFIED))
+    assert orjson.loads(found.value)["tid"] in (7, "7")
+
+
+@every_kind
+@pytest.mark.parametrize("created", [None, ""])
+def test_a_line_without_a_time_of_creation_is_taken(kind: Kind, created: object) -> None:
+    found = read_line(FORMS[kind], kind_line(kind, 9, created=created))
+    assert isinstance(found, ExportedObject)
+    assert found.created is None
 
 
 @pytest.mark.parametrize(
@@ -139,11 +207,43 @@ def test_a_trade_is_found_in_every_envelope(form: object) -> None:
         orjson.dumps({"error_response": {"code": 15}, "tid": "4000000000000000101"}),
         b'{"trade":{"tid":4000000000000000101,"modified":"soon"}}',
         line(4000000000000000101, modified=None),
+        line(4000000000000000101, created="soon"),
         line(4000000000000000101)[:-3] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}}}",
     ],
 )
 def test_an_incomplete_order_that_has_its_id_is_repaired_by_its_id(broken: bytes) -> None:
-    assert read_line(broken) == ToRepair(4000000000000000101)
+    assert read_line(ORDER_FORM, broken) == ToRepair(4000000000000000101, 4000000000000000101)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        refund_line(501, 7)[:-3],
+        refund_line("501", "7", modified="soon"),
+        refund_line(501, 7, created="soon"),
+        refund_line(501, 7, modified=None),
+        b'{"tid":7,"refund_id" : "501","modified":',
+    ],
+)
+def test_an_incomplete_refund_that_has_its_ids_is_repaired_by_them(broken: bytes) -> None:
+    assert read_line(REFUND_FORM, broken) == ToRepair(501, 7)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        line(7),
+        b'{"refund_id":501,"tid":',
+        orjson.dumps({"refund": {"refund_id": 501, "modified": MODIFIED}}),
+        orjson.dumps({"refund": {"tid": 7, "modified": MODIFIED}}),
+        b'{"refund_id":0,"tid":7,',
+        b"not json",
+    ],
+)
+def test_a_line_with_only_one_of_a_refunds_ids_is_refused_whole(broken: bytes) -> None:
+    found = read_line(REFUND_FORM, broken)
+    assert isinstance(found, RefusedLine)
+    assert found.line == broken
 
 
 @pytest.mark.parametrize(
@@ -166,7 +266,7 @@ def test_an_incomplete_order_that_has_its_id_is_repaired_by_its_id(broken: bytes
     ],
 )
 def test_a_line_that_names_no_order_is_refused_whole_with_a_reason(broken: bytes) -> None:
-    found = read_line(broken)
+    found = read_line(ORDER_FORM, broken)
     assert isinstance(found, RefusedLine)
     assert found.line == broken
     assert found.why
@@ -184,7 +284,7 @@ def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
         if piece.strip()
     ]
     kinds = [type(row) for row in lines]
-    assert len(lines) == kinds.count(ExportedOrder) + kinds.count(ToRepair) + kinds.count(RefusedLine)
+    assert len(lines) == kinds.count(ExportedObject) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 
 
@@ -195,8 +295,8 @@ def test_a_file_that_unpacks_to_more_than_its_bound_is_refused_before_it_is_in_m
     path = packed(tmp_path, (line(1) + b"\n") * 20_000)
     with pytest.raises(ExportFileError, match="more than 100000 bytes"):
         read(path, max_bytes=100_000)
-    lines = iter(export_file.read(path, max_bytes=2 * export_file.CHUNK_BYTES - 1, max_ratio=200))
-    assert isinstance(next(lines), ExportedOrder), "the part within the bound is streamed"
+    lines = iter(export_file.read(Kind.ORDER, path, max_bytes=2 * export_file.CHUNK_BYTES - 1, max_ratio=200))
+    assert isinstance(next(lines), ExportedObject), "the part within the bound is streamed"
     assert len(read(path)) == 20_000
 
 

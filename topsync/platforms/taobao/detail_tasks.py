@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import SecretStr
 
@@ -18,7 +17,7 @@ from topsync.platforms.detail_task_port import (
     DetailTaskState,
     DetailTaskUnfinished,
 )
-from topsync.platforms.taobao.calls import details
+from topsync.platforms.taobao.calls import details, exports
 from topsync.platforms.taobao.calls.exports import ExportStatus
 from topsync.platforms.taobao.details import read_order
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -28,9 +27,6 @@ from topsync.platforms.taobao.gateway.errors import (
     TaskDuplicateError,
     TaskNotExistError,
 )
-
-CLOSED_TO_THE_APP: Final = frozenset({11, 13, 22})
-"""Codes that refuse the application or do not know the API (docs/platform/gateway.md 2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ class TaobaoDetailTasks:
         except DroppedError as error:
             return DetailTaskFailed(str(error))
         except RequestRefusedError as error:
-            return DetailTasksRefused(str(error), whole_application=error.code in CLOSED_TO_THE_APP)
+            return DetailTasksRefused(str(error), whole_application=exports.closed_to_the_app(error))
         return DetailTaskAccepted(task.task_id, task.adopted)
 
     async def state(self, task_id: int, *, priority: Priority) -> DetailTaskState:

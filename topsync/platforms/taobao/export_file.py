@@ -7,7 +7,9 @@ names are never used as paths. Sizes and ratio are limited while unpacking; the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,15 +17,16 @@ import orjson
 
 from schemas.types import parse_id, parse_instant
 from topsync.base import json_bounds
+from topsync.model.kind import Kind
 from topsync.platforms.export_port import (
-    ExportedOrder,
+    ExportedObject,
     ExportFileError,
     ExportLine,
     RefusedLine,
     ToRepair,
 )
 from topsync.platforms.taobao import export_archive
-from topsync.platforms.taobao.gateway.wire import trade_in
+from topsync.platforms.taobao.gateway.wire import unwrapped
 
 CHUNK_BYTES: Final = 1024 * 1024
 
@@ -34,39 +37,75 @@ RATIO_FLOOR_BYTES: Final = 64 * 1024 * 1024
 """Below this size the ratio is not checked: small files of repetitive text pack very well."""
 
 _LINE_ENDS: Final = (b"\r", b"\n")
-_TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
-"""Includes the character after the number or text: half an id would be another order's id."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[ExportLine]:
-    """Every line of every entry, in order.
+@dataclass(frozen=True, slots=True)
+class LineForm:
+    """How a line holds something of a kind."""
+
+    envelopes: tuple[str, ...]
+    """Around the object, the outermost first; each may be missing."""
+    id_name: str
+    id_in_text: re.Pattern[bytes]
+    order_id_in_text: re.Pattern[bytes]
+
+
+def _id_in_text(name: bytes) -> re.Pattern[bytes]:
+    """Includes the character after the number or text: half an id would be another object's id."""
+    return re.compile(rb'"' + name + rb'"\s*:\s*"?(\d{1,19})(?=[",}\s])')
+
+
+_TID: Final = _id_in_text(b"tid")
+
+FORMS: Final[Mapping[Kind, LineForm]] = {
+    Kind.ORDER: LineForm(("trade_fullinfo_get_response", "trade"), "tid", _TID, _TID),
+    # How an export of refunds is written is not documented: taken as that of orders (3.10).
+    Kind.REFUND: LineForm(("refund_get_response", "refund"), "refund_id", _id_in_text(b"refund_id"), _TID),
+}
+"""What the platform exports (docs/platform/gateway.md 4.3)."""
+
+
+def read(kind: Kind, path: Path, *, max_bytes: int, max_ratio: float, skip: int = 0) -> Iterator[ExportLine]:
+    """The lines of every entry, in order, without the first `skip`.
 
     Raises:
         ExportFileError: the file is not a zip that can be read here, or holds more than it may.
     """
-    for line in _lines(path, max_bytes=max_bytes, max_ratio=max_ratio):
-        yield read_line(line)
+    form = FORMS[kind]
+    for line in islice(_lines(path, max_bytes=max_bytes, max_ratio=max_ratio), skip, None):
+        yield read_line(form, line)
 
 
-def read_line(line: bytes) -> ExportLine:
-    """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade.
+def read_line(form: LineForm, line: bytes) -> ExportLine:
+    """One line: an envelope around an object, `{"trade": ...}`, or the object itself.
 
-    Of the trade only id and `modified` are read: whoever stores it reads all of it.
+    Of the object only ids and times are read: whoever stores it reads all of it.
     """
     try:
-        trade = trade_in(json_bounds.loads(line))
-        tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
-        return ExportedOrder(tid, modified, orjson.dumps(trade))
+        found = unwrapped(json_bounds.loads(line), form.envelopes)
+        own_id, order_id = parse_id(found.get(form.id_name)), parse_id(found.get("tid"))
+        created = found.get("created")
+        return ExportedObject(
+            own_id,
+            order_id,
+            parse_instant(created) if created else None,
+            parse_instant(found.get("modified")),
+            orjson.dumps(found),
+        )
     except (
         ValueError,
         orjson.JSONEncodeError,
     ) as error:  # the last of these: nested more deeply than can be written
-        found = _TID.search(line)
         try:
-            return ToRepair(parse_id(found[1].decode() if found else None))
+            return ToRepair(_id_found(form.id_in_text, line), _id_found(form.order_id_in_text, line))
         except ValueError:
-            return RefusedLine(line, f"no trade and no tid in it: {error}")
+            return RefusedLine(line, f"it cannot be read, nor names its object and order: {error}")
+
+
+def _id_found(pattern: re.Pattern[bytes], line: bytes) -> int:
+    found = pattern.search(line)
+    return parse_id(found[1].decode() if found else None)
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

@@ -9,9 +9,10 @@ from topsync.simulator.book import OrderBook
 from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business, invalid, mismatch, service_rejection
 from topsync.simulator.fields import FieldMask
+from topsync.simulator.history import RefundRow
 from topsync.simulator.ids import refund_of
 from topsync.simulator.listing import TooSlowError
-from topsync.simulator.refunds import RefundQuery, RefundRow
+from topsync.simulator.refunds import RefundQuery
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World

@@ -1,6 +1,6 @@
-"""The bulk export: create it, follow it, find it again, delete it.
+"""The bulk exports, of orders and of refunds: create them, follow them, find them again, delete them.
 
-Source: docs/platform/gateway.md 3.6, 3.8, 3.9, 4.
+Source: docs/platform/gateway.md 3.6, 3.8, 3.9, 3.10, 4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from topsync.platforms.taobao.gateway.errors import (
 )
 from topsync.platforms.taobao.gateway.requests import ApiRequest
 
+ORDERS_API: Final = "taobao.topats.trades.sold.get"
+REFUNDS_API: Final = "taobao.topats.refunds.receive.get"
 RESULT_API: Final = "taobao.topats.result.get"
+
+NOT_OF_THE_APP: Final = frozenset({11, 13, 22})
+"""Codes that refuse the application, or do not know the method (docs/platform/gateway.md 2.2)."""
 
 _MD5: Final = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -82,6 +87,11 @@ class ListedTask:
     created_at: datetime | None
 
 
+def closed_to_the_app(error: RequestRefusedError) -> bool:
+    """Whether the platform refuses the method to the application, whoever the seller (4.1)."""
+    return error.code in NOT_OF_THE_APP or (error.sub_code or "").startswith("isv.permission-")
+
+
 async def create(
     client: TopClient,
     session: SecretStr,
@@ -89,9 +99,12 @@ async def create(
     last_day: date,
     fields: Sequence[str] = FULLINFO_FIELDS,
     *,
+    api: str = ORDERS_API,
     priority: Priority = Priority.BOOTSTRAP,
 ) -> ExportTask:
-    """Ask for a file of all trades created on platform days `first_day` to `last_day`, both included.
+    """Ask for a file of what happened on platform days `first_day` to `last_day`, both included.
+
+    With `ORDERS_API` it holds the trades created on them, with `REFUNDS_API` the refunds changed last.
 
     The days lie between 90 days ago and yesterday. An identical task that exists is adopted, which is also
     how a task is found again after a crash (docs/platform/gateway.md 3.6, 4.2).
@@ -103,7 +116,7 @@ async def create(
     if first_day > last_day:
         raise ValueError("an export ends before it begins")
     request = ApiRequest(
-        "taobao.topats.trades.sold.get",
+        api,
         {"start_time": f"{first_day:%Y%m%d}", "end_time": f"{last_day:%Y%m%d}", "fields": fields},
     )
     return await accepted(client, session, request, priority)

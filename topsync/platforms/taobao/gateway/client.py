@@ -89,6 +89,11 @@ class TopClient(HttpUser):
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
 
+    @property
+    def clock(self) -> ServerClock:
+        """The platform's time; the first call sets it."""
+        return self._clock
+
     async def call(
         self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
     ) -> Mapping[str, object]:

@@ -125,7 +125,16 @@ def trade_in(document: object) -> Mapping[str, object]:
     Raises:
         ValueError: there is no object in that place.
     """
-    for key in ("trade_fullinfo_get_response", "trade"):
+    return unwrapped(document, ("trade_fullinfo_get_response", "trade"))
+
+
+def unwrapped(document: object, envelopes: tuple[str, ...]) -> Mapping[str, object]:
+    """The object within those envelopes that are there, the outermost first.
+
+    Raises:
+        ValueError: there is no object in that place.
+    """
+    for key in envelopes:
         if isinstance(document, dict) and not is_absent(inner := document.get(key)):
             document = inner
     if not isinstance(document, dict):
