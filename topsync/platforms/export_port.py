@@ -55,7 +55,10 @@ ExportAnswer = ExportAccepted | ExportRefused | ExportDuplicate
 
 @dataclass(frozen=True, slots=True)
 class ExportUnfinished:
-    """The platform is at it."""
+    """The platform has not finished the task."""
+
+    running: bool
+    """It has begun; otherwise the task waits for its turn there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,8 @@ class TaobaoExport:
         except TaskNotExistError as error:
             return ExportLost(str(error))
         match result.status:
-            case ExportStatus.NEW | ExportStatus.DOING:
-                return ExportUnfinished()
+            case ExportStatus.NEW | ExportStatus.DOING as status:
+                return ExportUnfinished(running=status is ExportStatus.DOING)
             case ExportStatus.FAIL:
                 return ExportFailed()
             case ExportStatus.EMPTY:
