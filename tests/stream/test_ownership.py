@@ -28,7 +28,7 @@ SESSION_TIMEOUT_SECONDS = 6.0
 IDLE_FOR_SECONDS = 2.0
 """With its own times, aiokafka would send four requests in it, and look ten times whether to send one."""
 
-LOOKS_AT_THE_START = 3
+LOOKS_AT_THE_START = 5
 """Until the request is under way."""
 
 LONG_SECONDS = 60.0
