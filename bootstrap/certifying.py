@@ -10,7 +10,7 @@ from bootstrap.start import Start
 from schemas import certificate as documents
 from schemas import platform_time
 from schemas.certificate import Certificate, PushPart, WindowPart
-from schemas.notification import BootstrapCompleted, ExportPart, TodayPart
+from schemas.notification import NO_TASK, BootstrapCompleted, ExportPart, TodayPart
 from topsync.base import certificate_key, failpoints, identity, telemetry
 from topsync.base.certificate_key import CertificateKey
 from topsync.coverage.pull import PullOutcome
@@ -160,7 +160,7 @@ def _export_part(state: Bootstrap, orders: Sequence[Slice], sums: RowSums) -> Ex
     tasks = [each.task for each in orders if each.task is not None]
     single = tasks[0] if len(orders) == len(tasks) == 1 else None
     return ExportPart(
-        task_id=tasks[0].task_id if tasks else 0,
+        task_id=tasks[0].task_id if tasks else NO_TASK,
         first_day=state.first_day,
         last_day=state.day_zero - timedelta(days=1),
         created_at=min((task.created_at for task in tasks), default=state.started_at),

@@ -97,13 +97,11 @@ class Loader:
             case ExportedObject():
                 return records.snapshot(
                     self.start.topics.snapshots.name,
-                    kind=self.of.kind,
                     tid=line.order_id,
-                    id_=line.id,
                     seller_id=self.start.seller_id,
                     as_of=self.as_of,
                     reason=self.reason,
-                    value=line.value,
+                    trade=line.value,
                 )
             case ToRepair():
                 return None

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
 
-from topsync.coverage.created import CreatedCount, day_span
-
 from bootstrap import cutting
 from bootstrap.cutting import Cut
 from bootstrap.start import Start
+from topsync.coverage.created import CreatedCount, day_span
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.scheme import Scheme
@@ -111,7 +110,7 @@ class Planner:
 
     def _exports(self, kind: Kind) -> bool:
         export: BulkExport | None = self.start.bulk_export
-        return export is not None and kind in export.kinds
+        return export is not None and kind in export.kinds and kind.leads
 
     async def _cuts(
         self, first_day: date, last_day: date, most: int, way: Way

@@ -90,13 +90,11 @@ class Repairing:
             [
                 records.snapshot(
                     self.start.topics.snapshots.name,
-                    kind=Kind.ORDER,
                     tid=id_,
-                    id_=id_,
                     seller_id=self.start.seller_id,
                     as_of=as_of,
                     reason=REASON,
-                    value=original,
+                    trade=original,
                 )
                 for id_, original in good.items()
             ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from datetime import date
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,34 +29,42 @@ class Notification(BaseModel):
         """The record's key and CloudEvents subject."""
 
 
+NO_TASK: Final = 1
+"""In place of a task's id, where there was no export. No task of the platform has it."""
+
+
 class ExportPart(BaseModel):
-    """The result of the bulk export."""
+    """What was had of the time before day zero. In several slices, if there are many orders: the certificate
+    (`topsync certificate show`) has each of them.
+    """
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     task_id: PlatformId
+    """Of the first slice; 1 where there was no export, because the orders came from the platform's lists."""
     first_day: date
     """Orders created from this platform day (GMT+8) on ..."""
     last_day: date
     """... up to and including this day."""
     created_at: Instant
-    """No state in the file is older than this."""
+    """No state in a file is older than this."""
     adopted: bool
-    """Whether the platform already had the task."""
+    """Whether the platform already had a task."""
     md5: str | None
-    """The platform's check code, which the file matched."""
+    """The platform's check code, which the file matched; absent where there was not exactly one file."""
     file_bytes: int | None
+    """Of all files."""
     lines: int
     """lines = published + repaired + refused."""
     published: int
     repaired: int
     """Orders fetched by single calls, because their line could not be read."""
     refused: int
-    """Lines that name no order; a certificate is given only when there are none."""
+    """Lines that name no order; there are some only where a list names every order instead."""
     orders: int
-    """Distinct orders in the file."""
+    """Distinct orders."""
     digest: str
-    """SHA-256 over `tid modified` of each order in the file, ordered by tid."""
+    """SHA-256 over `tid modified` of each of these orders, ordered by tid."""
 
 
 class TodayPart(BaseModel):

@@ -19,7 +19,7 @@ def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None
 
 
 def test_lines_are_counted_by_where_they_go() -> None:
-    lines = [
+    lines: list[ExportLine] = [
         ExportedObject(7, 7, None, at(9), b"{}"),
         ToRepair(8, 8),
         ToRepair(9, 9),

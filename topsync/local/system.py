@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 from cryptography.fernet import Fernet
 
+from topsync.base import certificate_key
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
@@ -267,6 +268,7 @@ async def local_system(
             "TOPSYNC_APP_KEY": APP_KEY,
             "TOPSYNC_APP_SECRET": APP_SECRET,
             "TOPSYNC_TOKEN_KEYS": Fernet.generate_key().decode(),
+            "TOPSYNC_CERTIFICATE_KEY": certificate_key.new(),
             "TOPSYNC_GATEWAY_URL": addresses["gateway_url"],
             "TOPSYNC_CHANNEL_URL": addresses["channel_url"],
             "TOPSYNC_OAUTH_URL": addresses["oauth_url"],
