@@ -170,7 +170,7 @@ def all_of(moments: Sequence[Moment]) -> Moment:
 
 
 @st.composite
-def created_lists(draw: st.DrawFn, *, busiest: int = 60) -> CreatedList:
+def created_lists(draw: st.DrawFn, *, busiest: int = 80) -> CreatedList:
     """A list with some orders, often many of them in a few seconds."""
     crowded = draw(st.integers(0, DAY_SECONDS - 1))
     second = st.one_of(

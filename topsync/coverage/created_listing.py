@@ -16,9 +16,9 @@ number:
 - Only where two seconds hold more than a page, they are listed in pages that overlap, as
   `topsync.coverage.listing` lists a part that cannot be halved.
 - `has_next` ends nothing, as it may be wrong. The reading ends with an answer whose total fits its own page.
-- An answer may leave out orders in its middle. So the total that came with the first page must be reached by
-  the orders that are no newer than that page. Where it is not, the part is counted once more: either orders
-  have gone meanwhile, or the part is read again.
+- An answer may leave out orders in its middle. So there must be as many orders as the total that came with
+  the first page. Where there are fewer, the part is counted once more: either orders have gone meanwhile, or
+  the part is read again.
 - A window that the platform finds too wide is halved. Parts may be read in any order, as no order moves from
   a part to another.
 - An answer that equals the answer before it may be that answer once more. The question is repeated once.
@@ -122,7 +122,7 @@ def _read(part: Span, first: CreatedPage | None, page_size: int) -> Steps[Create
         if first is None:
             return (yield from _read_halves(part, page_size))
         orders = yield from _read_on(part, first, page_size)
-        if _reaches_total(orders, first) or (yield from _some_have_gone(part, first, orders, page_size)):
+        if (yield from _no_more_counted(part, first, orders, page_size)):
             return orders
         first = yield from _ask(part, page_size, counting=True)
     raise ListingFailedError("the platform counts more orders than it lists")
@@ -199,30 +199,17 @@ def _read_crowded(part: Span, page_size: int) -> Steps[CreatedOrders]:
         return orders
 
 
-def _reaches_total(orders: Mapping[int, CreatedOrder], counted: CreatedPage) -> bool:
-    """Whether there are as many orders as were counted, without those that were created since."""
-    if counted.total is None:
-        return True
-    times = _times(counted.orders.values())
-    newest = max(times) if times else None
-    return _count(orders, newest) >= counted.total
-
-
-def _some_have_gone(
+def _no_more_counted(
     part: Span, first: CreatedPage, orders: Mapping[int, CreatedOrder], page_size: int
 ) -> Steps[bool]:
-    """Whether the platform, asked once more, counts no more orders than were had."""
+    """Whether the platform counted no more orders than were had, or does so now, because some have gone."""
+    if first.total is None or first.total <= len(orders):
+        return True
     times = _times(first.orders.values())
+    # Without those that were created since.
     end = min(part.end, max(times) + SECOND) if times else part.end
     again = yield from _ask(Span(part.start, end), page_size, counting=True)
-    return again is not None and again.total is not None and again.total <= _count(orders, end)
-
-
-def _count(orders: Mapping[int, CreatedOrder], up_to: datetime | None) -> int:
-    """How many orders there are up to a moment; those count that do not say when they were created."""
-    if up_to is None:
-        return len(orders)
-    return sum(order.created is None or order.created <= up_to for order in orders.values())
+    return again is not None and again.total is not None and again.total <= len(orders)
 
 
 def _ask(window: Span, page_size: int, *, counting: bool) -> Steps[CreatedPage | None]:
