@@ -311,7 +311,7 @@ async def test_a_seller_gets_another_scheme_and_the_command_says_how_its_changes
     await seller_commands.set_scheme(name, None)
     said = capsys.readouterr().out
     assert "has scheme auto (the installation's)" in said
-    assert "it is polled until its messages come again" in said
+    assert "until then it is polled" in said
     await erasures.begin(process.pool, shop.seller_id)
     with pytest.raises(SellerOperationError):
         await seller_commands.set_scheme(name, Scheme.TWO)

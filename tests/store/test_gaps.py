@@ -121,9 +121,10 @@ async def test_gaps_of_sellers_that_wait_for_no_reconnection_end_at_once_and_kee
     gone = connection(0, 40, lost=60)
     await push_connections.write(pool, gone)
     await open_for(pool, gone)
+    await sellers.set_scheme(pool, SELLER, Scheme.TWO)
     async with pool.acquire() as taken:
         for moment in (10, 80):
-            await gaps.end_of(taken, [SELLER], at=at(moment))
+            await gaps.end_without_messages(taken, Scheme.AUTO, at=at(moment))
     assert {gap.seller_id: gap.ended for gap in await gaps.open_gaps(pool)} == {
         SELLER: at(40),
         SELLER + 1: None,

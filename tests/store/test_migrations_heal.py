@@ -69,7 +69,9 @@ async def test_what_a_former_version_noted_of_refunds_is_carried_over(database_u
         await pool.execute(sql("migrations.create"))
         for migration in former:
             await pool.execute(sql("migrations.record"), migration.number, migration.name, migration.checksum)
-        await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
+        await pool.execute(
+            "insert into sellers (seller_id, nick, session_cipher) values ($1, 'a seller', '')", SELLER
+        )
         await pool.execute(
             "insert into refetches (tid, seller_id, event, occurred_at, settled_after, source, reason, "
             "due_at, refund_ids) values ($1, $2, 'e', now(), now(), 'push', 'not_there', now(), '{9,7}')",
