@@ -28,10 +28,10 @@ SEAM: Final = MIDNIGHT - timedelta(minutes=10)
 ROWS: Final[Mapping[Kind, Sequence[SliceRow]]] = {
     Kind.ORDER: [
         SliceRow(0, TID, MIDNIGHT - timedelta(days=5)),
-        SliceRow(0, TID + 1, MIDNIGHT - timedelta(days=5, seconds=-0.5)),
+        SliceRow(2, TID + 1, MIDNIGHT - timedelta(days=2, seconds=-0.5)),
         SliceRow(0, TID + 2, None),
-        SliceRow(2, TID + 2, MIDNIGHT - timedelta(days=2)),
-        SliceRow(2, TID + 3, MIDNIGHT - timedelta(days=1)),
+        SliceRow(2, TID + 2, MIDNIGHT - timedelta(days=1)),
+        SliceRow(0, TID + 3, MIDNIGHT - timedelta(days=4)),
     ],
     Kind.REFUND: [SliceRow(4, REFUND_ID, MIDNIGHT - timedelta(days=1)), SliceRow(4, REFUND_ID + 1, None)],
 }
