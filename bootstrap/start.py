@@ -10,7 +10,7 @@ from topsync.coverage.created import CreatedLister
 from topsync.store.export_hints import ExportHints
 
 from bootstrap.progress import SellerProgress
-from bootstrap.turns import Turns
+from bootstrap.turns import LoadingTurns
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.base.clock import ServerClock
@@ -45,7 +45,7 @@ class Start:
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings
-    turns: Turns
+    turns: LoadingTurns
     progress: SellerProgress
 
     @property

@@ -217,7 +217,7 @@ FORGED: dict[str, Change] = {
         {"slices.0.digest": NOTHING},
         "its digest is not of 3 objects",
     ),
-    "a slice elsewhere": (EXPORTED, {"slices.1.number": 2}, "slice 2 is in the place of slice 1"),
+    "a slice elsewhere": (EXPORTED, {"slices.1.number": 0}, "slice 0 comes behind slice 0"),
     "a day is missing": (EXPORTED, {"slices.1.first_day": "2025-11-17"}, "is a hole or an overlap"),
     "a day is there twice": (EXPORTED, {"slices.0.last_day": "2025-11-16"}, "is a hole or an overlap"),
     "a slice of less than a day": (

@@ -33,6 +33,10 @@ ROWS: Final[Mapping[Kind, Sequence[NumberedRow]]] = {
         NumberedRow(2, TID + 2, MIDNIGHT - timedelta(days=1)),
         NumberedRow(0, TID + 3, MIDNIGHT - timedelta(days=4)),
     ],
+    Kind.REFUND: [
+        NumberedRow(4, REFUND_ID, MIDNIGHT - timedelta(days=1)),
+        NumberedRow(4, REFUND_ID + 1, None),
+    ],
 }
 """By id. An order is in two slices, first without its `modified`."""
 
