@@ -2,8 +2,8 @@
 
 Where the count differs from what was had, the platform's list of these days says which orders make the
 difference. What is listed and was not had is fetched, whatever the reason. What was had and is not listed is
-kept: the list has only the types that we name, and the export has all; the youngest orders may have been in the
-file before the list showed them; those of the oldest day may have left the three months since.
+kept: the list has only the types that we name, and the export has all; the youngest orders may have been in
+the file before the list showed them; those of the oldest day may have left the three months since.
 """
 
 from __future__ import annotations
