@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from tests.store.databases import at
 from topsync.coverage import balancing
-from topsync.coverage.balancing import Comparison, Differences
+from topsync.coverage.balancing import SliceComparison, SliceDifferences
 
 IDS = st.sets(st.one_of(st.integers(1, 60), st.integers(2**62, 2**62 + 60)), max_size=60)
 
 
-def compared(listed: list[int], had: list[int], *, batch: int = 7) -> Differences:
-    comparison = Comparison(listed)
+def compared(listed: list[int], had: list[int], *, batch: int = 7) -> SliceDifferences:
+    comparison = SliceComparison(listed)
     for start in range(0, len(had), batch):
         comparison.note_had(had[start : start + batch])
     return comparison.differences()

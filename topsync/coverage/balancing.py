@@ -35,7 +35,7 @@ def needs_list(counted: int | None, objects: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Differences:
+class SliceDifferences:
     """What a list and what was had differ in."""
 
     listed: int
@@ -61,7 +61,7 @@ class Differences:
         )
 
 
-class Comparison:
+class SliceComparison:
     """Compares what is listed with what was had, in ascending order of the ids, batch by batch.
 
     Of the list it keeps eight bytes an object, of what was had nothing but the unlisted that it names.
@@ -100,9 +100,9 @@ class Comparison:
                     self._some_unlisted.append(id_)
         self._next = position
 
-    def differences(self) -> Differences:
+    def differences(self) -> SliceDifferences:
         """What differs, as all that was had has been noted."""
-        return Differences(
+        return SliceDifferences(
             listed=len(self._listed),
             had=self._had,
             missing=self._missing + self._listed[self._next :],
