@@ -47,6 +47,8 @@ class Platform:
 
     simulator: Simulator
     client: TopClient
+    clock: ServerClock
+    """The client's."""
 
     @property
     def seller(self) -> SimulatedSeller:
@@ -82,8 +84,9 @@ async def running(form: Form, **changes: object) -> AsyncIterator[Platform]:
             app_secret=SecretStr(settings.app_secret),
             retries=retry.Policy(max_attempts=3, first_wait_seconds=0.01, max_wait_seconds=0.02),
         )
-        async with TopClient(config, ServerClock(), local_gate()) as client:
-            yield Platform(simulator, client)
+        clock = ServerClock()
+        async with TopClient(config, clock, local_gate()) as client:
+            yield Platform(simulator, client, clock)
 
 
 @pytest.fixture(params=list(FORMS))
