@@ -277,7 +277,7 @@ FORGED: dict[str, Change] = {
     ),
     "certified before it began": (EXPORTED, {"certified_at": "2025-11-19T03:00:00Z"}, "before it began"),
     "an unknown scheme": (EXPORTED, {"scheme": "four"}, "'four' is no scheme"),
-    "exports in scheme one": (EXPORTED, {"scheme": "one"}, "which scheme one does not have"),
+    "exports in scheme one": (EXPORTED, {"scheme": "one"}, "came from exports, which scheme one does not"),
     "lists in scheme three": (LISTED, {"scheme": "three"}, "which scheme three does not allow"),
     "lists without a reason": (LISTED, {"listed_because": None}, "listed_because is there exactly"),
     "push in scheme two": (EXPORTED, {"scheme": "two"}, "it names a push connection"),
