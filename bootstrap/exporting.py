@@ -26,7 +26,7 @@ from topsync.platforms.export_port import (
     ExportUnfinished,
     ExportWithoutFile,
 )
-from topsync.store import bootstraps, slices
+from topsync.store import bootstraps, export_hints, slices
 
 log = telemetry.get_logger(__name__)
 
@@ -119,26 +119,27 @@ class ExportedSlice:
 
     async def _finished(self, of: Slice) -> ExportState:
         """How the slice's task has ended, or that its file is ready."""
-        task = _task_of(of)
+        task, within = _task_of(of), self.start.settings.export_deadline_seconds
         try:
-            async with asyncio.timeout(self.start.settings.export_deadline_seconds):
-                running = of.state is SliceState.RUNNING
-                while True:
-                    state = await self.export.state(task.task_id)
-                    if not isinstance(state, ExportUnfinished):
-                        return state
-                    if state.running and not running:
-                        await slices.set_state(self.start.pool, of, SliceState.RUNNING)
-                        self._show(of, SliceState.RUNNING)
-                        running = True
-                    await self.start.hints.wait(
-                        of.seller_id, within_seconds=self.start.settings.export_poll_seconds
-                    )
+            async with asyncio.timeout(within):
+                with self.start.hints.of(of.seller_id) as ended:
+                    return await self._polled(of, task.task_id, ended)
         except TimeoutError:
             raise BootstrapFailedError(
-                f"the export {task.task_id} was not ready within "
-                f"{self.start.settings.export_deadline_seconds:g} s; run the bootstrap again later"
+                f"the export {task.task_id} was not ready within {within:g} s; run the bootstrap again later"
             ) from None
+
+    async def _polled(self, of: Slice, task_id: int, ended: asyncio.Event) -> ExportState:
+        is_running = of.state is SliceState.RUNNING
+        while True:
+            state = await self.export.state(task_id)
+            if not isinstance(state, ExportUnfinished):
+                return state
+            if state.running and not is_running:
+                await slices.set_state(self.start.pool, of, SliceState.RUNNING)
+                self._show(of, SliceState.RUNNING)
+                is_running = True
+            await export_hints.pause(ended, self.start.settings.export_poll_seconds)
 
     async def _take(self, of: Slice, state: ExportState) -> Slice:
         """Take what the task came to; a failure leads back to a new request, a bad download to a new URL."""

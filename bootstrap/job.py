@@ -121,7 +121,7 @@ class BootstrapJob:
         return state
 
     async def _plan(self, state: Bootstrap) -> Bootstrap:
-        """Cut the slices, unless an earlier run has; what lies around of former files goes."""
+        """DayCut the slices, unless an earlier run has; what lies around of former files goes."""
         if state.planned_at is None:
             asked_at = self.start.clock.now()
             plan = await Planner(self.start, state.scheme).plan(

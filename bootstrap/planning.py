@@ -8,7 +8,7 @@ from datetime import date
 from itertools import chain
 
 from bootstrap import cutting
-from bootstrap.cutting import Cut
+from bootstrap.cutting import DayCut
 from bootstrap.start import Start
 from topsync.coverage.created import CreatedCount, day_span
 from topsync.model.kind import Kind
@@ -114,7 +114,7 @@ class Planner:
 
     async def _cuts(
         self, first_day: date, last_day: date, most: int, way: Way
-    ) -> tuple[list[Cut], int | None, int]:
+    ) -> tuple[list[DayCut], int | None, int]:
         """The cuts, the count of all of them, and how many calls counting took."""
         uncounted = UNCOUNTED_DAYS if way is Way.EXPORT else 1
         created = self.start.created
@@ -125,7 +125,7 @@ class Planner:
         answer = await created.count(session, whole, priority=Priority.BOOTSTRAP)
         total = answer.total if isinstance(answer, CreatedCount) else None
         if total is not None and total <= most:
-            return [Cut(first_day, last_day, total)], total, 1
+            return [DayCut(first_day, last_day, total)], total, 1
         by_day = await created.count_days(
             session, first_day, last_day, priority=Priority.BOOTSTRAP, at_once=DAYS_COUNTED_AT_ONCE
         )
@@ -151,7 +151,7 @@ class Planner:
         for cut in cutting.by_days(first_day, last_day, most_days):
             yield self._slice(kind, way, cut)
 
-    def _slice(self, kind: Kind, way: Way, cut: Cut) -> Slice:
+    def _slice(self, kind: Kind, way: Way, cut: DayCut) -> Slice:
         return Slice(
             seller_id=self.start.seller_id,
             number=0,

@@ -24,7 +24,7 @@ from topsync.platforms.detail_task_port import (
 )
 from topsync.platforms.fetch_outcome import objection
 from topsync.platforms.port import DetailAnswer, Shown
-from topsync.store import slices
+from topsync.store import export_hints, slices
 from topsync.store.slices import SliceRow
 from topsync.stream import records
 from topsync.stream.records import MAX_RECORD_BYTES
@@ -124,24 +124,25 @@ class Repairing:
 
     async def _done(self, tasks: DetailTasks, task_id: int) -> DetailsBrought | None:
         """What came of a task; None where it came to nothing, or takes too long."""
-        settings = self.start.settings
         try:
-            async with asyncio.timeout(settings.export_deadline_seconds):
-                while True:
-                    state = await tasks.state(task_id, priority=Priority.BOOTSTRAP)
-                    match state:
-                        case DetailsBrought():
-                            return state
-                        case DetailTaskFailed(detail):
-                            log.warning("a task of details failed", task_id=task_id, error=detail)
-                            return None
-                        case DetailTaskUnfinished():
-                            await self.start.hints.wait(
-                                self.start.seller_id, within_seconds=settings.export_poll_seconds
-                            )
+            async with asyncio.timeout(self.start.settings.export_deadline_seconds):
+                with self.start.hints.of(self.start.seller_id) as ended:
+                    return await self._polled(tasks, task_id, ended)
         except TimeoutError:
             log.warning("a task of details takes too long", task_id=task_id)
             return None
+
+    async def _polled(self, tasks: DetailTasks, task_id: int, ended: asyncio.Event) -> DetailsBrought | None:
+        while True:
+            state = await tasks.state(task_id, priority=Priority.BOOTSTRAP)
+            match state:
+                case DetailsBrought():
+                    return state
+                case DetailTaskFailed(detail):
+                    log.warning("a task of details failed", task_id=task_id, error=detail)
+                    return None
+                case DetailTaskUnfinished():
+                    await export_hints.pause(ended, self.start.settings.export_poll_seconds)
 
 
 def _original(answer: DetailAnswer | None, tid: int, latest_now: datetime) -> bytes | None:

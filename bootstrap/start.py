@@ -6,15 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from topsync.coverage.created import CreatedLister
-from topsync.store.export_hints import ExportHints
-
 from bootstrap.progress import SellerProgress
-from bootstrap.turns import Turns
+from bootstrap.turns import LoadingTurns
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings
+from topsync.coverage.created import CreatedLister
 from topsync.coverage.pull import Puller
 from topsync.model import named
 from topsync.model.kind import Kind
@@ -24,6 +22,7 @@ from topsync.platforms.detail_task_port import DetailTasks
 from topsync.platforms.export_port import BulkExport
 from topsync.sellers.sessions import Account
 from topsync.store.database import Pool
+from topsync.store.export_hints import ExportHints
 from topsync.store.slices import SliceRow
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -45,7 +44,7 @@ class Start:
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings
-    turns: Turns
+    turns: LoadingTurns
     progress: SellerProgress
 
     @property

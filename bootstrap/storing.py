@@ -1,4 +1,10 @@
-"""A loaded slice: its count against the platform's, and the wait until all of it is stored and published."""
+"""A loaded slice: its count against the platform's, and the wait until all of it is stored and published.
+
+Where the count differs from what was had, the platform's list of these days says which orders make the
+difference. What is listed and was not had is fetched, whatever the reason. What was had and is not listed is
+kept: the list has only the types that we name, and the export has all; the youngest orders may have been in the
+file before the list showed them; those of the oldest day may have left the three months since.
+"""
 
 from __future__ import annotations
 

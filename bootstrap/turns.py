@@ -1,4 +1,4 @@
-"""Turns for what only a few may do at the same time: whoever has least to do goes first."""
+"""LoadingTurns for what only a few may do at the same time: whoever has least to do goes first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 
-class Turns:
+class LoadingTurns:
     """So many turns at the same time. A small seller does not wait for a large one that has not begun."""
 
     def __init__(self, at_once: int) -> None:

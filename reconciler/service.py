@@ -7,7 +7,7 @@ that they hold it, nothing breaks: pulls are idempotent and claim only what they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ from topsync.model.gap import Gap
 from topsync.model.scheme import Scheme
 from topsync.platforms.port import SessionRefusedError
 from topsync.sellers import schemes
-from topsync.sellers.sessions import Account, Sessions
+from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.stream.producer import PublishError
@@ -114,17 +114,17 @@ class Reconciler:
             self._start("replay", self.replays.round)
         if "cancelled" not in self._busy:
             self._start("cancelled", self.replays.end_cancelled)
-        usable = await self.sessions.usable()
-        await self._watch_push(connection, usable)
+        await self._watch_push(connection)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))
-        due = await self._due_pulls(usable, open_gaps)
+        due = await self._due_pulls(open_gaps)
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
         for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
             self._start(seller_id, partial(self._pull, seller_id, pull))
 
-    async def _due_pulls(self, usable: Mapping[int, Account], open_gaps: Sequence[Gap]) -> dict[int, Pull]:
+    async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
         """What every seller that is not being pulled needs now."""
+        usable = await self.sessions.usable()
         proven = await coverage.proven(self.pool)
         polled = {
             seller_id
@@ -147,7 +147,7 @@ class Reconciler:
                 due[seller_id] = pull
         return due
 
-    async def _watch_push(self, connection: Connection, usable: Mapping[int, Account]) -> None:
+    async def _watch_push(self, connection: Connection) -> None:
         """Open gaps for lost connections, and end them at the reconnection.
 
         A seller that no longer has messages waits for no reconnection: its gaps end now.
@@ -168,13 +168,7 @@ class Reconciler:
                 )
             for up in await push_connections.up(connection, silent_for=silent_for):
                 await gaps.end_by(connection, up)
-            silent = [
-                account.seller.seller_id
-                for account in usable.values()
-                if not schemes.scheme_of(account.seller, self.scheme).pushes
-            ]
-            if silent:
-                await gaps.end_of(connection, silent, at=now)
+            await gaps.end_without_messages(connection, self.scheme, at=now)
 
     def _is_free(self, key: object) -> bool:
         """Whether this may be begun: it is not under way, and an outage does not hold it back."""

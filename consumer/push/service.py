@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from consumer.push.cancellations import Cancellations
 from consumer.push.connection import WatchedConnection
+from consumer.push.export_endings import ExportEndings
 from schemas import cloud_events
 from schemas.change import Hint
 from schemas.notification import MessageReceived
@@ -25,6 +26,7 @@ from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
 from topsync.platforms.message_port import (
+    ExportEnded,
     MessageBatch,
     MessageReading,
     Messages,
@@ -62,7 +64,7 @@ def record_of(reading: MessageReading, topics: Registry) -> Record:
     match reading:
         case Hint():
             return records.change(topics.changes.name, reading)
-        case Withdrawal(notice) | (PlatformNotice() as notice):
+        case Withdrawal(notice) | ExportEnded(notice) | (PlatformNotice() as notice):
             return _notification(notice, topics)
         case UnreadableMessage():
             return _dead_letter(reading, topics)
@@ -112,6 +114,7 @@ class PushService:
     proof_interval_seconds: float
     _lines: list[WatchedConnection] = field(init=False)
     _cancellations: Cancellations = field(init=False)
+    _export_endings: ExportEndings = field(init=False)
     _open_intakes: int = field(init=False)
     _rounds: deque[_Round] = field(default_factory=deque)
     """Everything not confirmed, in order."""
@@ -131,6 +134,7 @@ class PushService:
             for number in range(1, self.messages.connection_count + 1)
         ]
         self._cancellations = Cancellations(self.pool)
+        self._export_endings = ExportEndings(self.pool)
         self._open_intakes = len(self._lines)
 
     async def run(self, lifetime: Lifetime) -> None:
@@ -138,6 +142,7 @@ class PushService:
         async with asyncio.TaskGroup() as tasks:
             journals = [tasks.create_task(line.keep(self.proof_interval_seconds)) for line in self._lines]
             journals.append(tasks.create_task(self._cancellations.keep()))
+            journals.append(tasks.create_task(self._export_endings.keep()))
             connections = [tasks.create_task(line.connection.run()) for line in self._lines]
             for line in self._lines:
                 tasks.create_task(self._take_in(line))
@@ -167,6 +172,7 @@ class PushService:
             kept = [record_of(each, self.topics) for each in readings]
             self._log(readings, kept)
             self._cancellations.note(readings)
+            self._export_endings.note(readings)
             taken = _Round(batch, kept)
             self._rounds.append(taken)
             self._unsent.append(taken)

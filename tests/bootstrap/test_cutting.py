@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootstrap import cutting
-from bootstrap.cutting import Cut
+from bootstrap.cutting import DayCut
 
 FIRST = date(2025, 8, 22)
 
@@ -19,7 +19,7 @@ def counted(*counts: int) -> list[tuple[date, int]]:
     return [(FIRST + timedelta(days=number), count) for number, count in enumerate(counts)]
 
 
-def days_of(cuts: Sequence[Cut]) -> list[date]:
+def days_of(cuts: Sequence[DayCut]) -> list[date]:
     return [day for cut in cuts for day in cutting.days(cut.first_day, cut.last_day)]
 
 

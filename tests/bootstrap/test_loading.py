@@ -7,7 +7,7 @@ import pytest
 from bootstrap import loading
 from tests.store.databases import at
 from topsync.model.slice import LoadCounts
-from topsync.platforms.export_port import ExportedObject, RefusedLine, ToRepair
+from topsync.platforms.export_port import ExportedObject, ExportLine, RefusedLine, ToRepair
 
 
 def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:

@@ -1,4 +1,4 @@
-"""Turns: only so many at once, the smallest next, and none is lost by whoever gives up."""
+"""LoadingTurns: only so many at once, the smallest next, and none is lost by whoever gives up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.turns import Turns
+from bootstrap.turns import LoadingTurns
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12), st.integers(1, 3))
@@ -15,7 +15,7 @@ def test_as_many_as_may_have_a_turn_and_the_smallest_comes_next(
     wishes: list[tuple[int, bool]], at_once: int
 ) -> None:
     async def play() -> None:
-        turns, done = Turns(at_once), asyncio.Event()
+        turns, done = LoadingTurns(at_once), asyncio.Event()
         running, most, begun = 0, 0, list[int]()
 
         async def work(size: int) -> None:
@@ -47,7 +47,7 @@ def test_as_many_as_may_have_a_turn_and_the_smallest_comes_next(
 
 
 async def test_a_turn_that_was_given_to_somebody_who_gave_up_goes_to_the_next() -> None:
-    turns = Turns(1)
+    turns = LoadingTurns(1)
     order = list[str]()
 
     async def hold(name: str) -> None:

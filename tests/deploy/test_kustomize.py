@@ -102,6 +102,22 @@ def test_every_process_has_a_manifest_and_every_manifest_a_command(processes: di
             command = getattr(command, "commands", {})[word]
 
 
+def test_under_a_scheme_without_messages_push_can_be_left_out(
+    example: dict[str, Workload], tmp_path: Path
+) -> None:
+    to_deploy = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources:\n"
+        f"  - {to_deploy}/overlays/example\n"
+        "components:\n"
+        f"  - {to_deploy}/components/without-push\n"
+    )
+
+    without = manifests.workloads(manifests.build(tmp_path))
+
+    assert without.keys() == example.keys() - {"push"}
+
+
 def test_the_code_shows_which_settings_a_process_loads() -> None:
     loaded = settings_of("enrich")
 

@@ -12,9 +12,13 @@ from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE
 
 
 @pytest.mark.at_length
-async def test_the_demo_ends_with_a_clean_audit(kafka_bootstrap_servers: str, database_url: str) -> None:
+@pytest.mark.parametrize("scheme", ["auto", "two"])
+async def test_the_demo_ends_with_a_clean_audit(
+    kafka_bootstrap_servers: str, database_url: str, scheme: str
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "topsync", "demo", "--exit", "--orders", "300", "--sellers", "2"),
+        *("--scheme", scheme),
         env={**os.environ, KAFKA_VARIABLE: kafka_bootstrap_servers, DATABASE_VARIABLE: database_url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import orjson
@@ -11,8 +11,10 @@ import pytest
 
 from tests.store.databases import SELLER, at, emptied
 from topsync.model.refetch import NO_SESSION, Refetch
+from topsync.model.scheme import Scheme
+from topsync.model.span import Span
 from topsync.operate import installation_commands
-from topsync.store import push_connections, refetches, sellers
+from topsync.store import coverage, push_connections, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
 
@@ -99,6 +101,44 @@ async def test_for_machines_the_same_is_a_single_document(
     assert (first["seller_id"], first["state"], first["reason"]) == (str(SELLER), "expired", REFUSED)
     assert (first["held_up"], first["waiting_orders"], first["parked_orders"]) == (True, 37, 150)
     assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
+
+
+async def test_where_no_sellers_scheme_has_messages_no_push_is_expected(
+    pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPSYNC_SCHEME", "two")
+    output = await status(capsys)
+    assert "! no process of `topsync reconcile` is running" in output
+    for absent in ("topsync push", "push is down"):
+        assert absent not in output
+    assert "not needed: no seller's scheme has messages" in output
+    found = orjson.loads(await status(capsys, as_json=True))
+    assert found["push"]["needed"] is False
+    assert [(each["scheme"], each["own_scheme"], each["polled"]) for each in found["sellers"]] == [
+        ("two", None, True), ("two", None, True),
+    ]  # fmt: skip
+    await sellers.set_scheme(pool, SELLER, Scheme.THREE)
+    output = await status(capsys)
+    assert "! no process of `topsync push` is running" in output
+    assert "! push is down: it was never connected" in output
+
+
+async def test_a_seller_whose_polls_prove_nothing_is_a_problem_after_two_of_them(
+    pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPSYNC_STORED_WITHIN_SECONDS", "60")
+    # The visibility allowance is 600 s, the interval 180 s: so late is after 1,020 s.
+    now = datetime.now(UTC)
+    for seller_id, ago in ((SELLER, 960), (SELLER + 1, 1080)):
+        async with pool.acquire() as connection:
+            proven = Span(now - timedelta(days=1), now - timedelta(seconds=ago))
+            await coverage.prove(connection, seller_id, proven)
+    assert "no poll has proven" not in await status(capsys), "with messages, sweeps are no hurry"
+    monkeypatch.setenv("TOPSYNC_SCHEME", "one")
+    (late,) = [line for line in (await status(capsys)).splitlines() if "no poll has proven" in line]
+    assert late.startswith(f"! demo_two ({SELLER + 1}) has no messages")
+    await sellers.pause(pool, SELLER + 1, "a holiday")
+    assert "no poll has proven" not in await status(capsys)
 
 
 async def test_everything_else_is_shown_when_kafka_is_away(

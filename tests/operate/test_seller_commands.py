@@ -17,6 +17,7 @@ from tests.sellers.shops import REDIRECT_URL, Process, Shop
 from topsync.base.errors import OperatorError
 from topsync.base.settings import VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.scheme import Scheme
 from topsync.operate import erase_command, seller_commands
 from topsync.operate.seller_commands import SellerOperationError
 from topsync.sellers.session_rules import REFUSED
@@ -279,9 +280,47 @@ async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
             await process.works(account)
 
 
+async def test_sellers_are_imported_with_the_scheme_of_their_line_or_else_of_the_command(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        orjson.dumps({"user_id": 7, "nick": "n", "session": "6100", "scheme": "one"}),
+        line_of(8, "other", "6100"),
+    ]
+    await seller_commands.add_all(b"\n".join(lines), Scheme.TWO)
+    await seller_commands.add(9, "third", b"6100", None, Scheme.THREE)
+    capsys.readouterr()
+    await seller_commands.list_all(as_json=True)
+    found = {each["seller_id"]: each for each in orjson.loads(capsys.readouterr().out)["sellers"]}
+    assert [found[name]["own_scheme"] for name in "789"] == ["one", "two", "three"]
+    rest = found[str(shop.seller_id)]
+    assert (rest["own_scheme"], rest["scheme"], rest["polled"]) == (None, "auto", False)
+
+
+async def test_a_seller_gets_another_scheme_and_the_command_says_how_its_changes_come(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(shop.seller_id)
+    await seller_commands.set_scheme(name, Scheme.TWO)
+    said = capsys.readouterr().out
+    assert "has scheme two (its own)" in said
+    assert "polled every 180 s" in said
+    await seller_commands.show(name)
+    assert re.search(r"scheme +two \(its own\), polled", capsys.readouterr().out)
+    await sellers.set_messages(process.pool, shop.seller_id, cancelled=True)
+    await seller_commands.set_scheme(name, None)
+    said = capsys.readouterr().out
+    assert "has scheme auto (the installation's)" in said
+    assert "until then it is polled" in said
+    await erasures.begin(process.pool, shop.seller_id)
+    with pytest.raises(SellerOperationError):
+        await seller_commands.set_scheme(name, Scheme.TWO)
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
+        (b'{"user_id": 7, "nick": "n", "session": "6100secret", "scheme": "four"}', "line 2: scheme: "),
         (b"6100secret", "line 2: Invalid JSON"),
         (b'{"user_id": 7, "nick": "n", "session": ""}', "line 2: session: "),
         (b'{"user_id": "x6100secret", "nick": "n", "session": "6100secret"}', "line 2: user_id: "),
@@ -291,7 +330,7 @@ async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
         (b'{"user_id": 7, "nick": "a\\u0000b", "session": "6100secret"}', "line 2: nick: "),
         (b'\x00{"user_id": 7, "nick": "\xff", "session": "6100secret"}', "line 2: Invalid JSON"),
     ],
-    ids=["no-json", "no-session", "no-id", "more", "65-bits", "no-nick", "nul", "bytes"],
+    ids=["scheme", "no-json", "no-session", "no-id", "more", "65-bits", "no-nick", "nul", "bytes"],
 )
 async def test_an_import_with_a_bad_line_adds_no_seller_and_shows_no_value(
     shop: Shop, process: Process, line: bytes, problem: str

@@ -197,6 +197,14 @@ def test_push_that_is_down_is_reported_unless_an_open_gap_reports_it() -> None:
     assert OrderStanding.PUSH_DOWN not in [verdict.standing for verdict in verdicts.verdicts(down)]
 
 
+def test_a_seller_without_messages_waits_for_the_next_poll_and_not_for_push() -> None:
+    last = PushConnection(uuid4(), "default", NOW, NOW)
+    polled = plain(push_is_up=False, last_push=last, polled_every=timedelta(seconds=180), seller=seller())
+    (verdict,) = verdicts.verdicts(polled)
+    assert verdict.standing is OrderStanding.UNKNOWN
+    assert "wait for the next poll: its seller has no messages, and is polled every 3 min" in verdict.next
+
+
 def test_of_several_unread_records_the_oldest_says_how_many_are_before_it() -> None:
     found = plain(records=OrderRecords(hints=[hint(8, received=5), hint(3, received=65)]))
     (verdict,) = verdicts.verdicts(found)

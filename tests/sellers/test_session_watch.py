@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -22,16 +23,17 @@ from topsync.base.settings import KafkaSettings
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.platforms.taobao.sessions import TaobaoSubscriptions
-from topsync.sellers import session_watch
+from topsync.sellers import schemes, session_watch
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.session_watch import SessionWatch
-from topsync.simulator.faults.calls import SessionExpired
-from topsync.store import coverage, gaps, sellers
+from topsync.simulator.faults.calls import BadGateway, SessionExpired
+from topsync.store import coverage, gaps, push_connections, sellers
+from topsync.store.push_connections import PushConnection
 from topsync.store.sellers import SellerState
 from topsync.stream import producer as producers
 from topsync.stream.topics import Registry
 
-PERMIT = "taobao.tmc.user.permit"
+PERMIT, CANCEL, USER = "taobao.tmc.user.permit", "taobao.tmc.user.cancel", "taobao.tmc.user.get"
 
 
 @dataclass(slots=True)
@@ -256,6 +258,122 @@ async def test_a_seller_without_a_bulk_start_gets_no_gap(shop: Shop, notificatio
         assert not (await shop.seller(process)).replay_due
 
 
+async def test_a_seller_that_is_back_and_has_no_messages_by_its_scheme_gets_a_gap_alone(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications, Scheme.TWO) as watch:
+        await make_due(shop, process)
+        before = permits(shop)
+        await watch.look()
+        assert [gap.cause for gap in await gaps.open_gaps(process.pool)] == [session_watch.BACK]
+        assert permits(shop) == before
+
+
+@pytest.mark.parametrize("is_its_own", [True, False], ids=["its own", "the installation's"])
+async def test_under_a_scheme_without_messages_they_are_cancelled_once(
+    shop: Shop, notifications: Notifications, *, is_its_own: bool
+) -> None:
+    async with shop.process() as process:
+        await have_messages(shop, process)
+        installation = Scheme.AUTO if is_its_own else Scheme.ONE
+        if is_its_own:
+            await sellers.set_scheme(process.pool, shop.seller_id, Scheme.TWO)
+        async with a_watch(process, notifications, installation) as watch:
+            await watch.look()
+            await watch.look()
+        assert shop.platform.subscriptions.permit_of(shop.platform.sellers[0]) is None
+        assert calls(shop, CANCEL) == 1
+        assert (await shop.seller(process)).messages_cancelled
+
+
+async def test_messages_that_cannot_be_cancelled_now_are_cancelled_later_and_the_seller_is_polled(
+    shop: Shop, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_watch, "SUBSCRIBE_RETRY_SECONDS", 0.0)
+    async with shop.process() as process, a_watch(process, notifications, Scheme.TWO) as watch:
+        await have_messages(shop, process)
+        shop.platform.conductor.strike(BadGateway(api=USER))
+        await watch.look()
+        assert calls(shop, CANCEL) == 0
+        assert schemes.is_polled(await shop.seller(process), Scheme.AUTO)
+        shop.platform.conductor.lift()
+        await watch.look()
+        assert calls(shop, CANCEL) == 1
+
+
+async def test_where_the_application_may_not_cancel_messages_nobody_asks_again(
+    migrated_database_url: str, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_watch, "SUBSCRIBE_RETRY_SECONDS", 0.0)
+    async with (
+        open_shop(migrated_database_url, closed_apis=frozenset({USER})) as shop,
+        shop.process() as process,
+        a_watch(process, notifications, Scheme.TWO) as watch,
+    ):
+        await watch.look()
+        asked = calls(shop, USER)
+        assert asked
+        await watch.look()
+        assert calls(shop, USER) == asked
+
+
+async def test_messages_come_again_with_a_gap_of_the_time_without_them(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
+        await cancelled(shop, process)
+        await push_is_up(process)
+        asked_at = process.clock.now()
+        for _ in range(2):
+            await watch.look()
+        assert shop.platform.subscriptions.permit_of(shop.platform.sellers[0]) is not None
+        [gap] = await gaps.open_gaps(process.pool)
+        assert (gap.seller_id, gap.cause) == (shop.seller_id, session_watch.PUSHED_AGAIN)
+        assert gap.began < asked_at <= (gap.ended or gap.began)
+        assert not schemes.is_polled(await shop.seller(process), Scheme.AUTO)
+
+
+async def test_without_push_a_seller_goes_on_being_polled(shop: Shop, notifications: Notifications) -> None:
+    """What is lost until push is back would be in no gap: none was opened for this seller."""
+    async with shop.process() as process, a_watch(process, notifications) as watch:
+        await cancelled(shop, process)
+        await watch.look()
+        assert schemes.is_polled(await shop.seller(process), Scheme.AUTO)
+        assert await gaps.open_gaps(process.pool) == []
+        assert permits(shop) == 0
+
+
+async def test_while_the_platform_is_away_a_seller_goes_on_being_polled(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
+        await cancelled(shop, process)
+        await push_is_up(process)
+        await shop.platform.stop()
+        await watch.look()
+        assert schemes.is_polled(await shop.seller(process), Scheme.AUTO)
+        assert await gaps.open_gaps(process.pool) == []
+
+
+async def have_messages(shop: Shop, process: Process) -> None:
+    await process.works(await process.account(shop.seller_id))
+
+
+async def cancelled(shop: Shop, process: Process) -> None:
+    """A seller that had no messages until now, by its scheme, and is proven until a while ago."""
+    end = process.clock.now() - timedelta(minutes=10)
+    async with process.pool.acquire() as connection:
+        await coverage.prove(connection, shop.seller_id, Span(end - timedelta(days=1), end))
+    await sellers.set_messages(process.pool, shop.seller_id, cancelled=True)
+    await process.pool.execute("update sellers set replay_due = false")
+    await process.pool.execute("truncate push_connections cascade")
+
+
+async def push_is_up(process: Process) -> None:
+    now = process.clock.now()
+    await push_connections.write(process.pool, PushConnection(uuid4(), "default", now, now))
+
+
 async def make_due(shop: Shop, process: Process) -> None:
     """Let a seller with a proven day come back."""
     async with process.pool.acquire() as connection:
@@ -268,5 +386,10 @@ async def make_due(shop: Shop, process: Process) -> None:
 
 def permits(shop: Shop) -> int:
     """How often a subscription was asked for."""
+    return calls(shop, PERMIT)
+
+
+def calls(shop: Shop, api: str) -> int:
+    """How many calls of this API the platform has received."""
     apis: dict[str, Any] = shop.platform.ledger.as_json()["apis"]  # type: ignore[assignment]
-    return int(apis[PERMIT]["total"]) if PERMIT in apis else 0
+    return int(apis[api]["total"]) if api in apis else 0

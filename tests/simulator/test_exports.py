@@ -16,11 +16,13 @@ import pytest
 
 from schemas import platform_time
 from tests.simulator.platform_client import BOUND_SECONDS, FULL_FIELDS, Client, frozen_clock, small
+from topsync.platforms.taobao.catalogue import REFUND_FIELDS
 from topsync.simulator.exports import schedule_of
 from topsync.simulator.server import Simulator
-from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
+from topsync.simulator.settings import DuplicateScope, ExportMethods, ExportSettings, PlatformQuirks
 
 CREATE = "taobao.topats.trades.sold.get"
+CREATE_REFUNDS = "taobao.topats.refunds.receive.get"
 RESULT = "taobao.topats.result.get"
 DAYS = {"start_time": "20251105", "end_time": "20251119"}
 
@@ -29,8 +31,8 @@ def second(text: str) -> int:
     return int(platform_time.parse(text).timestamp())
 
 
-async def create(client: Client, **arguments: str) -> int:
-    body = await client.call(CREATE, **{"fields": FULL_FIELDS, **DAYS, **arguments})
+async def create(client: Client, method: str = CREATE, **arguments: str) -> int:
+    body = await client.call(method, **{"fields": FULL_FIELDS, **DAYS, **arguments})
     assert set(body["task"]) == {"task_id", "created"}
     task_id: int = body["task"]["task_id"]
     return task_id
@@ -50,9 +52,9 @@ async def until_status(client: Client, task_id: int, status: str) -> dict[str, A
     return task
 
 
-async def done(client: Client, **arguments: str) -> dict[str, Any]:
+async def done(client: Client, method: str = CREATE, **arguments: str) -> dict[str, Any]:
     """The result of a task that has run; the clock is an hour later."""
-    task_id = await create(client, **arguments)
+    task_id = await create(client, method, **arguments)
     client.simulator.clock.advance(1800)
     await until_status(client, task_id, "doing")
     client.simulator.clock.advance(1800)
@@ -69,15 +71,24 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def lines(content: bytes, separator: bytes = b"\r\n") -> list[dict[str, Any]]:
+def raw_lines(content: bytes, separator: bytes = b"\r\n") -> list[bytes]:
     found = []
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
             if not entry.is_dir():
                 text = archive.read(entry)
                 assert text.endswith(separator)
-                found += [orjson.loads(line) for line in text.split(separator)[:-1]]
+                found += text.split(separator)[:-1]
+    return found
+
+
+def lines(content: bytes, separator: bytes = b"\r\n") -> list[dict[str, Any]]:
+    found = map(orjson.loads, raw_lines(content, separator))
     return [line["trade_fullinfo_get_response"]["trade"] for line in found]
+
+
+def refund_lines(content: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(line)["refund_get_response"]["refund"] for line in raw_lines(content)]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,76 @@ async def test_the_file_holds_every_order_of_those_days_as_the_truth_has_it(clie
     assert len(expected) > 100
     assert {trade["type"] for trade in expected} >= {"fixed", "cod", "step", "nopaid"}
     assert lines(content) == expected
+
+
+REFUND_DAYS = {"start_time": "20251031", "end_time": "20251120"}
+
+
+async def test_a_file_of_refunds_holds_each_that_changed_last_on_those_days_as_the_truth_has_it(
+    client: Client,
+) -> None:
+    """Also of an order that has changed since the start, and as of the run."""
+    open_refund = next(
+        refund for refund in await client.truth(of="truth/refunds") if refund["status"] == "WAIT_SELLER_AGREE"
+    )
+    change = {"user_id": client.seller.user_id, "event": "refund_close", "tid": open_refund["tid"], "line": 1}
+    await client.admin("POST", "/orders", change)
+    placed = await client.order("create")
+    for event in ("pay", "refund_create"):
+        await client.order(event, tid=placed["tid"], **({"line": 1} if event == "refund_create" else {}))
+    client.simulator.clock.advance(86400)
+    task = await done(client, CREATE_REFUNDS, fields=",".join(REFUND_FIELDS), **REFUND_DAYS)
+    assert task["method"] == CREATE_REFUNDS
+    _, content = await download(client, task["download_url"])
+    truth = await client.truth(of="truth/refunds")
+    expected = [refund for refund in truth if "2025-10-31" <= refund["modified"] < "2025-11-21"]
+    assert {placed["tid"], open_refund["tid"]} <= {refund["tid"] for refund in expected}
+    found = refund_lines(content)
+    assert [refund["modified"] for refund in found] == sorted(refund["modified"] for refund in found)
+    key = "refund_id"
+    assert sorted(found, key=lambda each: each[key]) == sorted(expected, key=lambda each: each[key])
+
+
+async def test_a_file_of_refunds_of_a_day_holds_no_other_days(client: Client) -> None:
+    days = {"start_time": "20251118", "end_time": "20251118"}
+    task = await done(client, CREATE_REFUNDS, fields="refund_id,modified", **days)
+    found = refund_lines((await download(client, task["download_url"]))[1])
+    assert found
+    assert {refund["modified"][:10] for refund in found} == {"2025-11-18"}
+    assert {frozenset(refund) for refund in found} == {frozenset({"refund_id", "modified"})}
+
+
+async def test_quirk_numbers_or_texts_for_the_ids_of_exported_refunds() -> None:
+    quirks = PlatformQuirks(refund_ids_as_numbers=True, ids_as_strings=True)
+    async with Simulator(small(quirks=quirks), frozen_clock()) as simulator, Client(simulator) as client:
+        task = await done(client, CREATE_REFUNDS, fields="refund_id,tid", **DAYS)
+        found = refund_lines((await download(client, task["download_url"]))[1])
+        assert {(type(each["refund_id"]), type(each["tid"])) for each in found} == {(int, str)}
+
+
+async def test_an_export_of_refunds_is_no_duplicate_of_one_of_orders(client: Client) -> None:
+    first = await create(client, fields="tid")
+    second_ = await create(client, CREATE_REFUNDS, fields="tid")
+    assert second_ != first
+    refusal = await client.refused(CREATE_REFUNDS, fields="tid", **DAYS)
+    assert refusal["sub_msg"] == f"相同的任务已经存在：TaskId={second_}"
+
+
+@pytest.mark.parametrize(
+    ("exist", "unknown"),
+    [
+        (ExportMethods.ALL, set()),
+        (ExportMethods.ORDERS, {CREATE_REFUNDS}),
+        (ExportMethods.NONE, {CREATE, CREATE_REFUNDS, RESULT, "taobao.topats.tasks.get"}),
+    ],
+)
+async def test_quirk_which_methods_exist(exist: ExportMethods, unknown: set[str]) -> None:
+    settings = small(quirks=PlatformQuirks(exports=exist))
+    async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
+        for method in (CREATE, CREATE_REFUNDS, RESULT, "taobao.topats.tasks.get"):
+            answer = await client.send(client.signed(method, fields="tid", **DAYS))
+            code = answer.get("error_response", {}).get("code")
+            assert (code == 22) == (method in unknown), answer
 
 
 async def test_the_file_has_a_directory_and_several_texts() -> None:

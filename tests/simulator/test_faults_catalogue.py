@@ -17,12 +17,13 @@ from topsync.simulator import scenario
 from topsync.simulator.faults import catalogue
 from topsync.simulator.faults.base import METHODS, CallFault, Fault, MessageFault, Passing, Selective
 from topsync.simulator.faults.catalogue import FAULTS
+from topsync.simulator.faults.exports import TaskFault
 from topsync.simulator.scenario import ScenarioError
 from topsync.simulator.settings import SimulatorSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 _TESTS = ("calls", "answers", "exports", "channel")
-_BASES = {Passing, Selective, CallFault, MessageFault}
+_BASES = {Passing, Selective, CallFault, MessageFault, TaskFault}
 
 
 def kinds(base: type[Fault]) -> Iterator[type[Fault]]:

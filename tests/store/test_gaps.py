@@ -10,7 +10,7 @@ import pytest
 from tests.store.databases import SELLER, at
 from topsync.model.gap import Gap
 from topsync.model.scheme import Scheme
-from topsync.store import gaps, push_connections
+from topsync.store import gaps, push_connections, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
 
@@ -30,10 +30,10 @@ def connection(
     )
 
 
-async def open_for(pool: Pool, lost: PushConnection) -> int:
+async def open_for(pool: Pool, lost: PushConnection, installation: Scheme = Scheme.AUTO) -> int:
     """As the reconciler handles a lost connection."""
     async with pool.acquire() as taken, taken.transaction():
-        opened = await gaps.open_for_all(taken, lost, Scheme.AUTO, now=at(100))
+        opened = await gaps.open_for_all(taken, lost, installation, now=at(100))
         await push_connections.close_stale(taken, lost.id)
     return opened
 
@@ -94,6 +94,41 @@ async def test_a_loss_opens_a_single_gap_for_each_seller_from_the_last_proof(poo
         (SELLER, at(40), None, "closed", at(100)),
         (SELLER + 1, at(40), None, "closed", at(100)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("installation", "own", "with_gaps"),
+    [
+        (Scheme.THREE, Scheme.TWO, [SELLER + 1]),
+        (Scheme.TWO, Scheme.THREE, [SELLER]),
+        (Scheme.ONE, None, []),
+    ],
+    ids=["a seller without", "a seller with", "none"],
+)
+async def test_a_loss_opens_no_gap_for_a_seller_without_messages(
+    pool: Pool, installation: Scheme, own: Scheme | None, with_gaps: list[int]
+) -> None:
+    await sellers.set_scheme(pool, SELLER, own)
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    assert await open_for(pool, gone, installation) == len(with_gaps)
+    assert [gap.seller_id for gap in await gaps.open_gaps(pool)] == with_gaps
+
+
+async def test_gaps_of_sellers_that_wait_for_no_reconnection_end_at_once_and_keep_that_end(
+    pool: Pool,
+) -> None:
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    await open_for(pool, gone)
+    await sellers.set_scheme(pool, SELLER, Scheme.TWO)
+    async with pool.acquire() as taken:
+        for moment in (10, 80):
+            await gaps.end_without_messages(taken, Scheme.AUTO, at=at(moment))
+    assert {gap.seller_id: gap.ended for gap in await gaps.open_gaps(pool)} == {
+        SELLER: at(40),
+        SELLER + 1: None,
+    }, "never before it began"
 
 
 async def test_a_connection_that_was_noted_as_silent_and_writes_again_can_be_lost_again(

@@ -6,8 +6,9 @@ import pytest
 
 from tests.store.databases import SELLER, at
 from tests.store.slices import begin
+from topsync.model.scheme import Scheme
 from topsync.model.span import Span
-from topsync.store import bootstraps, sellers
+from topsync.store import bootstraps, erasures, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import AmbiguousError, Life, NickError, Seller, SellerState
 
@@ -48,6 +49,24 @@ async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_a
     assert await sellers.find(pool, "demo_one") is None
     assert await sellers.get(pool, 1) is None
     assert [seller.seller_id for seller in await sellers.all_of(pool)] == [SELLER, SELLER + 1]
+
+
+async def test_a_seller_keeps_its_scheme_with_another_session_and_loses_it_when_it_is_erased(
+    pool: Pool,
+) -> None:
+    assert (await the_seller(pool)).scheme is None
+    assert await sellers.set_scheme(pool, SELLER, Scheme.TWO)
+    await sellers.set_messages(pool, SELLER, cancelled=True)
+    await reauthorise(pool)
+    assert ((await the_seller(pool)).scheme, (await the_seller(pool)).messages_cancelled) == (
+        Scheme.TWO,
+        True,
+    )
+    await sellers.add(pool, seller_id=SELLER, nick="x", session_cipher=b"x", scheme=Scheme.ONE)
+    assert (await the_seller(pool)).scheme is Scheme.ONE
+    await erasures.begin(pool, SELLER)
+    assert ((await the_seller(pool)).scheme, (await the_seller(pool)).messages_cancelled) == (None, False)
+    assert not await sellers.set_scheme(pool, SELLER, Scheme.TWO)
 
 
 async def add(pool: Pool, seller_id: int, nick: str) -> None:

@@ -28,10 +28,10 @@ SEAM: Final = MIDNIGHT - timedelta(minutes=10)
 ROWS: Final[Mapping[Kind, Sequence[NumberedRow]]] = {
     Kind.ORDER: [
         NumberedRow(0, TID, MIDNIGHT - timedelta(days=5)),
-        NumberedRow(0, TID + 1, MIDNIGHT - timedelta(days=5, seconds=-0.5)),
+        NumberedRow(2, TID + 1, MIDNIGHT - timedelta(days=2, seconds=-0.5)),
         NumberedRow(0, TID + 2, None),
-        NumberedRow(2, TID + 2, MIDNIGHT - timedelta(days=2)),
-        NumberedRow(2, TID + 3, MIDNIGHT - timedelta(days=1)),
+        NumberedRow(2, TID + 2, MIDNIGHT - timedelta(days=1)),
+        NumberedRow(0, TID + 3, MIDNIGHT - timedelta(days=4)),
     ],
     Kind.REFUND: [
         NumberedRow(4, REFUND_ID, MIDNIGHT - timedelta(days=1)),

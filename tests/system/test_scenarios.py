@@ -124,8 +124,15 @@ EXPORT: Final[Mapping[str, Mapping[str, object]]] = {
     "cut_download": {},
     "spent_url": {},
     "failed_export": {},
+    "late_export": {"extra_seconds": 2},
+    "lost_export": {},
+    "bad_lines": {},
+    "unnamed_duplicate": {},
 }
 """Faults that strike a seller's bulk start."""
+
+LISTED: Final = ("empty_export", "other_days", "refused_export")
+"""Faults that only the platform's lists make good, so they are played to bulk starts that list."""
 
 TOGETHER: Final[Mapping[str, Mapping[str, object]]] = {
     "ban": {"seconds": 3},
@@ -160,6 +167,7 @@ BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
     "degraded_lists": ("degraded_lists", {"api": FULLINFO}),
     # Only a refusal has a text to escape: here, it says that the export exists already.
     "escaped_text": ("reset", {}),
+    "unnamed_duplicate": ("reset", {}),
 }
 """What else is played to the same seller, so that the fault has an effect."""
 
@@ -188,7 +196,7 @@ class Survived:
 
 
 async def test_every_scenario_has_its_place() -> None:
-    assert sorted([*BROKEN, *ODD, *EXPORT, *TOGETHER, *EVERYBODY]) == scenarios.names()
+    assert sorted([*BROKEN, *ODD, *EXPORT, *LISTED, *TOGETHER, *EVERYBODY]) == scenarios.names()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -210,7 +218,7 @@ async def stage(kafka_bootstrap_servers: str, database_server_url: str) -> Async
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def started(stage: Stage) -> dict[str, Survived]:
-    """All sellers' bulk starts, six of them with a fault each."""
+    """All sellers' bulk starts, ten of them with a fault each."""
     played = play_all(stage, EXPORT)
     stage.live(RATE / 4)
     await stage.system.try_run("bootstrap")

@@ -306,12 +306,12 @@ async def set_scheme(name: str, scheme: Scheme | None) -> None:
     if schemes.scheme_of(after, own.scheme).pushes:
         if schemes.is_polled(after, own.scheme):
             terminal.say(
-                "it is polled until its messages come again: when the reconciler and `topsync push` run"
+                "its messages come again when `topsync push` and `topsync reconcile` are running; until then "
+                "it is polled"
             )
     else:
         terminal.say(
-            f"it is polled every {own.poll_interval_seconds:g} s, within ten seconds from now on, when the "
-            "reconciler runs"
+            f"it is polled every {own.poll_interval_seconds:g} s; `topsync reconcile` must be running"
         )
 
 

@@ -40,6 +40,17 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportEnded:
+    """The platform is done with a task of a seller, for a file or for many orders.
+
+    Only a hint to look at it: such a message may never come, and which task it is about is not said.
+    """
+
+    notice: PlatformNotice
+    seller_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnreadableMessage:
     """Something came that is no message, or is about an order and does not say which, whose or when."""
 
@@ -53,7 +64,7 @@ class UnreadableMessage:
     seller_id: int | None = None
 
 
-MessageReading = Hint | PlatformNotice | Withdrawal | UnreadableMessage
+MessageReading = Hint | PlatformNotice | Withdrawal | ExportEnded | UnreadableMessage
 """What a message says."""
 
 

@@ -24,6 +24,7 @@ from topsync.simulator import wire
 from topsync.simulator.book import OrderBook
 from topsync.simulator.fields import FieldMask, parse_fields
 from topsync.simulator.life import EventKind, OrderEvent
+from topsync.simulator.refunds import full_refund, of_events
 from topsync.simulator.sellers import seller_of
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.trades import full_trade
@@ -32,6 +33,8 @@ from topsync.simulator.world import histories
 
 _COMPRESSION_LEVEL = 1
 _HASHED_BYTES = 1 << 20
+_LEFT_OUT_BYTES = 3
+_NAMELESS = orjson.dumps({"error_response": {"code": 15, "sub_code": "isp.remote-service-error"}})
 _NICENESS = 10
 """Gives the gateway precedence on a small machine."""
 
@@ -42,11 +45,19 @@ class ExportJob:
 
     world: WorldSettings
     seller: int
+    is_of_refunds: bool
     first: int
     last: int
-    """Orders created in these seconds since the epoch, both included."""
+    """Orders created, or refunds changed, in these seconds since the epoch, both included."""
+    oldest_created: int
+    """Refunds of orders created before this second are out of reach."""
     fields: str
     ids_as_strings: bool
+    refund_ids_as_numbers: bool
+    bad_lines: int
+    """So many of the first lines cannot be read."""
+    nameless_lines: bool
+    """The bad lines do not even hold an id."""
     lives: list[tuple[int, list[OrderEvent]]]
     """All events of the orders that have changed since the start, as of the run."""
     path: str
@@ -108,16 +119,46 @@ def write(job: ExportJob) -> WrittenExport:
 def _lines(job: ExportJob) -> Iterator[bytes]:
     mask = parse_fields(job.fields)
     separator = job.line_separator.encode()
-    for trade in _trades(job, mask):
-        written = wire.with_text_ids(trade) if job.ids_as_strings else trade
-        yield orjson.dumps({"trade_fullinfo_get_response": {"trade": written}}) + separator
+    if job.is_of_refunds:  # inferred (docs/platform/gateway.md 3.10)
+        root, name, objects = "refund_get_response", "refund", _refunds(job, mask)
+    else:
+        root, name, objects = "trade_fullinfo_get_response", "trade", _trades(job, mask)
+    for number, each in enumerate(objects):
+        written = wire.with_text_ids(each) if job.ids_as_strings else each
+        line = orjson.dumps({root: {name: written}})
+        if number < job.bad_lines:
+            line = _NAMELESS if job.nameless_lines else line[:-_LEFT_OUT_BYTES]
+        yield line + separator
+
+
+def _book(job: ExportJob) -> OrderBook:
+    history = next(islice(histories(job.world), job.seller, None))
+    return OrderBook(job.world.seed, seller_of(job.world.seed, job.seller), history)
+
+
+def _refunds(job: ExportJob, mask: FieldMask) -> Iterator[JsonObject]:
+    book, lives = _book(job), dict(job.lives)
+    history = book.history
+    reachable = history.created_range(0, job.oldest_created - 1).stop
+    rows = [row for row in history.refunds_between(job.first, job.last) if row.number not in lives]
+    for number, events in lives.items():
+        rows += of_events(book, number, events, job.first, job.last)
+    for row in sorted(rows):
+        if row.number < reachable:
+            continue
+        draft = book.draft(row.number)
+        events = lives.get(row.number) or history.events(row.number)
+        refund = full_refund(book.seller, draft, book.state(draft, events), row.line, row.attempt)
+        if refund is not None:
+            picked = mask.pick(refund)
+            if job.refund_ids_as_numbers and "refund_id" in picked:
+                picked["refund_id"] = int(str(picked["refund_id"]))
+            yield picked
 
 
 def _trades(job: ExportJob, mask: FieldMask) -> Iterator[JsonObject]:
-    seller = seller_of(job.world.seed, job.seller)
-    history = next(islice(histories(job.world), job.seller, None))
-    book = OrderBook(job.world.seed, seller, history)
-    lives = dict(job.lives)
+    book, lives = _book(job), dict(job.lives)
+    seller, history = book.seller, book.history
     past = history.created_range(job.first, job.last)
     since = sorted(
         number

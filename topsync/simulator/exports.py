@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -23,6 +24,8 @@ from topsync.simulator import details
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, business
 from topsync.simulator.export_worker import ExportJob, WrittenExport, job_to_json
+from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RUN, REFUNDS_EXPORT, Visit
+from topsync.simulator.faults.effects import ExportRun
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
 from topsync.simulator.wire import JsonObject, time_text
@@ -67,7 +70,7 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class FileRequest(ExportRequest):
-    """A file of the orders created on these platform days, both included."""
+    """A file of the orders created, or of the refunds changed, on these platform days, both included."""
 
     first_day: date
     last_day: date
@@ -92,6 +95,16 @@ class Task:
     result: WrittenExport | None = None
     subtasks: list[JsonObject] = field(default_factory=list)
     finished: int | None = None
+    nth: int = 0
+    """Which of the seller's files it is, from 1 in the order of creation; 0 for a batch of details."""
+
+    def visit(self, moment: str) -> Visit:
+        """For faults: that it runs, or that its file is fetched."""
+        parameters = {"method": self.request.method}
+        if isinstance(request := self.request, FileRequest):
+            days = {"start_time": f"{request.first_day:%Y%m%d}", "end_time": f"{request.last_day:%Y%m%d}"}
+            parameters |= {"nth": str(self.nth), **days}
+        return Visit(moment, self.request.seller, parameters)
 
     def as_json(self) -> JsonObject:
         """The `task` of `topats.result.get`, without the fields of a finished task."""
@@ -133,8 +146,8 @@ class Exports:
     """The folder of the files; they are deleted with their tasks."""
     completed: Callable[[SimulatedSeller, int], None]
     """Called with the seller and the task id when a task is done."""
-    refuse: Callable[[SimulatedSeller], None]
-    """Called when a task runs; raises ApiError when a fault makes it fail."""
+    met: Callable[[Visit], ExportRun]
+    """Called when a task runs, for what faults make of that; raises ApiError when they make it fail."""
     download_base: str = ""
     """Address in front of `/download`."""
     _tasks: dict[int, Task] = field(default_factory=dict)
@@ -142,6 +155,8 @@ class Exports:
     _accepted: asyncio.Queue[Task] = field(default_factory=asyncio.Queue)
     _workers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WORKERS))
     _numbers: int = 0
+    _files: Counter[int] = field(default_factory=Counter)
+    """How many files have been asked for, by seller."""
     _addresses: int = 0
 
     def create(self, request: ExportRequest) -> Task:
@@ -159,6 +174,9 @@ class Exports:
         now = self.world.clock.second()
         task = Task(_FIRST_TASK_ID + self._numbers, request, now, schedule_of(now, self.settings))
         self._numbers += 1
+        if isinstance(request, FileRequest):
+            self._files[request.seller.user_id] += 1
+            task.nth = self._files[request.seller.user_id]
         self._tasks[task.id] = task
         self._accepted.put_nowait(task)
         return task
@@ -206,10 +224,10 @@ class Exports:
         found = [task for task in tasks if first <= task.schedule <= last]
         return [task.as_json() for task in sorted(found, key=lambda task: (task.schedule, task.id))]
 
-    def seller_of(self, token: str) -> SimulatedSeller | None:
-        """The seller whose file a download address leads to; None when the address does not work."""
+    def visit(self, token: str) -> Visit:
+        """For faults: that the file of a download address, or nothing when it does not work, is fetched."""
         task = self._tasks.get(self._tokens.get(token, 0))
-        return None if task is None else task.request.seller
+        return Visit(DOWNLOAD) if task is None else task.visit(DOWNLOAD)
 
     def spend(self, token: str) -> Task | None:
         """The task whose file a download address leads to; the address does not work again."""
@@ -239,23 +257,26 @@ class Exports:
             task.status = TaskStatus.DOING
             began = clock.second()
             try:
-                self.refuse(task.request.seller)
-                await self._run(task)
+                run = self.met(task.visit(EXPORT_RUN))
+                if run.is_lost:
+                    self._forget(task)
+                    return
+                await self._run(task, run)
             except (ApiError, ExportFailedError, TimeoutError) as error:
                 _log.error("export.failed", task_id=task.id, reason=str(error))
                 task.status, task.finished = TaskStatus.FAIL, clock.second()
                 return
-        await clock.wait_until(began + self.settings.run_seconds)
+        await clock.wait_until(began + self.settings.run_seconds + run.extra_seconds)
         if task.id not in self._tasks:
             self._forget(task)
             return
         task.status, task.finished = TaskStatus.DONE, clock.second()
         self.completed(task.request.seller, task.id)
 
-    async def _run(self, task: Task) -> None:
+    async def _run(self, task: Task, run: ExportRun) -> None:
         match task.request:
             case FileRequest() as request:
-                task.result = await self._write(job_to_json(self._job(task, request)))
+                task.result = await self._write(job_to_json(self._job(task, request, run)))
             case DetailsRequest() as request:
                 task.subtasks = details.subtasks(
                     self.world, self.quirks, request.seller, request.tids, request.fields
@@ -281,16 +302,24 @@ class Exports:
             raise ExportFailedError(complaint.decode(errors="replace").strip() or _NO_REASON)
         return WrittenExport(**orjson.loads(output))
 
-    def _job(self, task: Task, request: FileRequest) -> ExportJob:
+    def _job(self, task: Task, request: FileRequest, run: ExportRun) -> ExportJob:
         book = self.world.book(request.seller)
-        end = platform_time.start_of(request.last_day + timedelta(days=1))
+        later = timedelta(days=run.days_later)
+        start = platform_time.start_of(request.first_day + later)
+        end = platform_time.start_of(request.last_day + later + timedelta(days=1))
+        first = int(start.timestamp())
         return ExportJob(
             world=self.world.settings,
             seller=request.seller.index,
-            first=int(platform_time.start_of(request.first_day).timestamp()),
-            last=int(end.timestamp()) - 1,
+            is_of_refunds=request.method == REFUNDS_EXPORT,
+            first=first,
+            last=first - 1 if run.is_empty else int(end.timestamp()) - 1,
+            oldest_created=self.world.oldest_reachable(),
             fields=request.fields,
             ids_as_strings=self.quirks.ids_as_strings,
+            refund_ids_as_numbers=self.quirks.refund_ids_as_numbers,
+            bad_lines=run.bad_lines,
+            nameless_lines=run.nameless_lines,
             lives=list(book.live().items()),
             path=str(self.file_of(task).absolute()),  # the worker runs elsewhere
             folder=str(task.id),

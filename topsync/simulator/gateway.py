@@ -14,7 +14,7 @@ from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.errors import ApiError
 from topsync.simulator.exports import Exports, Task
-from topsync.simulator.faults.base import DOWNLOAD, Visit
+from topsync.simulator.faults.base import DOWNLOAD
 from topsync.simulator.faults.board import FaultBoard, Meeting
 from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment
 from topsync.simulator.faults.stage import FaultStage
@@ -113,7 +113,7 @@ class Gateway:
         """An export file. The first GET spends its address, even if the download fails."""
         self._ledger.arrived(DOWNLOAD)
         token = parse_qs(request.rel_url.raw_query_string).get("id", [""])[0]
-        meeting = self._faults.meet(Visit(DOWNLOAD, self._exports.seller_of(token)))
+        meeting = self._faults.meet(self._exports.visit(token))
         if instead := await _instead_of_answer(meeting.delivery, FaultMoment.BEFORE):
             return instead
         task = self._spend(token, meeting)

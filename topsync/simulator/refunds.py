@@ -5,7 +5,7 @@ A refund is not stored: it follows from an order's events about a line, so it ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from topsync.simulator.amounts import Amounts, amounts_of
@@ -13,7 +13,7 @@ from topsync.simulator.book import OrderBook
 from topsync.simulator.drafts import Draft
 from topsync.simulator.history import RefundRow
 from topsync.simulator.ids import oid_of, refund_id_of
-from topsync.simulator.life import LineState, OrderState, RefundState, TradeType
+from topsync.simulator.life import LineState, OrderEvent, OrderState, RefundState, TradeType
 from topsync.simulator.listing import MAX_SCANNED_ORDERS, TooSlowError
 from topsync.simulator.moves import OPEN_REFUNDS
 from topsync.simulator.sellers import SimulatedSeller
@@ -52,7 +52,7 @@ def between(book: OrderBook, query: RefundQuery, now: int) -> list[RefundRow]:
         raise TooSlowError
     rows, changed = book.refunds_between(query.first, query.last, now)
     for number in changed:
-        rows += _of_changed(book, number, query, now)
+        rows += of_events(book, number, book.shown(number, now).events, query.first, query.last)
     reachable = history.created_range(0, query.oldest_created - 1).stop
     return sorted(
         (
@@ -66,11 +66,14 @@ def between(book: OrderBook, query: RefundQuery, now: int) -> list[RefundRow]:
     )
 
 
-def _of_changed(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[RefundRow]:
-    state = book.state(book.draft(number), book.shown(number, now).events)
+def of_events(
+    book: OrderBook, number: int, events: Sequence[OrderEvent], first: int, last: int
+) -> Iterator[RefundRow]:
+    """The refunds that an order has after these events, as far as they were modified in [first, last]."""
+    state = book.state(book.draft(number), events)
     for position, line in enumerate(state.lines, 1):
         for refund in line.refunds:
-            if query.first <= refund.modified <= query.last:
+            if first <= refund.modified <= last:
                 yield RefundRow(refund.modified, number, position, refund.attempt, refund.status)
 
 

@@ -30,10 +30,10 @@ from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.director import Director
 from topsync.simulator.exports import Exports
-from topsync.simulator.faults.base import EXPORT_RUN, Fault, Post, Visit
+from topsync.simulator.faults.base import Fault, Post, Visit
 from topsync.simulator.faults.board import FaultBoard
 from topsync.simulator.faults.conductor import Conductor
-from topsync.simulator.faults.effects import Fate
+from topsync.simulator.faults.effects import ExportRun, Fate
 from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
 from topsync.simulator.journal import Journal, no_report
@@ -249,7 +249,7 @@ class Simulator:
             settings.quirks,
             folder,
             self._export_completed,
-            self._refuse_export,
+            self._met_by_export,
         )
 
     def _gateway(self, exports: Exports) -> Gateway:
@@ -258,7 +258,7 @@ class Simulator:
             *system_apis.apis(self.clock),
             *authorisation_apis.apis(self.authorisations),
             *trade_apis.apis(self.world, quirks),
-            *export_apis.apis(exports),
+            *export_apis.apis(exports, quirks),
             *refund_apis.apis(self.world, quirks),
             *logistics_apis.apis(self.world, quirks),
             *message_apis.apis(
@@ -306,8 +306,10 @@ class Simulator:
     def _export_completed(self, seller: SimulatedSeller, task_id: int) -> None:
         self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))
 
-    def _refuse_export(self, seller: SimulatedSeller) -> None:
-        self.board.meet(Visit(EXPORT_RUN, seller)).refuse()
+    def _met_by_export(self, visit: Visit) -> ExportRun:
+        meeting = self.board.meet(visit)
+        meeting.refuse()
+        return meeting.export_run
 
     def _fate_of(self, message: OutboundMessage) -> Fate:
         return self.board.fate(Post(message.user_id, message.topic))

@@ -54,6 +54,16 @@ class DuplicateScope(Enum):
     UNFINISHED = "unfinished"
 
 
+class ExportMethods(Enum):
+    """Which of the asynchronous methods exist; the others are unknown (22)."""
+
+    ALL = "all"
+    ORDERS = "orders"
+    """No export of refunds."""
+    NONE = "none"
+    """None of `taobao.topats.*`."""
+
+
 class Check(StrEnum):
     """What the gateway checks of a call, once it knows the method and the app; in the assumed order."""
 
@@ -112,6 +122,8 @@ class PlatformQuirks:
     """The order of checks, which matters when several things are wrong; each comes exactly once."""
     closed_apis: frozenset[str] = frozenset()
     """Methods that the app has no right to (11); `taobao.topats.*` may be closed to new apps."""
+    exports: ExportMethods = ExportMethods.ALL
+    """`taobao.topats.*` is missing from the catalogue of 2026 (0)."""
     unknown_app_is_a_system_error: bool = False
     """An unknown application is answered with code 1, `isp.get-app-error`, as in a capture, not with 29."""
     empty_parameters_signed: bool = False

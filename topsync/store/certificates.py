@@ -15,6 +15,10 @@ from topsync.store.sellers import ErasedError
 ROWS_AT_ONCE: Final = 2000
 """Rows of slices that are in memory at a time."""
 
+READ_SECONDS: Final = 600.0
+"""The first rows come when the server has sorted all of them, a second for a few hundred thousand. The usual
+bound of a statement is for small ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptCertificate:
@@ -52,7 +56,7 @@ async def rows(pool: Pool, seller_id: int, slices: Collection[int]) -> AsyncIter
     """Stream the rows of these slices of a seller, by id, some at a time."""
     async with pool.acquire() as connection, connection.transaction(readonly=True):
         cursor = await connection.cursor(sql("certificates.rows"), seller_id, list(slices))
-        while found := await cursor.fetch(ROWS_AT_ONCE):
+        while found := await cursor.fetch(ROWS_AT_ONCE, timeout=READ_SECONDS):
             yield [NumberedRow(*row) for row in found]
 
 

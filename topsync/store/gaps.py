@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -42,9 +41,12 @@ async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
     await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)
 
 
-async def end_of(connection: Connection, seller_ids: Collection[int], *, at: datetime) -> None:
-    """End every gap without an end of these sellers, at a moment of platform time. Idempotent."""
-    await connection.execute(sql("gaps.end_of"), list(seller_ids), at)
+async def end_without_messages(connection: Connection, installation: Scheme, *, at: datetime) -> None:
+    """End, at a moment of platform time, the gaps of sellers that have no messages by now. Idempotent.
+
+    `installation` is the scheme of sellers without one of their own.
+    """
+    await connection.execute(sql("gaps.end_without_messages"), at, installation, PUSHING)
 
 
 async def open_gaps(pool: Pool) -> list[Gap]:

@@ -14,7 +14,7 @@ from bootstrap.planning import Plan, Planner
 from bootstrap.progress import SellerProgress
 from bootstrap.runner import Runner
 from bootstrap.start import Start
-from bootstrap.turns import Turns
+from bootstrap.turns import LoadingTurns
 from schemas import platform_time
 from topsync.base import settings
 from topsync.base.service import Lifetime
@@ -58,7 +58,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         created = None
         if opened.created_lists is not None:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
-        export, turns = opened.bulk_export, Turns(own.bootstrap_parallel_slices)
+        export, turns = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(

@@ -18,11 +18,13 @@ from consumer.push.service import SENT_TOGETHER, PushService
 from tests.platforms.taobao.channel.platform import QUICK, message, serving, set_clock
 from tests.store.databases import emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.support import pace
 from tests.support.eventually import eventually
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.platforms.taobao.messages import TaobaoMessages
 from topsync.simulator.channel.channel import Channel, ChannelSettings
+from topsync.store import export_hints
 from topsync.store.database import Pool
 from topsync.stream.producer import Producer
 from topsync.stream.records import Record
@@ -201,3 +203,25 @@ def noted_sending(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(Producer, "send", noting)
     return sent
+
+
+async def test_whoever_waits_for_a_sellers_export_is_told_that_it_has_ended(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    """The message is kept and confirmed like any other that is about no order."""
+    ended = message(7)._replace(topic="taobao_topats_TaskComplete")
+    assert ended.user_id is not None
+    async with (
+        pushing(kafka, pool, connections=1) as (channel, registry),
+        export_hints.listening(pool) as hints,
+    ):
+        with hints.of(ended.user_id) as event, hints.of(ended.user_id + 1) as anothers:
+            await asyncio.wait_for(event.wait(), pace.seconds(10))  # it has begun to listen
+            for each in (event, anothers):
+                each.clear()
+            channel.publish(ended)
+            assert await export_hints.pause(event, pace.seconds(10))
+            assert not anothers.is_set()
+        await eventually(lambda: channel.ledger()["confirmed"] == 1)
+        notices = await read_all(kafka, registry.notifications.name, 1)
+        assert len(notices) == 1

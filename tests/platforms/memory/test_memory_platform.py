@@ -32,6 +32,7 @@ from topsync.budget.errors import CallLimitedError
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
+from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.operate import erase_command, installation_commands, seller_commands
 from topsync.platforms.platform_port import NotOfferedError
@@ -321,6 +322,37 @@ async def test_a_seller_is_erased_although_the_platform_goes_on_with_its_message
         assert await erase_command.erase(NICK, NICK, nobody, stalled_after_seconds=30) == 0
     assert "on the platform, messages come for as long as" in capsys.readouterr().out
     assert await installation.state() is SellerState.ERASED
+
+
+async def test_push_is_idle_until_a_seller_has_messages_by_its_scheme(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPSYNC_SCHEME", "two")
+    monkeypatch.setattr(push, "LOOK_SECONDS", 0.1)
+    lifetime = Lifetime()
+    running_push = asyncio.create_task(push.run(lifetime))
+
+    async def is_ready() -> bool:
+        return lifetime.ready
+
+    async def has_connected() -> bool:
+        return bool(await installation.pool.fetchval("select count(*) from push_connections"))
+
+    await eventually(is_ready)
+    assert not await has_connected()
+    await sellers.set_scheme(installation.pool, SELLER, Scheme.THREE)
+    await eventually(has_connected)
+    lifetime.stop()
+    await running_push
+
+
+async def test_an_idle_push_ends_when_it_is_asked_to(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPSYNC_SCHEME", "one")
+    async with running(push.run):
+        pass
+    assert await installation.pool.fetchval("select count(*) from push_connections") == 0
 
 
 def refused(why: str) -> pytest.RaisesGroup[NotOfferedError]:

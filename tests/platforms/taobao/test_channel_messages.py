@@ -1,19 +1,22 @@
-"""What a delivery of the channel is: a hint, a notice, a withdrawn authorisation, or unreadable."""
+"""What a delivery of the channel is: a hint, a notice, a withdrawal, an ended export, or unreadable."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from schemas.change import Hint
 from tests.platforms.taobao.test_contents import TID, message
 from tests.store.databases import SELLER, at
-from topsync.platforms.message_port import PlatformNotice, UnreadableMessage, Withdrawal
+from topsync.platforms.message_port import ExportEnded, PlatformNotice, UnreadableMessage, Withdrawal
 from topsync.platforms.taobao import messages
 from topsync.platforms.taobao.channel.deliveries import Delivery
 from topsync.platforms.taobao.contents import AUTH_CANCEL_TOPIC
 
 LAG = timedelta(seconds=2)
 TASK_DONE = "taobao_topats_TaskComplete"
+OTHER = "taobao_item_ItemAdd"
 
 
 def delivery(topic: str, content: object, **fields: object) -> Delivery:
@@ -29,8 +32,16 @@ def test_a_message_about_an_order_is_a_hint() -> None:
 
 def test_a_message_about_something_else_is_a_notice_that_names_its_seller_if_it_has_a_seller() -> None:
     for user_id, seller_id in ((SELLER, SELLER), (0, None), (None, None)):
-        found = messages.read(delivery(TASK_DONE, {}, user_id=user_id), detail_lag=LAG)
-        assert found == PlatformNotice(TASK_DONE, "7", seller_id, at(12))
+        found = messages.read(delivery(OTHER, {}, user_id=user_id), detail_lag=LAG)
+        assert found == PlatformNotice(OTHER, "7", seller_id, at(12))
+
+
+@pytest.mark.parametrize("content", [{}, {"task_id": 7}, "no json"])
+def test_an_export_that_has_ended_is_also_a_notice_whatever_the_message_says(content: object) -> None:
+    found = messages.read(delivery(TASK_DONE, content, user_id=SELLER), detail_lag=LAG)
+    assert found == ExportEnded(PlatformNotice(TASK_DONE, "7", SELLER, at(12)), SELLER)
+    nobodys = messages.read(delivery(TASK_DONE, content, user_id=0), detail_lag=LAG)
+    assert nobodys == PlatformNotice(TASK_DONE, "7", None, at(12))
 
 
 def test_a_withdrawn_authorisation_is_also_a_notice() -> None:

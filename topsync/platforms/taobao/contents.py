@@ -17,6 +17,9 @@ ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
 
 AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
 
+TASK_COMPLETE_TOPIC = "taobao_topats_TaskComplete"
+"""Its content is not documented (docs/platform/channel.md 7.5): only that it comes, and for whom, counts."""
+
 MAX_CONTENT_VALUES = 10_000
 """A message has about twenty fields (docs/platform/channel.md 7.1). Many may come in a second, and the
 receiving process parses all of them."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from topsync.base.clock import ServerClock
 from topsync.platforms.message_port import (
+    ExportEnded,
     MessageReading,
     PlatformNotice,
     PushEnding,
@@ -23,7 +24,12 @@ from topsync.platforms.taobao.channel.endings import Cause
 from topsync.platforms.taobao.channel.messages import TmcMessage
 from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.platforms.taobao.channel.status import ConnectionStatus
-from topsync.platforms.taobao.contents import UnreadableMessageError, read_cancellation, read_change
+from topsync.platforms.taobao.contents import (
+    TASK_COMPLETE_TOPIC,
+    UnreadableMessageError,
+    read_cancellation,
+    read_change,
+)
 
 _EXPECTED: Final = frozenset({Cause.LEFT, Cause.STOPPED})
 _AWAY: Final = frozenset({ChannelState.DISCONNECTED, ChannelState.CLOSED})
@@ -114,6 +120,8 @@ def read(delivery: Delivery, *, detail_lag: timedelta) -> MessageReading:
     if hint is not None:
         return hint
     notice = PlatformNotice(message.topic, str(message.id), _seller_of(message), received_at)
+    if message.topic == TASK_COMPLETE_TOPIC and notice.seller_id is not None:
+        return ExportEnded(notice, notice.seller_id)
     withdrawn_by = read_cancellation(message)
     if withdrawn_by is None:
         return notice

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from topsync.simulator import wire
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError
-from topsync.simulator.faults.effects import AnswerDelivery, Disturbance, Fate, SessionEnd, Vision, Window
+from topsync.simulator.faults.effects import (
+    AnswerDelivery,
+    Disturbance,
+    ExportRun,
+    Fate,
+    SessionEnd,
+    Vision,
+    Window,
+)
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.wire import JsonObject
 
@@ -26,6 +34,7 @@ ARRIVALS = "taobao.trades.sold.incrementv.get"
 FULLINFO = "taobao.trade.fullinfo.get"
 TRADE = "taobao.trade.get"
 EXPORT_CREATE = "taobao.topats.trades.sold.get"
+REFUNDS_EXPORT = "taobao.topats.refunds.receive.get"
 EXPORT_RESULT = "taobao.topats.result.get"
 DETAILS_CREATE = "taobao.topats.trades.fullinfo.get"
 TASKS = "taobao.topats.tasks.get"
@@ -52,7 +61,10 @@ APP_METHODS = frozenset(
 LISTS = frozenset({SOLD, INCREMENT, ARRIVALS})
 DETAILS = frozenset({FULLINFO, TRADE})
 WITH_SESSION = frozenset(
-    {*LISTS, *DETAILS, EXPORT_CREATE, DETAILS_CREATE, TASKS, TASK_DELETE, PERMIT, REFUNDS, REFUND, TRACE}
+    {
+        *(*LISTS, *DETAILS, EXPORT_CREATE, REFUNDS_EXPORT, DETAILS_CREATE, TASKS, TASK_DELETE),
+        *(PERMIT, REFUNDS, REFUND, TRACE),
+    }
 )
 METHODS = APP_METHODS | WITH_SESSION
 
@@ -273,6 +285,10 @@ class CallFault(Selective):
     def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         """How the answer is delivered."""
         return delivery
+
+    def export_run(self, run: ExportRun) -> ExportRun:
+        """How an export task runs."""
+        return run
 
     def session_end(self, visit: Visit, strike: Strike) -> SessionEnd | None:
         """Whether the session that the call carries ends with it."""

@@ -30,8 +30,10 @@ from topsync.simulator.faults.effects import (
     CLEAR,
     PLAIN,
     PROMPT,
+    SOUND,
     AnswerDelivery,
     Disturbance,
+    ExportRun,
     Fate,
     SessionEnd,
     Vision,
@@ -143,6 +145,14 @@ class Meeting(NamedTuple):
         for fault, _ in self.strikes:
             delivery = fault.delivery(delivery)
         return delivery
+
+    @property
+    def export_run(self) -> ExportRun:
+        """How an export task runs."""
+        run = SOUND
+        for fault, _ in self.strikes:
+            run = fault.export_run(run)
+        return run
 
     def answer(self, answer: JsonObject) -> JsonObject:
         """The answer after all faults."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from topsync.simulator.faults import answers, calls, channel, exports
 from topsync.simulator.faults.base import CallFault, Fault, Selective
+from topsync.simulator.faults.exports import TaskFault
 from topsync.simulator.wire import JsonObject
 
 FAULTS: Mapping[str, type[Fault]] = {
@@ -38,6 +39,13 @@ FAULTS: Mapping[str, type[Fault]] = {
         exports.CutDownload,
         exports.SpentUrl,
         exports.FailedExport,
+        exports.LateExport,
+        exports.LostExport,
+        exports.EmptyExport,
+        exports.OtherDays,
+        exports.BadLines,
+        exports.RefusedExport,
+        exports.UnnamedDuplicate,
         channel.Visibility,
         channel.Cut,
         channel.Silence,
@@ -99,12 +107,14 @@ def parameters(fault: type[Fault]) -> Iterator[FaultParameter]:
 
 def own_parameters(fault: type[Fault]) -> list[FaultParameter]:
     """The parameters that other faults of its kind do not have, or have in another form."""
-    common = {str(each) for kind in (Fault, Selective, CallFault) for each in parameters(kind)}
+    common = {str(each) for kind in (Fault, Selective, CallFault, TaskFault) for each in parameters(kind)}
     return [each for each in parameters(fault) if str(each) not in common]
 
 
 def kinds(fault: type[Fault]) -> str:
-    """Which common parameters it has: `S`: it picks by seller and chance; `A`: by API."""
+    """Which common parameters it has: `S`: it picks by seller and chance; `A`: by API; `T`: by task."""
+    if issubclass(fault, TaskFault):
+        return "SAT"
     return "SA" if issubclass(fault, CallFault) else "S" if issubclass(fault, Selective) else ""
 
 
@@ -134,10 +144,12 @@ def page() -> str:
 
 
 def _common_lines() -> Iterator[str]:
-    selective = {each.name: each for each in parameters(CallFault)}
-    for name, each in selective.items():
-        kind = "all" if name == "after_seconds" else "A" if name == "api" else "S"
+    for each in parameters(CallFault):
+        kind = "all" if each.name == "after_seconds" else "A" if each.name == "api" else "S"
         yield f"{kind}: {each}"
+    for each in parameters(TaskFault):
+        if each.name not in CallFault.model_fields:
+            yield f"T: {each}"
 
 
 def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 class FaultMoment(StrEnum):
@@ -50,6 +51,27 @@ class AnswerDelivery:
 
 
 PROMPT = AnswerDelivery()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRun:
+    """How an export task runs."""
+
+    is_lost: bool = False
+    """The platform forgets the task."""
+    extra_seconds: int = 0
+    """It stays `doing` for so much longer."""
+    is_empty: bool = False
+    """It finds nothing, whatever happened on its days."""
+    days_later: int = 0
+    """Its file is about days that are so many days later."""
+    bad_lines: int = 0
+    """So many of the first lines cannot be read."""
+    nameless_lines: bool = False
+    """The bad lines do not even hold an id."""
+
+
+SOUND: Final = ExportRun()
 
 
 @dataclass(frozen=True, slots=True)

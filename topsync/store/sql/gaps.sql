@@ -1,6 +1,6 @@
 -- name: open_for_all
 -- A gap per seller, whatever its state: a seller that cannot be pulled now keeps its gap until it can. Only
--- an erased seller has no past that anything could be missing from. What a seller without messages lacks says its ledger.
+-- an erased seller has no past that anything could be missing from. To a seller without messages, push lost nothing.
 insert into gaps (seller_id, began, cause, connection, opened_at)
 select seller_id, $1, $2, $3, $4 from sellers
 where state <> 'erased' and coalesce(scheme, $5) = any($6::text[])
@@ -27,9 +27,16 @@ where
     and $2 >= coalesce(lost.lost_at, began)
 
 
--- name: end_of
-update gaps set ended = greatest(began, $2)
-where ended is null and closed_at is null and seller_id = any($1::bigint[])
+-- name: end_without_messages
+-- By the scheme as it is now: a gap that ended too early would leave out what is lost until push is back.
+update gaps
+set ended = greatest(began, $1)
+from sellers as s
+where
+    s.seller_id = gaps.seller_id
+    and ended is null
+    and closed_at is null
+    and coalesce(s.scheme, $2) <> all($3::text[])
 
 
 -- name: open
