@@ -1,0 +1,480 @@
+"""A platform in memory behind the port, and a bulk start on it: the database is real, and so are the files.
+
+Its orders are created one a day. What goes wrong is set by the day on which a slice begins. Whatever is
+handed to the writers is stored at once, unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import orjson
+from pydantic import SecretStr
+
+from bootstrap.certifying import Certifier
+from bootstrap.job import BootstrapJob
+from bootstrap.progress import SellerProgress
+from bootstrap.start import Start
+from bootstrap.turns import Turns
+from schemas import cloud_events, platform_time
+from schemas.certificate import Certificate, read
+from schemas.change import Change
+from schemas.refund import Refund
+from schemas.trade import Trade
+from tests.platforms.taobao.test_export_file import line, packed
+from tests.store.databases import SELLER, all_unpublished, emptied, platform_refund, platform_trade
+from topsync.base.clock import ServerClock
+from topsync.base.settings import BootstrapSettings, CoverageSettings, KafkaSettings
+from topsync.coverage.created import CreatedLister
+from topsync.coverage.pull import Puller
+from topsync.model.kind import Kind
+from topsync.model.priority import Priority
+from topsync.model.scheme import Scheme
+from topsync.model.slice import Slice
+from topsync.model.span import Span
+from topsync.platforms.created_port import CreatedAnswer, CreatedOrder, CreatedPage
+from topsync.platforms.detail_task_port import (
+    DetailsBrought,
+    DetailTaskAccepted,
+    DetailTaskFailed,
+    DetailTaskRequested,
+    DetailTaskState,
+    DetailTaskUnfinished,
+)
+from topsync.platforms.export_port import (
+    DownloadFailed,
+    ExportAccepted,
+    ExportAnswer,
+    ExportFailed,
+    ExportLine,
+    ExportLost,
+    ExportReady,
+    ExportRefused,
+    ExportState,
+    ExportUnfinished,
+    ExportWithoutFile,
+)
+from topsync.platforms.port import (
+    DetailAnswer,
+    ListAnswer,
+    ListPage,
+    ListRules,
+    NotThere,
+    Refused,
+    SessionRefusedError,
+    Shown,
+)
+from topsync.platforms.taobao import export_file
+from topsync.platforms.taobao.details import read_order
+from topsync.sellers.sessions import Account
+from topsync.store import bootstraps, certificates, orders, refunds, sellers, slices
+from topsync.store.database import Pool
+from topsync.store.export_hints import ExportHints
+from topsync.store.orders import OrderVersion
+from topsync.store.refunds import RefundVersion
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
+from topsync.stream.topics import registry
+
+DAYS = 10
+START = datetime(2025, 11, 20, 7, 30, tzinfo=UTC)
+"""15:30 for the platform."""
+
+DAY_ZERO = date(2025, 11, 20)
+FIRST_DAY = DAY_ZERO - timedelta(days=DAYS)
+TID = 4000000000000000000
+SESSION = "a session"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of an export, as the platform keeps it."""
+
+    kind: Kind
+    first_day: date
+    last_day: date
+    failed_before: int
+
+
+@dataclass
+class Platform:
+    """All parts of the port, from what a test has put there."""
+
+    orders: dict[int, CreatedOrder] = field(default_factory=dict)
+    refunds: dict[int, tuple[int, datetime]] = field(default_factory=dict)
+    """The order and `modified` of each."""
+    exported_kinds: frozenset[Kind] = frozenset({Kind.ORDER})
+    refused: dict[date | Kind, str] = field(default_factory=dict)
+    """Which exports are refused, by a slice's first day or by kind, and how."""
+    failing: set[date] = field(default_factory=set)
+    lost: set[date] = field(default_factory=set)
+    undownloadable: set[date] = field(default_factory=set)
+    unfinished: set[date] = field(default_factory=set)
+    lines_of: dict[date, list[bytes]] = field(default_factory=dict)
+    """What the file of a slice holds instead of its orders."""
+    unreadable: set[date] = field(default_factory=set)
+    """Files that are none."""
+    not_exported: set[int] = field(default_factory=set)
+    not_listed: set[int] = field(default_factory=set)
+    list_refused: str | None = None
+    refund_list_refused: str | None = None
+    counts: bool = True
+    session_refused: bool = False
+    failed_detail_tasks: int = 0
+    """So many requests for details come to nothing."""
+    ahead: timedelta = timedelta(0)
+    """How far the clock has been put forward."""
+    tasks: dict[int, Task] = field(default_factory=dict)
+    detail_tasks: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    requests: list[tuple[date, date]] = field(default_factory=list)
+    """The days of each export that was asked for, refused or not."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        return self.exported_kinds
+
+    @property
+    def max_orders(self) -> int:
+        return 100
+
+    def create(self, number: int, day: date, *, second: int = 36_000) -> int:
+        """An order that was created on this day, at ten o'clock, and changed a minute later."""
+        created = platform_time.start_of(day) + timedelta(seconds=second)
+        self.orders[TID + number] = CreatedOrder(created, created + timedelta(minutes=1))
+        return TID + number
+
+    async def request(
+        self,
+        kind: Kind,
+        session: SecretStr,
+        first_day: date,
+        last_day: date,
+        *,
+        failed_before: int,
+        known_tasks: Collection[int],
+    ) -> ExportAnswer:
+        del session, known_tasks
+        self._call("request")
+        self.requests.append((first_day, last_day))
+        if (why := self.refused.get(first_day) or self.refused.get(kind)) is not None:
+            return ExportRefused(why, whole_application=True)
+        asked = Task(kind, first_day, last_day, failed_before)
+        for task_id, known in self.tasks.items():
+            if known == asked:
+                return ExportAccepted(task_id, None, adopted=True)
+        task_id = 100 + len(self.tasks)
+        self.tasks[task_id] = asked
+        return ExportAccepted(task_id, None, adopted=False)
+
+    async def state(self, task_id: int, **_: object) -> ExportState:
+        self._call("state")
+        task = self.tasks[task_id]
+        if task.first_day in self.lost:
+            return ExportLost("gone")
+        if task.first_day in self.failing:
+            return ExportFailed()
+        if task.first_day in self.unfinished:
+            return ExportUnfinished(running=True)
+        if not self._lines(task):
+            return ExportWithoutFile()
+        return ExportReady(str(task_id), "c0de")
+
+    async def download(self, ready: ExportReady, target: Path) -> int | DownloadFailed:
+        self._call("download")
+        task = self.tasks[int(ready.location)]
+        if task.first_day in self.undownloadable:
+            return DownloadFailed("cut off")
+        if task.first_day in self.unreadable:
+            target.write_bytes(b"no zip")
+        else:
+            folder = target.parent / "making"
+            folder.mkdir(exist_ok=True)
+            packed(folder, b"\n".join(self._lines(task))).rename(target)
+        return target.stat().st_size
+
+    def lines(self, kind: Kind, path: Path, *, skip: int = 0) -> Iterator[ExportLine]:
+        return export_file.read(kind, path, max_bytes=10**9, max_ratio=200, skip=skip)
+
+    def _lines(self, task: Task) -> list[bytes]:
+        if (given := self.lines_of.get(task.first_day)) is not None:
+            return given
+        span = Span(
+            platform_time.start_of(task.first_day),
+            platform_time.start_of(task.last_day + timedelta(days=1)),
+        )
+        return [
+            line_of(id_, order)
+            for id_, order in self.orders.items()
+            if id_ not in self.not_exported and order.created and span.start <= order.created < span.end
+        ]
+
+    async def created_page(
+        self,
+        session: SecretStr,
+        window: Span,
+        *,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> CreatedAnswer:
+        del session, priority
+        self._call("count" if page_size == 1 else "created_page")
+        if self.list_refused is not None:
+            return Refused(self.list_refused, whole_kind=True)
+        if page_size == 1 and not self.counts:
+            return CreatedPage(None, has_next=True, orders={})
+        inside = sorted(
+            (
+                (order.created, id_)
+                for id_, order in self.orders.items()
+                if order.created and window.start <= order.created <= window.end
+                if id_ not in self.not_listed
+            ),
+            reverse=True,
+        )
+        page = inside[(page_no - 1) * page_size : page_no * page_size]
+        has_next = None if counting else len(inside) > page_no * page_size
+        total = len(inside) if counting else None
+        return CreatedPage(total, has_next, {id_: self.orders[id_] for _, id_ in page})
+
+    async def list_page(
+        self,
+        kind: Kind,
+        session: SecretStr,
+        window: Span,
+        *,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> ListAnswer:
+        del session, priority
+        self._call(f"list_{kind}")
+        if kind is Kind.REFUND and self.refund_list_refused is not None:
+            return Refused(self.refund_list_refused, whole_kind=True)
+        if kind is Kind.ORDER:
+            times = {id_: order.modified for id_, order in self.orders.items()}
+        else:
+            times = {id_: modified for id_, (_, modified) in self.refunds.items()}
+        inside = sorted(
+            ((modified, id_) for id_, modified in times.items() if window.start <= modified <= window.end),
+            reverse=True,
+        )
+        page = {id_: modified for modified, id_ in inside[(page_no - 1) * page_size : page_no * page_size]}
+        order_of = {id_: self.refunds[id_][0] for id_ in page} if kind is Kind.REFUND else {}
+        return ListPage(len(inside) if counting else None, page, order_of)
+
+    async def detail(self, kind: Kind, session: SecretStr, id_: int, priority: Priority) -> DetailAnswer:
+        del session, priority
+        self._call(f"detail_{kind}")
+        if kind is Kind.ORDER:
+            return read_order(trade_of(id_, self.orders[id_])) if id_ in self.orders else NotThere()
+        order_id, modified = self.refunds[id_]
+        refund = refund_of(id_, order_id, modified)
+        return Shown(refund, order_id, modified, refund.text.encode)
+
+    async def subscribe(self, session: SecretStr, *, priority: Priority) -> Refused | None:
+        del session, priority
+        self._call("subscribe")
+        return None
+
+    def _call(self, name: str) -> None:
+        self.calls[name] += 1
+        if self.session_refused:
+            raise SessionRefusedError("the session has ended")
+
+
+class ListsOf:
+    """The lists of a platform: those by creation and those by change have rules of the same name."""
+
+    def __init__(self, platform: Platform, reaches_back: timedelta) -> None:
+        self._platform, self._rules = platform, ListRules(timedelta(days=91), 100, reaches_back)
+        self.list_page, self.created_page = platform.list_page, platform.created_page
+
+    def rules(self, kind: Kind = Kind.ORDER) -> ListRules:
+        del kind
+        return self._rules
+
+
+@dataclass
+class DetailTasksOf:
+    """The tasks of a platform that bring a hundred orders at a time."""
+
+    platform: Platform
+    asked: list[tuple[int, ...]] = field(default_factory=list)
+    failed: set[int] = field(default_factory=set)
+    is_done: bool = True
+
+    @property
+    def max_orders(self) -> int:
+        return 100
+
+    async def request(
+        self, session: SecretStr, order_ids: Sequence[int], *, failed_before: int, priority: Priority
+    ) -> DetailTaskRequested:
+        del session, priority
+        wanted = (failed_before, *order_ids)
+        if wanted in self.asked:
+            return DetailTaskAccepted(self.asked.index(wanted), adopted=True)
+        self.asked.append(wanted)
+        return DetailTaskAccepted(len(self.asked) - 1, adopted=False)
+
+    async def state(self, task_id: int, *, priority: Priority) -> DetailTaskState:
+        del priority
+        if not self.is_done:
+            return DetailTaskUnfinished()
+        if task_id in self.failed:
+            return DetailTaskFailed("a bad day")
+        ids = self.asked[task_id][1:]
+        platform = self.platform
+        found = {id_: read_order(trade_of(id_, platform.orders[id_])) for id_ in ids if id_ in platform.orders}
+        return DetailsBrought(START, found)
+
+
+def trade_of(id_: int, order: CreatedOrder) -> dict[str, object]:
+    """An order as the platform sends it."""
+    assert order.created is not None
+    created, modified = platform_time.format(order.created), platform_time.format(order.modified)
+    return {**platform_trade(id_), "created": created, "modified": modified}
+
+
+def refund_of(id_: int, order_id: int, modified: datetime) -> Refund:
+    text = platform_time.format(modified)
+    return Refund.read({**platform_refund(id_, order_id), "created": text, "modified": text})
+
+
+def line_of(id_: int, order: CreatedOrder) -> bytes:
+    """An order's line of an export."""
+    return line(**{**trade_of(id_, order), "tid": id_})
+
+
+class Writing:
+    """In the place of Kafka and the enrichers: what is published is stored, and published by them."""
+
+    def __init__(self, pool: Pool, platform: Platform, clock: ServerClock, snapshots_topic: str) -> None:
+        self._pool, self._platform, self._clock = pool, platform, clock
+        self._snapshots_topic = snapshots_topic
+        self.published: list[Record] = []
+        self.ignored: set[int] = set()
+        """Orders whose records come to nothing; each is stored the second time."""
+        self.is_off = False
+        self._epoch: int | None = None
+
+    async def publish(self, published: Sequence[Record]) -> None:
+        self.published += published
+        if not self.is_off:
+            await self.store(published)
+
+    async def store(self, published: Sequence[Record]) -> None:
+        """Do what the enrichers do with these records."""
+        found, parts = list[OrderVersion](), list[RefundVersion]()
+        for record in published:
+            kind = cloud_events.attributes(record.headers)["type"]
+            if kind == cloud_events.SNAPSHOT_TYPE:
+                found.append(self._version(Trade.read(orjson.loads(record.value or b""))))
+            elif kind == cloud_events.CHANGE_TYPE:
+                change = Change.model_validate_json(record.value or b"")
+                if change.refund_id is not None:
+                    order_id, modified = self._platform.refunds[change.refund_id]
+                    refund = refund_of(change.refund_id, order_id, modified)
+                    parts.append(RefundVersion(SELLER, refund, self._clock.now(), "bootstrap"))
+                elif (order := self._platform.orders.get(change.tid)) is not None:
+                    found.append(self._version(Trade.read(trade_of(change.tid, order))))
+        found = [each for each in found if not self._is_ignored(each.trade.id("tid"))]
+        if self._epoch is None:
+            self._epoch = await orders.take_over(self._pool, 0, "test")
+        await orders.TABLE.upsert(self._pool, found, partition=0, epoch=self._epoch)
+        await orders.TABLE.mark_published(self._pool, await all_unpublished(self._pool, orders.TABLE))
+        await refunds.TABLE.upsert(self._pool, parts, partition=0, epoch=self._epoch)
+        await refunds.TABLE.mark_published(self._pool, await all_unpublished(self._pool, refunds.TABLE))
+
+    def tids(self, type_: str) -> list[int]:
+        """The orders of all records of a type, in the order in which they were published."""
+        return [
+            int(record.key or b"")
+            for record in self.published
+            if cloud_events.attributes(record.headers)["type"] == type_
+        ]
+
+    @property
+    def snapshots(self) -> list[int]:
+        return self.tids(cloud_events.SNAPSHOT_TYPE)
+
+    @property
+    def hints(self) -> list[int]:
+        return self.tids(cloud_events.CHANGE_TYPE)
+
+    def _version(self, trade: Trade) -> OrderVersion:
+        return OrderVersion(SELLER, trade, self._clock.now(), "bootstrap")
+
+    def _is_ignored(self, tid: int) -> bool:
+        if tid not in self.ignored:
+            return False
+        self.ignored.remove(tid)
+        return True
+
+
+@dataclass
+class Bench:
+    """A seller whose bulk start can be run, again and again, and all that it touches."""
+
+    pool: Pool
+    platform: Platform
+    writing: Writing
+    puller: Puller
+    settings: BootstrapSettings
+    detail_tasks: DetailTasksOf | None = None
+    lists_by_creation: bool = True
+    has_export: bool = True
+    turns: Turns = field(default_factory=lambda: Turns(4))
+
+    async def start(self) -> Start:
+        seller = await sellers.get(self.pool, SELLER)
+        assert seller is not None
+        created = None
+        if self.lists_by_creation:
+            lists = cast("ListsOf", self.puller.lists)
+            created = CreatedLister(self.puller.clock, lists, self.puller.settings)
+        return Start(
+            account=Account(seller, SecretStr(SESSION)),
+            puller=self.puller,
+            bulk_export=self.platform if self.has_export else None,
+            created=created,
+            detail_tasks=self.detail_tasks,
+            hints=NoHints(),
+            topics=registry(KafkaSettings(topic_prefix="test")),
+            settings=self.settings,
+            turns=self.turns,
+            progress=SellerProgress(SELLER, seller.nick),
+        )
+
+    async def job(self, scheme: Scheme = Scheme.AUTO) -> BootstrapJob:
+        return BootstrapJob(
+            start=await self.start(),
+            scheme=scheme,
+            subscriptions=cast("Subscriptions", self.platform),
+            certifier=Certifier(None, timedelta(seconds=15)),
+        )
+
+    async def run(self, scheme: Scheme = Scheme.AUTO) -> Certificate:
+        """The bulk start, and the certificate that it ends with."""
+        await (await self.job(scheme)).run()
+        found = await certificates.last(self.pool, SELLER)
+        assert found is not None
+        return read(found.document)
+
+    async def slices(self, kind: Kind = Kind.ORDER) -> list[Slice]:
+        return [each for each in await slices.of_seller(self.pool, SELLER) if each.kind is kind]
+
+    def files(self) -> list[Path]:
+        return self.settings.export_files(SELLER)
