@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from bootstrap.errors import BootstrapFailedError
 from bootstrap.start import Start
 from schemas import certificate as documents
 from schemas import platform_time
@@ -27,6 +28,9 @@ from topsync.stream import records
 
 log = telemetry.get_logger(__name__)
 
+NAMED = 5
+"""How many of the equations that do not come out an error names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Certifier:
@@ -43,6 +47,7 @@ class Certifier:
         """Certify a bulk start whose slices are stored, and whose time from `seam` on is pulled. Idempotent.
 
         Raises:
+            BootstrapFailedError: an equation does not come out; nothing is claimed.
             ErasedError: the seller was erased meanwhile.
             PublishError, ...: Kafka or the database did not take it; do it again.
         """
@@ -125,9 +130,9 @@ class Certifier:
                 listed_because=state.listed_because,
             )
         )
-        # Nobody is to find out later that what we have signed does not agree with itself.
-        for problem in problems(made):
-            log.error("the certificate does not come out", seller_id=start.seller_id, problem=problem)
+        if found := problems(made):
+            # Nobody is to find out later that what we have signed does not agree with itself.
+            raise BootstrapFailedError(f"the certificate does not come out: {'; '.join(found[:NAMED])}")
         if self.key is None:
             log.warning(
                 "not signed: set TOPSYNC_CERTIFICATE_KEY (`topsync certificate key --new` makes a key)",

@@ -26,7 +26,7 @@ from topsync.platforms.export_port import (
     ExportUnfinished,
     ExportWithoutFile,
 )
-from topsync.store import bootstraps, export_hints, slices
+from topsync.store import export_hints, slices
 
 log = telemetry.get_logger(__name__)
 
@@ -74,7 +74,6 @@ class ExportedSlice:
         )
 
     async def _request(self, of: Slice) -> Slice:
-        of = await self._within_reach(of)
         asked_at = self.start.clock.now()
         answer = await self.export.request(
             of.kind,
@@ -105,17 +104,6 @@ class ExportedSlice:
             adopted=task.adopted,
         )
         log.info("export requested", **_names(of), task_id=task.task_id, adopted=task.adopted)
-
-    async def _within_reach(self, of: Slice) -> Slice:
-        """The slice without days that the platform no longer gives: midnight may have passed since then."""
-        rules = self.start.puller.lists.rules(of.kind)
-        oldest = platform_time.day_of(rules.oldest(self.start.clock.now()))
-        if oldest <= of.first_day:
-            return of
-        first_day = min(oldest, of.last_day)
-        await slices.move_first_day(self.start.pool, of, first_day)
-        await bootstraps.move_first_day(self.start.pool, of.seller_id, oldest)
-        return await slices.get(self.start.pool, of)
 
     async def _finished(self, of: Slice) -> ExportState:
         """How the slice's task has ended, or that its file is ready."""

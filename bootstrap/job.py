@@ -19,6 +19,7 @@ from bootstrap.exporting import ExportedSlice
 from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
 from bootstrap.planning import Planner
 from bootstrap.progress import Phase
+from bootstrap.reach import within_reach
 from bootstrap.repairing import Repairing
 from bootstrap.start import Start
 from bootstrap.storing import Storing
@@ -186,6 +187,11 @@ class BootstrapJob:
         if of.kind in self._left_out:
             return
         try:
+            if of.state is SliceState.WAITING or of.way is Way.LIST:
+                reached = await within_reach(self.start, of)
+                if reached is None:
+                    return
+                of = reached
             if of.way is Way.EXPORT:
                 loaded = await self._exported(of)
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)

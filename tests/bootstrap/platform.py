@@ -6,12 +6,9 @@ handed to the writers is stored at once, unless a test says otherwise.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -30,9 +27,9 @@ from schemas.change import Change
 from schemas.refund import Refund
 from schemas.trade import Trade
 from tests.platforms.taobao.test_export_file import line, packed
-from tests.store.databases import SELLER, all_unpublished, emptied, platform_refund, platform_trade
+from tests.store.databases import SELLER, all_unpublished, platform_refund, platform_trade
 from topsync.base.clock import ServerClock
-from topsync.base.settings import BootstrapSettings, CoverageSettings, KafkaSettings
+from topsync.base.settings import BootstrapSettings, KafkaSettings
 from topsync.coverage.created import CreatedLister
 from topsync.coverage.pull import Puller
 from topsync.model.kind import Kind
@@ -75,12 +72,10 @@ from topsync.platforms.port import (
 from topsync.platforms.taobao import export_file
 from topsync.platforms.taobao.details import read_order
 from topsync.sellers.sessions import Account
-from topsync.store import bootstraps, certificates, orders, refunds, sellers, slices
+from topsync.store import certificates, orders, refunds, sellers, slices
 from topsync.store.database import Pool
-from topsync.store.export_hints import ExportHints
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.stream.producer import Producer
 from topsync.stream.records import Record
 from topsync.stream.topics import registry
 
@@ -337,7 +332,9 @@ class DetailTasksOf:
             return DetailTaskFailed("a bad day")
         ids = self.asked[task_id][1:]
         platform = self.platform
-        found = {id_: read_order(trade_of(id_, platform.orders[id_])) for id_ in ids if id_ in platform.orders}
+        found = {
+            id_: read_order(trade_of(id_, platform.orders[id_])) for id_ in ids if id_ in platform.orders
+        }
         return DetailsBrought(START, found)
 
 

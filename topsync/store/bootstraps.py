@@ -121,8 +121,12 @@ async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, b
 
 
 async def move_first_day(pool: Pool, seller_id: int, first_day: date) -> None:
-    """Claim nothing of the days before this: the platform no longer gives them."""
-    await pool.execute(sql("bootstraps.move_first_day"), seller_id, first_day)
+    """Leave out the days before this, which the platform no longer gives: no slice has them, nothing is
+    claimed of them.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(sql("bootstraps.move_first_day"), seller_id, first_day)
+        await slices.leave_out(connection, seller_id, before=first_day)
 
 
 async def certify(

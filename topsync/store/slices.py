@@ -139,13 +139,10 @@ async def requested(
         await connection.execute(sql("bootstraps.move_day_zero"), of.seller_id, created_on)
 
 
-async def move_first_day(pool: Pool, of: Slice, first_day: date) -> None:
-    """Leave out the days before this, which the platform no longer gives.
-
-    Raises:
-        ErasedError: the seller has been erased.
-    """
-    _require(await pool.execute(sql("slices.move_first_day"), of.seller_id, of.number, first_day), of)
+async def leave_out(connection: Connection, seller_id: int, *, before: date) -> None:
+    """Leave out the days before this of all slices of a seller. Idempotent."""
+    await connection.execute(sql("slices.remove_before"), seller_id, before)
+    await connection.execute(sql("slices.move_first_days"), seller_id, before)
 
 
 async def set_state(pool: Pool, of: Slice, state: SliceState) -> None:
