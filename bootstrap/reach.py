@@ -1,4 +1,4 @@
-"""How far back the platform still gives orders: midnight may pass between the cut of a slice and its request."""
+"""How far back the platform still gives orders: midnight may pass between the cut and the request of a slice."""
 
 from __future__ import annotations
 
