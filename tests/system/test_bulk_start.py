@@ -67,7 +67,7 @@ FAULTS: Final[Mapping[int, Sequence[tuple[str, Mapping[str, object]]]]] = {
     TASKS: [
         ("failed_export", {"times": 1}),
         ("lost_export", {"times": 1}),
-        ("other_days", {"times": 1, "days_later": 30}),
+        ("other_days", {"times": 1, "days_later": 10}),
         ("empty_export", {"times": 1}),
     ],
     LINES: [

@@ -56,14 +56,16 @@ async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
 
         job = await system.start("bootstrap")
         await eventually(lambda: states_are(system, ["requested"] * SLICES))
-        move_to(stage, "2026-05-21 01:02:00")
+        move_to(stage, "2026-05-21 01:00:00")
+        await eventually(lambda: states_are(system, ["running"] * SLICES))
+        move_to(stage, "2026-05-21 01:20:00")
         await eventually(lambda: states_are(system, ["stored", "running", "running"]))
-        move_to(stage, "2026-05-21 09:02:00")
+        move_to(stage, "2026-05-21 09:30:00")
         await eventually(lambda: states_are(system, ["stored", "stored", "running"]))
         job.kill()
         await job.wait()
         del system.processes["bootstrap"]
-        move_to(stage, "2026-05-22 09:02:00")
+        move_to(stage, "2026-05-22 09:30:00")
         await system.run("bootstrap")
 
         printed = await system.run("certificate", "show", str(seller), "--json")
