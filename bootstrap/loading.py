@@ -89,7 +89,7 @@ class Loader:
                     seller_id=self.seller_id,
                     as_of=self.export.created_at,
                     reason=reason,
-                    trade=value,
+                    value=value,
                 )
             case ToRepair(order_id=order_id):
                 hint = Change(
