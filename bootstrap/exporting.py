@@ -65,7 +65,7 @@ class ExportedSlice:
                 of = await self._take(of, await self._finished(of))
                 failpoints.reach("bootstrap.downloaded")
             if of.state is SliceState.DOWNLOADED:
-                async with self.start.turns.turn(_size(of)):
+                async with self.start.loading.turn(size_of(of)):
                     of = await self._load(of)
             if of.state is SliceState.LOADED:
                 return of
@@ -141,7 +141,7 @@ class ExportedSlice:
             case ExportWithoutFile():
                 await slices.downloaded(self.start.pool, of, check_code=None, file_bytes=0)
             case ExportReady():
-                async with self.start.turns.turn(_size(of)):
+                async with self.start.loading.turn(size_of(of)):
                     return await self._download_and_load(of)
             case ExportUnfinished():
                 pass
@@ -226,7 +226,8 @@ def _has_file(of: Slice) -> bool:
     return of.task is not None and bool(of.task.file_bytes)
 
 
-def _size(of: Slice) -> int:
+def size_of(of: Slice) -> int:
+    """How much there is to do, for turns."""
     return SIZE_UNKNOWN if of.expected is None else of.expected
 
 

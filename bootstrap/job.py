@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from bootstrap.certifying import Certifier
 from bootstrap.errors import BootstrapFailedError, ExportNotGivenError
-from bootstrap.exporting import ExportedSlice
+from bootstrap.exporting import ExportedSlice, size_of
 from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
 from bootstrap.planning import Planner
 from bootstrap.progress import Phase
@@ -28,7 +28,7 @@ from schemas.change import Source
 from schemas.notification import BootstrapBegun
 from topsync.base import failpoints, telemetry
 from topsync.base.errors import first_of
-from topsync.coverage.pull import PULL_FAILURES, PullOutcome
+from topsync.coverage.pull import PULL_FAILURES, Progress, PullOutcome
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
@@ -84,10 +84,12 @@ class BootstrapJob:
             raise
 
     async def _go_through(self) -> None:
-        state = await self._begin()
-        failpoints.reach("bootstrap.subscribed")
-        state = await self._plan(state)
-        failpoints.reach("bootstrap.planned")
+        async with self.start.pulling.turn(0):
+            self._show(Phase.PLANNING)
+            state = await self._begin()
+            failpoints.reach("bootstrap.subscribed")
+            state = await self._plan(state)
+            failpoints.reach("bootstrap.planned")
         await self._all_slices(state)
         state = await self._state()
         self._show(Phase.TODAY)
@@ -98,7 +100,6 @@ class BootstrapJob:
 
     async def _begin(self) -> Bootstrap:
         """Messages first: from here on every change is pushed, and the age of an export does not matter."""
-        self._show(Phase.PLANNING)
         start = self.start
         now = start.clock.now()
         day_zero = platform_time.day_of(now)
@@ -197,7 +198,7 @@ class BootstrapJob:
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)
                 await self._storing(state).finish(loaded, None)
             else:
-                async with lists:
+                async with lists, self.start.pulling.turn(size_of(of)):
                     counted = await self._listed(of)
                 await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
         except SELLER_FAILURES:
@@ -259,6 +260,10 @@ class BootstrapJob:
         def show(settled: int, listed: int) -> None:
             progress.done, progress.total = settled, listed
 
+        async with self.start.pulling.turn(self.start.progress.expected or 0):
+            return await self._pull(state, show)
+
+    async def _pull(self, state: Bootstrap, show: Progress) -> PullOutcome:
         return await self.start.puller.pull(
             PullRequest(
                 seller_id=self.start.seller_id,

@@ -14,6 +14,7 @@ from schemas import platform_time
 from topsync.base import failpoints
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.refetch import OrderPart
 from topsync.model.slice import LoadCounts, Slice
 from topsync.platforms.export_port import (
     ExportedObject,
@@ -101,7 +102,8 @@ class Loader:
                     seller_id=self.start.seller_id,
                     as_of=self.as_of,
                     reason=self.reason,
-                    trade=line.value,
+                    value=line.value,
+                    part=None if self.of.kind.leads else OrderPart(self.of.kind, line.id),
                 )
             case ToRepair():
                 return None

@@ -110,7 +110,7 @@ class Planner:
 
     def _exports(self, kind: Kind) -> bool:
         export: BulkExport | None = self.start.bulk_export
-        return export is not None and kind in export.kinds and kind.leads
+        return export is not None and kind in export.kinds
 
     async def _cuts(
         self, first_day: date, last_day: date, most: int, way: Way

@@ -1,4 +1,4 @@
-"""How far back the platform still gives orders: midnight may pass between the cut and the request of a slice."""
+"""How far back the platform still gives orders: midnight may pass between the cut and the request."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Repairing:
                     seller_id=self.start.seller_id,
                     as_of=as_of,
                     reason=REASON,
-                    trade=original,
+                    value=original,
                 )
                 for id_, original in good.items()
             ]

@@ -44,7 +44,10 @@ class Start:
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings
-    turns: LoadingTurns
+    loading: LoadingTurns
+    """For files that are downloaded and loaded."""
+    pulling: LoadingTurns
+    """For what is listed and waited for: each keeps lists in memory, and the database busy."""
     progress: SellerProgress
 
     @property

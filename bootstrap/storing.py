@@ -27,6 +27,10 @@ from topsync.store.slices import SliceRow
 log = telemetry.get_logger(__name__)
 
 STORE_POLL_SECONDS = 0.2
+LONGEST_STORE_POLL_SECONDS = 3.0
+POLL_SHARE = 0.05
+"""A look comes after this share of the time that a slice has waited already: hundreds may wait at once."""
+
 COUNT_PAUSES = 100
 """After a count of what is stored, which reads every row, none follows for so many times its duration."""
 
@@ -114,7 +118,7 @@ class Storing:
         total = await slices.count_rows(pool, of)
         within = self.start.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
-        timer, stored_to, count_at = StallTimer(within), 0, loop.time()
+        timer, stored_to, count_at, began = StallTimer(within), 0, loop.time(), loop.time()
         ask_again_after = ASK_AGAIN_AFTER_SECONDS
         while True:
             # What is stored stays so: each object is looked at about once, however many there are.
@@ -132,7 +136,8 @@ class Storing:
                     await self._ask_again(of)
                     ask_again_after *= 2
                 count_at = loop.time() + COUNT_PAUSES * (loop.time() - begun)
-            await asyncio.sleep(STORE_POLL_SECONDS)
+            waited = loop.time() - began
+            await asyncio.sleep(min(max(STORE_POLL_SECONDS, waited * POLL_SHARE), LONGEST_STORE_POLL_SECONDS))
         shown.stored = total
 
     async def _ask_again(self, of: Slice) -> None:

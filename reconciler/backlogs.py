@@ -219,7 +219,7 @@ class BulkDetails:
                     seller_id=refetch.seller_id,
                     as_of=as_of,
                     reason=f"details {task.task_id}",
-                    trade=written,
+                    value=written,
                     found_by=Source(refetch.source),
                 )
                 for refetch, written in found.good

@@ -197,12 +197,14 @@ EVENTS: Final = (
     EventType(
         cloud_events.SNAPSHOT_TYPE,
         "snapshots",
-        "A whole order of the bulk export, in the platform's own form; not older than its `time`.",
+        "A whole order of the bulk export, or a part of one, in the platform's own form; not older than its "
+        "`time`.",
         None,
         (
             SELLER,
             Attribute("reason", "The export that it comes from."),
             replace(FOUND_BY, required=False),  # old records lack it
+            Attribute("kind", "Of a part of an order: `refund`. An order has none.", required=False),
         ),
     ),
     EventType(

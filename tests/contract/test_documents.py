@@ -139,7 +139,7 @@ OTHERS = {
         for type_, topic in ((events.ORDERS.erased, "orders"), (events.REFUNDS.erased, "refunds"))
     },
     SNAPSHOT_TYPE: records.snapshot(
-        "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", trade=b"{}"
+        "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", value=b"{}"
     ),
     DEAD_LETTER_TYPE: records.dead_letter(
         "deadletter", reason="refused", detail="a text", original=b"", at=NOON, origin="enricher", seller_id=7

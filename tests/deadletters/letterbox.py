@@ -55,7 +55,7 @@ def unreadable_snapshot(tid: int = TID, *, second: float = 60, topic: str = TOPI
     """An exported order that cannot be read, with a receiver in it."""
     trade = orjson.dumps(platform_trade(tid, receiver_name=RECEIVER, created="no time"))
     original = records.snapshot(
-        "snapshots", tid=tid, seller_id=SELLER, as_of=at(0), reason="export 1", trade=trade
+        "snapshots", tid=tid, seller_id=SELLER, as_of=at(0), reason="export 1", value=trade
     )
     return records.dead_letter(
         topic,

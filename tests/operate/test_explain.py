@@ -465,7 +465,7 @@ async def test_no_receivers_data_are_shown_and_control_codes_are_shown_as_text(
     await here.publish(
         records.snapshot(
             here.registry.snapshots.name, tid=TID, seller_id=SELLER, as_of=here.ago(5),
-            reason="export 7", trade=f'{{"receiver_name": "{RECEIVER}"}}'.encode(),
+            reason="export 7", value=f'{{"receiver_name": "{RECEIVER}"}}'.encode(),
         )
     )  # fmt: skip
     text, story = await here.text(), str(await here.story())

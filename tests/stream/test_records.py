@@ -17,6 +17,8 @@ from schemas.notification import ReplayFinished
 from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
+from topsync.model.kind import Kind
+from topsync.model.refetch import OrderPart
 from topsync.model.unpublished import Unpublished
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -173,11 +175,23 @@ def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() 
 
 def test_a_snapshot_names_its_seller_and_the_age_of_its_state() -> None:
     written = records.snapshot(
-        "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", trade=b'{"tid":1}'
+        "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", value=b'{"tid":1}'
     )
     ce = cloud_events.attributes(written.headers)
     assert (written.key, written.value) == (str(TID).encode(), b'{"tid":1}')
     assert (ce["sellerid"], ce["time"]) == (str(SELLER), "2025-11-20T02:00:07Z")
+    assert (ce["id"], ce["subject"]) == (f"export 9:{TID}", str(TID))
+    assert "kind" not in ce
+
+
+def test_a_snapshot_of_a_part_has_its_orders_key_and_names_itself() -> None:
+    part = OrderPart(Kind.REFUND, 501)
+    written = records.snapshot(
+        "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", value=b"{}", part=part
+    )
+    ce = cloud_events.attributes(written.headers)
+    assert written.key == str(TID).encode()
+    assert (ce["kind"], ce["subject"], ce["id"]) == ("refund", "501", "export 9:refund:501")
 
 
 def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() -> None:

@@ -78,7 +78,7 @@ async def test_unreadable_input_is_kept_whole_and_stops_and_shows_nothing(
             seller_id=seller.user_id,
             as_of=platform.clock.now(),
             reason="a test",
-            trade=personal,
+            value=personal,
         )
         no_time = Record(
             *(topics.snapshots.name, no_trade.key, personal),

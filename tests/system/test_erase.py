@@ -114,7 +114,7 @@ async def nothing_comes_back(system: System, seller: int, tid: int) -> None:
             seller_id=seller,
             as_of=now,
             reason="export 1",
-            trade=await truth_of(system, seller, tid),
+            value=await truth_of(system, seller, tid),
         ),
     ]
     async with producers.idempotent(systems.kafka_settings(system)) as producer:

@@ -278,7 +278,7 @@ async def test_an_order_and_a_seller_are_published_alone_and_everything_else_sta
                 seller_id=SELLER + 1,
                 as_of=at(9),
                 reason="a test",
-                trade=other.wire.encode(),
+                value=other.wire.encode(),
             ),
         )
         await eventually(lambda: is_published_as(filled, f"{LIVE_TID}:1"))

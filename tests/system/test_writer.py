@@ -615,7 +615,7 @@ def snapshot(
         seller_id=SELLER,
         as_of=at(fetched),
         reason="a test",
-        trade=orjson.dumps(trade(title, tid, modified=modified, **fields)),
+        value=orjson.dumps(trade(title, tid, modified=modified, **fields)),
     )
 
 

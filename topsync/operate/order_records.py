@@ -72,7 +72,7 @@ class HintRecord:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """A whole order in `snapshots`. What is in it is not kept."""
+    """A whole order in `snapshots`, or a part of it. What is in it is not kept."""
 
     where: WhereRecorded
     as_of: datetime
@@ -80,6 +80,8 @@ class SnapshotRecord:
     found_by: str
     ahead: int | None
     """As of a hint."""
+    part: str = ""
+    """The kind and id of a part; empty for the order itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +274,9 @@ def _snapshot(record: ConsumedRecord, done: int | None) -> SnapshotRecord:
     about = cloud_events.attributes(record.headers)
     where = _where(record, "snapshots")
     as_of = _instant(about.get("time")) or where.at
-    return SnapshotRecord(
-        where, as_of, about.get("reason", ""), about.get("foundby", "bootstrap"), _ahead(record, done)
-    )
+    part = f"{about['kind']} {about.get('subject', '')}" if "kind" in about else ""
+    reason, found_by = about.get("reason", ""), about.get("foundby", "bootstrap")
+    return SnapshotRecord(where, as_of, reason, found_by, _ahead(record, done), part)
 
 
 def _version(record: ConsumedRecord, registry: Registry) -> VersionRecord | None:

@@ -121,7 +121,7 @@ class OrderEvidence:
         snapshots = [
             snapshot
             for snapshot in self.records.snapshots
-            if snapshot.ahead and (fetched_at is None or fetched_at < snapshot.as_of)
+            if snapshot.ahead and (snapshot.part or fetched_at is None or fetched_at < snapshot.as_of)
         ]
         return [*hints, *snapshots]
 
@@ -267,7 +267,8 @@ def _of_snapshots(evidence: OrderEvidence) -> Iterator[StoryEvent]:
         yield StoryEvent(exported.created_at, StoryEventKind.EXPORT, says, {"task_id": str(exported.task_id)})
     for snapshot in evidence.records.snapshots:
         as_of = _time(snapshot.as_of)
-        says = f"had in bulk, {snapshot.reason}, as of {as_of} ({snapshot.where}{_not_done(snapshot.ahead)})"
+        had = f"{snapshot.part} had in bulk" if snapshot.part else "had in bulk"
+        says = f"{had}, {snapshot.reason}, as of {as_of} ({snapshot.where}{_not_done(snapshot.ahead)})"
         facts = {
             "reason": snapshot.reason,
             "source": snapshot.found_by,

@@ -21,6 +21,7 @@ from schemas.notification import Notification
 from schemas.signal import ReplayRequested
 from schemas.types import MAX_ID, write_instant
 from topsync.model.kind import PARTS
+from topsync.model.refetch import OrderPart
 from topsync.model.unpublished import Unpublished
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
@@ -223,21 +224,29 @@ def snapshot(
     seller_id: int,
     as_of: datetime,
     reason: str,
-    trade: bytes,
+    value: bytes,
     found_by: Source = Source.BOOTSTRAP,
+    part: OrderPart | None = None,
 ) -> Record:
-    """A whole platform trade, had in bulk, for `snapshots`; its state is not older than `as_of`."""
+    """A whole order as the platform gave it in bulk, or that `part` of it, for `snapshots`.
+
+    Its state is not older than `as_of`. A former release takes a part for an order that it cannot read, and
+    asks for the order by its id.
+    """
+    extensions = {"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value}
+    if part is not None:
+        extensions["kind"] = part.kind.value
     return Record(
         topic,
         key_of(tid),
-        trade,
+        value,
         cloud_events.headers(
-            id=f"{reason}:{tid}",
+            id=f"{reason}:{tid}" if part is None else f"{reason}:{part.kind}:{part.id}",
             type=cloud_events.SNAPSHOT_TYPE,
             source=_source(seller_id),
-            subject=str(tid),
+            subject=str(tid if part is None else part.id),
             time=as_of,
-            extensions={"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value},
+            extensions=extensions,
         ),
     )
 

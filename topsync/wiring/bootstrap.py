@@ -58,7 +58,8 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         created = None
         if opened.created_lists is not None:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
-        export, turns = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
+        export, loading = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
+        pulling = LoadingTurns(own.bootstrap_parallel_sellers)
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(
@@ -70,7 +71,8 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 hints=hints,
                 topics=registry,
                 settings=own,
-                turns=turns,
+                loading=loading,
+                pulling=pulling,
                 progress=progress,
             )
 

@@ -52,6 +52,8 @@ class EnrichedKind(Generic[V, T]):
     table: VersionTable[V, T]
     events: VersionEvents[T]
     rules: FetchRules
+    read: Callable[[Mapping[str, object]], WireForm]
+    """Of the platform's object; raises ValueError where it is none."""
     version: Callable[[int, WireForm, datetime, str], V]
     """A version to be written, of a seller, from what was fetched at that moment, and how it was found."""
     origin: str

@@ -25,6 +25,7 @@ ORDER: Final[EnrichedKind[OrderVersion, Transition]] = EnrichedKind(
     table=orders.TABLE,
     events=events.ORDERS,
     rules=FetchRules(Kind.ORDER, asks_again_unreadable=True),
+    read=Trade.read,
     version=_version,
     origin="enricher",
     points=KindPoints("enricher.stored"),

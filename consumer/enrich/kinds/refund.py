@@ -120,6 +120,7 @@ REFUND: Final[EnrichedKind[RefundVersion, RefundTransition]] = EnrichedKind(
     table=refunds.TABLE,
     events=events.REFUNDS,
     rules=FetchRules(Kind.REFUND, asks_again_unreadable=False),
+    read=Refund.read,
     version=_version,
     origin="enricher/refunds",
     points=KindPoints("refunds.stored", "refunds.orders_marked"),

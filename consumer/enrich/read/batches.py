@@ -91,6 +91,8 @@ class BatchReader:
         trail.snapshots_read(routed.snapshots)
         if routed.snapshots:
             await self._take_snapshots(router, routed.snapshots)
+            for kind in self.kinds:
+                await self._note_orders_behind(kind, batch.of(Kind.ORDER).versions, batch)
         fetched: dict[int, OrderVersion] = {}
         if routed.hints:
             batch.traces |= _traces(routed.hints)

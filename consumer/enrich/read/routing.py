@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from consumer.enrich import erasure
 from consumer.enrich.dead_letter_share import RecordOutcome
+from consumer.enrich.kinds.catalogue import KINDS
 from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch
 from schemas import cloud_events, validation
@@ -24,9 +25,10 @@ from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
 from topsync.model.kind import Kind
-from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, Refetch
+from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, OrderPart, Refetch
 from topsync.store.open_letters import Subject
 from topsync.store.orders import OrderVersion
+from topsync.store.versions import Version
 from topsync.stream import records
 from topsync.stream.topics import Registry
 
@@ -91,7 +93,7 @@ class Router:
         return routed
 
     def take_snapshots(self, snapshots: Iterable[InRecord]) -> None:
-        """Take the orders in snapshots into the batch."""
+        """Take the orders in snapshots, and their parts, into the batch."""
         for record in snapshots:
             self._take_snapshot(record)
 
@@ -132,34 +134,49 @@ class Router:
             )
             return
         try:
-            trade = Trade.read(orjson.loads(record.value or b""))
+            version = self._version(record, origin)
         except ValueError as error:  # JSON and trade errors are ValueErrors
             self._repair(record, origin, str(error))
             return
-        version = OrderVersion(origin.seller_id, trade, origin.as_of, origin.source)
         if not self._is_in_its_partition(record, version.tid):
             return
         if self.clock.is_ahead(version.modified):
-            self._postpone(version.tid, origin, MODIFIED_AHEAD)
+            part = OrderPart(version.kind, version.key) if origin.kind is not None else None
+            self._postpone(version.tid, origin, MODIFIED_AHEAD, part)
             return
         self.batch.add(version.prepare())
         if origin.trace is not None:
             self.batch.traces[version.tid] = origin.trace
         self.batch.outcomes.append(RecordOutcome(origin.seller_id))
 
+    def _version(self, record: InRecord, origin: _Origin) -> Version:
+        """What a snapshot holds.
+
+        Raises:
+            ValueError: it cannot be read, or is of a kind that only a newer release knows.
+        """
+        raw = orjson.loads(record.value or b"")
+        if origin.kind is None:
+            return OrderVersion(origin.seller_id, Trade.read(raw), origin.as_of, origin.source)
+        kind = KINDS[Kind(origin.kind)]
+        version: Version = kind.version(origin.seller_id, kind.read(raw), origin.as_of, origin.source)
+        return version
+
     def _repair(self, record: InRecord, origin: _Origin, problem: str) -> None:
         """Have an order asked for by its id, of which the platform has exported something unreadable.
+
+        A part is asked for with its order.
 
         On peak days, for example, fields are missing (docs/platform/gateway.md 6.3).
         """
         if (tid := records.tid_of_key(record.key)) is None:
             self._set_aside(record, "unreadable_snapshot", problem, seller_id=origin.seller_id)
         elif self._is_in_its_partition(record, tid):
-            self._postpone(tid, origin, UNREADABLE_SNAPSHOT)
+            self._postpone(tid, origin, UNREADABLE_SNAPSHOT, origin.part)
             self.batch.outcomes.append(RecordOutcome(origin.seller_id))
 
-    def _postpone(self, tid: int, origin: _Origin, reason: str) -> None:
-        metrics.POSTPONED[Kind.ORDER].labels(reason).inc()
+    def _postpone(self, tid: int, origin: _Origin, reason: str, part: OrderPart | None) -> None:
+        metrics.POSTPONED[Kind.ORDER if part is None else part.kind].labels(reason).inc()
         self.batch.tids.add(tid)
         self.batch.postponed.append(
             Refetch(
@@ -171,6 +188,7 @@ class Router:
                 modified=None,
                 source=origin.source,
                 reason=reason,
+                parts=() if part is None else (part,),
             )
         )
 
@@ -216,6 +234,15 @@ class _Origin(NamedTuple):
     as_of: datetime
     source: str
     trace: str | None
+    kind: str | None
+    """The word of its kind; None for an order."""
+    subject: str
+
+    @property
+    def part(self) -> OrderPart | None:
+        """The part that it holds; None for an order, and where the headers do not say which part."""
+        kind, id_ = Kind.known(self.kind or ""), records.id_of(self.subject.encode())
+        return None if kind is None or kind.leads or id_ is None else OrderPart(kind, id_)
 
     @classmethod
     def of(cls, record: InRecord) -> Self:
@@ -226,4 +253,6 @@ class _Origin(NamedTuple):
             parse_instant(attributes["time"]),
             Source(attributes.get("foundby", Source.BOOTSTRAP)).value,
             attributes.get("traceparent"),
+            attributes.get("kind"),
+            attributes.get("subject", ""),
         )

@@ -124,6 +124,13 @@ class BootstrapSettings(EnvironmentSettings):
         description="Orders of a bulk start that are exported by one task. Larger sellers get several, which "
         "the platform runs side by side. A day is never cut.",
     )
+    bootstrap_parallel_sellers: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Sellers of a bulk start that are counted, listed or pulled at the same time; the others "
+        "wait for a turn, the smaller ones first.",
+    )
     bootstrap_parallel_slices: int = Field(
         4,
         ge=1,

@@ -176,7 +176,7 @@ class Shop:
                 seller_id=SELLER,
                 as_of=at(as_of),
                 reason="export 1",
-                trade=body,
+                value=body,
             )
         )
 
@@ -686,7 +686,7 @@ async def test_a_snapshot_is_written_with_the_source_that_found_the_order(shop: 
         seller_id=SELLER,
         as_of=at(3),
         reason="details 1",
-        trade=orjson.dumps(platform_trade(TID)),
+        value=orjson.dumps(platform_trade(TID)),
         found_by=Source.SWEEP,
     )
     batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))

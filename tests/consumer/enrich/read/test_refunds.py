@@ -6,17 +6,21 @@ import itertools
 from dataclasses import replace
 from datetime import timedelta
 
+import orjson
 import pytest
 
+from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.kinds import refund
 from consumer.enrich.kinds.order import ORDER
 from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch, KindPart
 from consumer.enrich.read.bringing import POSTPONED_FOR
+from consumer.enrich.read.routing import InRecord
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.refund_transitions import RefundTransition
-from tests.consumer.enrich.read.test_batches import TID, Shop, shop
+from schemas.trade import Trade
+from tests.consumer.enrich.read.test_batches import PARTITIONS, TID, Shop, shop
 from tests.platforms.taobao.gateway import answers_error, answers_html
 from tests.store.databases import (
     SELLER,
@@ -29,10 +33,11 @@ from tests.store.databases import (
 )
 from topsync.model.kind import Kind
 from topsync.model.known import Known
-from topsync.model.refetch import OrderPart
+from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, OrderPart
 from topsync.store import orders, refunds
-from topsync.store.orders import RefundLine
+from topsync.store.orders import OrderVersion, RefundLine
 from topsync.store.refunds import RefundVersion
+from topsync.stream import records
 
 __all__ = ["shop"]
 
@@ -338,3 +343,90 @@ async def test_of_two_versions_a_batch_keeps_the_version_that_the_table_would_ke
         stored = {id_: state.content_hash async for id_, state in refunds.TABLE.states(pool, SELLER)}
     kept = {id_: state.content_hash for id_, state in part.versions.items()}
     assert [pairs[id_ - 1] for id_ in kept if kept[id_] != stored[id_]] == []
+
+
+def refund_snapshot(
+    shop: Shop, value: object, *, as_of: float = 50, part: OrderPart | None = None
+) -> InRecord:
+    return shop.received(
+        records.snapshot(
+            shop.registry.snapshots.name,
+            tid=TID,
+            seller_id=SELLER,
+            as_of=at(50),
+            reason="export 2",
+            value=value if isinstance(value, bytes) else orjson.dumps(value),
+            part=OrderPart(Kind.REFUND, REFUND),
+        )
+    )
+
+
+async def test_a_refund_of_an_export_is_written_as_if_it_had_been_fetched_then(shop: Shop) -> None:
+    batch = await shop.read(refund_snapshot(shop, platform_refund(REFUND, TID, 9)), shop.snapshot(TID + 4))
+    found = batch.of(Kind.REFUND).versions[REFUND]
+    assert (found.seller_id, found.tid, found.source) == (SELLER, TID, "bootstrap")
+    assert (found.fetched_at, found.modified) == (at(50), at(9))
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 4}
+    assert batch.tids == {TID, TID + 4}
+    assert shop.gateway.refunds_fetched == shop.gateway.fetched == []
+    assert batch.take_outcomes() == [RecordOutcome(SELLER)] * 2
+    await store(shop, found)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"not json", {"refund_id": REFUND, "tid": TID}, platform_trade(TID)],
+    ids=["text", "part", "order"],
+)
+async def test_a_refund_of_an_export_that_cannot_be_read_is_asked_for_by_its_id(
+    shop: Shop, value: object
+) -> None:
+    batch = await shop.read(refund_snapshot(shop, value))
+    (later,) = batch.postponed
+    assert (later.tid, later.parts, later.reason) == (
+        TID,
+        (OrderPart(Kind.REFUND, REFUND),),
+        UNREADABLE_SNAPSHOT,
+    )
+    assert later.settled_after == at(50)
+    assert (batch.dead_letters, batch.of(Kind.REFUND).versions) == ([], {})
+
+
+async def test_a_refund_of_an_export_that_is_modified_ahead_of_time_is_asked_for_by_its_id(
+    shop: Shop,
+) -> None:
+    ahead = (shop.clock.now() - at(0)).total_seconds() + 3600
+    batch = await shop.read(refund_snapshot(shop, platform_refund(REFUND, TID, ahead)))
+    (later,) = batch.postponed
+    assert (later.parts, later.reason) == ((OrderPart(Kind.REFUND, REFUND),), MODIFIED_AHEAD)
+    assert batch.of(Kind.REFUND).versions == {}
+
+
+async def test_a_snapshot_of_a_kind_that_only_a_newer_release_knows_leads_to_its_order(shop: Shop) -> None:
+    record = refund_snapshot(shop, platform_refund(REFUND, TID))
+    record.headers = tuple(
+        (name, b"parcel" if name == "ce_kind" else value) for name, value in record.headers
+    )
+    batch = await shop.read(record)
+    (later,) = batch.postponed
+    assert (later.tid, later.parts) == (TID, ())
+    assert batch.dead_letters == []
+
+
+async def test_a_refund_under_another_partitions_key_is_set_aside(shop: Shop) -> None:
+    home = records.partition_of(TID, PARTITIONS)
+    elsewhere = next(tid for tid in range(TID, TID + 50) if records.partition_of(tid, PARTITIONS) != home)
+    batch = await shop.read(refund_snapshot(shop, platform_refund(REFUND, elsewhere)))
+    assert reasons(batch) == ["wrong_partition"]
+
+
+@pytest.mark.parametrize(("status", "behind"), [("SUCCESS", True), ("WAIT_SELLER_AGREE", False)])
+async def test_an_order_that_is_stored_as_it_was_before_an_exported_refund_is_asked_for_again(
+    shop: Shop, status: str, behind: bool
+) -> None:
+    """The order's `modified` need not move with its refund, so that no list may show it."""
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    stored = OrderVersion(SELLER, Trade.read(refunding_trade(TID)), at(40), "bootstrap")
+    await orders.TABLE.upsert(shop.pool, [stored], partition=0, epoch=epoch)
+    batch = await shop.read(refund_snapshot(shop, platform_refund(REFUND, TID, 45, status=status)))
+    assert [later.tid for later in batch.postponed] == [TID] * behind
