@@ -7,6 +7,7 @@ the day after. Day zero stays the day of the request, and everything since is in
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Final
@@ -25,6 +26,7 @@ from topsync.simulator.settings import SimulatorSettings
 RATE = 5
 BEGUN_ON: Final = "2026-05-20"
 HOUR = 3600
+LIVE_WITHIN_SECONDS = 60
 
 PLATFORM: Final = SimulatorSettings(
     seed=16,
@@ -66,7 +68,10 @@ async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
         await job.wait()
         del system.processes["bootstrap"]
         move_to(stage, "2026-05-22 09:30:00")
-        await system.run("bootstrap")
+        job = await system.start("bootstrap")
+        async with asyncio.timeout(LIVE_WITHIN_SECONDS):
+            assert await job.wait() == 0, job.log_tail()
+        del system.processes["bootstrap"]
 
         printed = await system.run("certificate", "show", str(seller), "--json")
         certificate = orjson.loads(printed)
