@@ -306,12 +306,12 @@ async def unstored(pool: Pool, of: Slice, *, at_most: int) -> list[SliceRow]:
     return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
 
 
-async def unread(pool: Pool, of: Slice) -> list[SliceRow]:
-    """Those of a slice of which only the id could be read, as far as they are not stored since."""
+async def unread(pool: Pool, of: Slice) -> list[tuple[SliceRow, bool]]:
+    """Those of a slice of which only the id could be read, and whether each is stored since; by id."""
     rows = await pool.fetch(
         sql_over("slices.unread"), of.seller_id, of.number, _not_older_than(of), of.kind.value
     )
-    return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
+    return [(SliceRow(row["id"], row["order_id"], row["modified"]), row["is_stored"]) for row in rows]
 
 
 async def first_unstored(pool: Pool, of: Slice, *, after: int, at_once: int = 1000) -> int | None:

@@ -206,8 +206,12 @@ limit $5
 
 
 -- name: unread
--- Of which only the id is known, and which are not stored since.
-select r.id, coalesce(r.order_id, r.id) as order_id, r.modified
+-- Of which only the id is known, and whether they are stored and published since.
+select
+    r.id,
+    coalesce(r.order_id, r.id) as order_id,
+    r.modified,
+    (v.published_revision >= v.revision and v.fetched_at >= $3) is true as is_stored
 from slice_rows as r
 left join (
     -- each kind, joined by union all
@@ -218,5 +222,4 @@ left join (
 where r.seller_id = $1
   and r.slice = $2
   and r.modified is null
-  and (v.id is null or v.published_revision < v.revision or v.fetched_at < $3)
 order by r.id
