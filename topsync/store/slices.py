@@ -348,12 +348,12 @@ async def _next_rows(pool: Pool, of: Slice, after: int, *, at_once: int, some: i
     return row
 
 
-async def unread(pool: Pool, of: Slice) -> list[SliceRow]:
-    """Those of a slice of which only the id could be read, as far as they are not stored since."""
+async def unread(pool: Pool, of: Slice) -> list[tuple[SliceRow, bool]]:
+    """Those of a slice of which only the id could be read, and whether each is stored since; by id."""
     rows = await pool.fetch(
         sql_over("slices.unread"), of.seller_id, of.number, _not_older_than(of), of.kind.value
     )
-    return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
+    return [(SliceRow(row["id"], row["order_id"], row["modified"]), row["is_stored"]) for row in rows]
 
 
 def _is_newer(modified: datetime | None, known: datetime | None) -> bool:

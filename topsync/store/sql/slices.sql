@@ -176,7 +176,7 @@ order by id
 
 
 -- name: unread
--- Of which only the id is known, and which are not stored since.
+-- Of which only the id is known, and whether they are stored and published since.
 with rows as materialized (
     select id, order_id, modified from slice_rows where seller_id = $1 and slice = $2 and modified is null
 ), found as materialized (
@@ -186,8 +186,11 @@ with rows as materialized (
     where $4::text = '{kind}' and {key} = any(array(select id from rows))
     -- end
 )
-select r.id, coalesce(r.order_id, r.id) as order_id, r.modified
+select
+    r.id,
+    coalesce(r.order_id, r.id) as order_id,
+    r.modified,
+    (v.published_revision >= v.revision and v.fetched_at >= $3) is true as is_stored
 from rows as r
 left join found as v using (id)
-where v.id is null or v.published_revision < v.revision or v.fetched_at < $3
 order by r.id
