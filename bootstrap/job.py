@@ -166,8 +166,7 @@ class BootstrapJob:
             await self._orders_and_exports(state, found)
         except ExportNotGivenError as error:
             await self._list_instead(state, Kind.ORDER, str(error))
-            found = await self._slices()
-            await self._side_by_side(state, [each for each in found if each.kind.leads])
+            await self._orders_and_exports(state, await self._slices())
         for kind, refusal in self._not_exported.items():
             await self._list_instead(state, kind, refusal)
         found = await self._slices()
