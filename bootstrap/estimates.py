@@ -34,10 +34,24 @@ class Estimate:
 
     calls: int
     """Calls to the platform: for tasks, lists, and objects that are fetched by their ids."""
-    minutes: float
-    """By the call budget and the platform's schedule, with one enricher."""
-    file_bytes: int
-    """Room for the files that lie in the work folder at the same time."""
+    calling_minutes: float
+    """By the call budget."""
+    waiting_minutes: float
+    """By the platform's schedule."""
+    storing_minutes: float
+    """With one enricher."""
+    files: Sequence[int]
+    """Sizes in bytes of the largest files, as many as may lie in the work folder at the same time."""
+
+    @property
+    def minutes(self) -> float:
+        """How long it takes: calls are made while the platform and the enricher work."""
+        return max(self.calling_minutes, self.waiting_minutes + self.storing_minutes)
+
+    @property
+    def file_bytes(self) -> int:
+        """Room for the files that lie in the work folder at the same time."""
+        return sum(self.files)
 
 
 def estimate(
@@ -54,14 +68,14 @@ def estimate(
     polls = round(TASK_MINUTES * 60 / poll_seconds)
     # Each task: asked for, polled, asked for its URL once more.
     calls = len(exported) * (polls + 2) + sum(_list_calls(each, orders, slices) for each in listed)
-    by_calls = calls / calls_per_second
     rows = sum(_objects(each, orders, slices) for each in exported)
-    waiting = TASK_MINUTES * 60 if exported else 0
     sizes = sorted((_objects(each, orders, slices) * FILE_BYTES_PER_ORDER for each in exported), reverse=True)
     return Estimate(
         calls=calls,
-        minutes=max(by_calls, waiting + rows / ROWS_PER_SECOND) / 60,
-        file_bytes=sum(sizes[:files_at_once]),
+        calling_minutes=calls / calls_per_second / 60,
+        waiting_minutes=TASK_MINUTES if exported else 0,
+        storing_minutes=rows / ROWS_PER_SECOND / 60,
+        files=sizes[:files_at_once],
     )
 
 
@@ -81,10 +95,13 @@ def _objects(of: Slice, orders: int | None, all_of: Collection[Slice]) -> int:
     return round(orders * per_order * of.days / days)
 
 
-def total(estimates: Sequence[Estimate]) -> Estimate:
-    """Of several sellers that share a budget. They wait for the platform side by side."""
+def total(estimates: Sequence[Estimate], *, files_at_once: int) -> Estimate:
+    """Of several sellers that share the budget, the enricher and the folder, and wait side by side."""
+    sizes = sorted((size for each in estimates for size in each.files), reverse=True)
     return Estimate(
         calls=sum(each.calls for each in estimates),
-        minutes=sum(each.minutes for each in estimates),
-        file_bytes=max((each.file_bytes for each in estimates), default=0),
+        calling_minutes=sum(each.calling_minutes for each in estimates),
+        waiting_minutes=max((each.waiting_minutes for each in estimates), default=0),
+        storing_minutes=sum(each.storing_minutes for each in estimates),
+        files=sizes[:files_at_once],
     )

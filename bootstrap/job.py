@@ -65,6 +65,8 @@ class BootstrapJob:
     certifier: Certifier
     _failures: dict[int, str] = field(default_factory=dict)
     """What each slice failed on, by its number."""
+    _not_exported: dict[Kind, str] = field(default_factory=dict)
+    """Kinds of parts of which the platform gives no export, and why."""
     _left_out: dict[Kind, str] = field(default_factory=dict)
     """Kinds of parts that the platform refuses, and how."""
 
@@ -123,7 +125,7 @@ class BootstrapJob:
         return state
 
     async def _plan(self, state: Bootstrap) -> Bootstrap:
-        """DayCut the slices, unless an earlier run has; what lies around of former files goes."""
+        """Cut the slices, unless an earlier run has; what lies around of former files goes."""
         if state.planned_at is None:
             asked_at = self.start.clock.now()
             plan = await Planner(self.start, state.scheme).plan(
@@ -151,7 +153,8 @@ class BootstrapJob:
     async def _all_slices(self, state: Bootstrap) -> None:
         """Bring every slice to its end; those that fail leave the others alone.
 
-        Parts that are listed come after the orders: many come with their order, and need no call then.
+        Parts come after the orders: an order that is loaded after its newer refund would not be compared with
+        it. Exports of both are asked for at once.
 
         Raises:
             BootstrapFailedError: some have failed.
@@ -160,31 +163,54 @@ class BootstrapJob:
         self._failures.clear()
         found = await self._slices()
         try:
-            await self._side_by_side(
-                state, [each for each in found if each.kind.leads or each.way is Way.EXPORT]
-            )
+            await self._orders_and_exports(state, found)
         except ExportNotGivenError as error:
-            await self._list_instead(state, str(error))
-            found = await self._slices()
-            await self._side_by_side(state, [each for each in found if each.kind.leads])
+            await self._list_instead(state, Kind.ORDER, str(error))
+            await self._orders_and_exports(state, await self._slices())
+        for kind, refusal in self._not_exported.items():
+            await self._list_instead(state, kind, refusal)
+        found = await self._slices()
         await self._side_by_side(
             state, [each for each in found if not each.kind.leads and each.way is Way.LIST]
         )
         if self._failures:
             raise BootstrapFailedError(self._failed_slices(found))
 
-    async def _side_by_side(self, state: Bootstrap, chosen: Sequence[Slice]) -> None:
+    async def _orders_and_exports(self, state: Bootstrap, found: Sequence[Slice]) -> None:
+        orders_ended = asyncio.Event()
+
+        async def bring_orders() -> None:
+            await self._side_by_side(state, [each for each in found if each.kind.leads])
+            orders_ended.set()
+
+        parts = [each for each in found if not each.kind.leads and each.way is Way.EXPORT]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(bring_orders())
+                tasks.create_task(self._side_by_side(state, parts, load_after=orders_ended))
+        except ExceptionGroup as group:
+            raise first_of(group) from None
+
+    async def _side_by_side(
+        self, state: Bootstrap, chosen: Sequence[Slice], *, load_after: asyncio.Event | None = None
+    ) -> None:
         lists = asyncio.Semaphore(LISTED_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in chosen:
                     if each.state is not SliceState.STORED:
-                        tasks.create_task(self._one_slice(state, each, lists))
+                        tasks.create_task(self._one_slice(state, each, lists, load_after))
         except ExceptionGroup as group:
             # What concerns the whole seller: whoever runs the job knows these errors by themselves.
             raise first_of(group) from None
 
-    async def _one_slice(self, state: Bootstrap, of: Slice, lists: asyncio.Semaphore) -> None:
+    async def _one_slice(
+        self,
+        state: Bootstrap,
+        of: Slice,
+        lists: asyncio.Semaphore,
+        load_after: asyncio.Event | None,
+    ) -> None:
         if of.kind in self._left_out:
             return
         try:
@@ -194,7 +220,7 @@ class BootstrapJob:
                     return
                 of = reached
             if of.way is Way.EXPORT:
-                loaded = await self._exported(of)
+                loaded = await self._exported(of, load_after)
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)
                 await self._storing(state).finish(loaded, None)
             else:
@@ -203,6 +229,10 @@ class BootstrapJob:
                 await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
         except SELLER_FAILURES:
             raise
+        except ExportNotGivenError as error:
+            if of.kind.leads:
+                raise
+            self._not_exported[of.kind] = str(error)
         except PartsRefusedError as error:
             self._left_out[of.kind] = str(error)
             log.warning(f"{of.kind.plural} refused; orders go on", seller_id=of.seller_id, reason=str(error))
@@ -216,13 +246,13 @@ class BootstrapJob:
                 error=self._failures[of.number],
             )
 
-    async def _exported(self, of: Slice) -> Slice:
+    async def _exported(self, of: Slice, load_after: asyncio.Event | None) -> Slice:
         if of.state is SliceState.LOADED:
             return of
         export = self.start.bulk_export
         if export is None:
             raise ExportNotGivenError("the platform has no bulk export")
-        return await ExportedSlice(self.start, export).load(of)
+        return await ExportedSlice(self.start, export, load_after).load(of)
 
     async def _listed(self, of: Slice) -> Counted:
         return await ListedSlice(self.start).load(of)
@@ -230,9 +260,13 @@ class BootstrapJob:
     def _storing(self, state: Bootstrap) -> Storing:
         return Storing(self.start, state.planned_at or state.started_at)
 
-    async def _list_instead(self, state: Bootstrap, because: str) -> None:
-        """The platform gives no export: where the scheme allows it, lists bring what is not loaded yet."""
-        if not state.scheme.may_list:
+    async def _list_instead(self, state: Bootstrap, kind: Kind, because: str) -> None:
+        """The platform gives no export of a kind: lists bring what is not loaded yet.
+
+        Raises:
+            BootstrapFailedError: these are orders, and the scheme does not allow it.
+        """
+        if kind.leads and not state.scheme.may_list:
             raise BootstrapFailedError(
                 f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have the "
                 "right granted to the app, or set TOPSYNC_SCHEME to auto or one"
@@ -240,19 +274,20 @@ class BootstrapJob:
         log.warning(
             "the platform gives no bulk export; going on by its lists",
             seller_id=self.start.seller_id,
+            kind=kind.value,
             reason=because,
         )
-        planner = Planner(self.start, state.scheme)
-        for kind in self.start.puller.kinds:
-            unloaded = [
-                each
-                for each in await self._slices()
-                if each.kind is kind
-                and each.way is Way.EXPORT
-                and each.state not in (SliceState.LOADED, SliceState.STORED)
-            ]
-            listed = await planner.listed_instead(unloaded)
-            await bootstraps.list_instead(self.start.pool, self.start.seller_id, listed, because=because)
+        unloaded = [
+            each
+            for each in await self._slices()
+            if each.kind is kind
+            and each.way is Way.EXPORT
+            and each.state not in (SliceState.LOADED, SliceState.STORED)
+        ]
+        listed = await Planner(self.start, state.scheme).listed_instead(unloaded)
+        await bootstraps.list_instead(
+            self.start.pool, self.start.seller_id, listed, because=because if kind.leads else None
+        )
 
     async def _pull_today(self, state: Bootstrap) -> PullOutcome:
         progress = self.start.progress

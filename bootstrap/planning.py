@@ -23,12 +23,12 @@ UNCOUNTED_DAYS = 30
 """Days of a slice that nobody could count: the platform's advice for large sellers is three tasks for three
 months (docs/platform/gateway.md 3.6)."""
 
-LISTED_AT_ONCE = 5000
+LISTED_SLICE_ORDERS = 5000
 """Orders of a slice that is listed: so much is listed again after a kill. A larger day is one by itself."""
 
 DAYS_COUNTED_AT_ONCE = 4
 
-PARTS_PER_ORDER = 0.25
+MOST_PARTS_PER_ORDER = 0.25
 """How many refunds an order is taken to have at most: slices of refunds are cut by the count of orders."""
 
 
@@ -39,8 +39,6 @@ class Plan:
     slices: list[Slice]
     orders: int | None
     """How many the platform counts; None where it does not count."""
-    count_calls: int
-    """Calls that the counting took."""
     listed_because: str | None
     """Why the past comes from lists, although an export was wanted; None where it does not."""
 
@@ -60,8 +58,8 @@ class Planner:
             PlatformError, CallLimitedError: run it again later.
         """
         way, because = self._way_of_orders()
-        most = self.start.settings.slice_orders if way is Way.EXPORT else LISTED_AT_ONCE
-        cuts, total, calls = await self._cuts(first_day, last_day, most, way)
+        most = self.start.settings.slice_orders if way is Way.EXPORT else LISTED_SLICE_ORDERS
+        cuts, total = await self._cuts(first_day, last_day, most, way)
         orders = [self._slice(Kind.ORDER, way, cut) for cut in cuts]
         parts = chain.from_iterable(
             self._slices_of_parts(kind, first_day, last_day, total)
@@ -69,7 +67,7 @@ class Planner:
             if not kind.leads
         )
         numbered = [replace(each, number=number) for number, each in enumerate([*orders, *parts])]
-        return Plan(numbered, total, calls, because)
+        return Plan(numbered, total, because)
 
     async def listed_instead(self, unloaded: list[Slice]) -> list[Slice]:
         """The same days of one kind by lists. For orders, the platform must list them by creation.
@@ -82,7 +80,7 @@ class Planner:
         for each in unloaded:
             if each.kind.leads:
                 self._require_lists()
-                cuts, *_ = await self._cuts(each.first_day, each.last_day, LISTED_AT_ONCE, Way.LIST)
+                cuts, _ = await self._cuts(each.first_day, each.last_day, LISTED_SLICE_ORDERS, Way.LIST)
             else:
                 cuts = cutting.by_days(each.first_day, each.last_day, 1)
             found += [self._slice(each.kind, Way.LIST, cut) for cut in cuts]
@@ -114,38 +112,37 @@ class Planner:
 
     async def _cuts(
         self, first_day: date, last_day: date, most: int, way: Way
-    ) -> tuple[list[DayCut], int | None, int]:
-        """The cuts, the count of all of them, and how many calls counting took."""
+    ) -> tuple[list[DayCut], int | None]:
+        """The cuts, and the count of all of them."""
         uncounted = UNCOUNTED_DAYS if way is Way.EXPORT else 1
         created = self.start.created
         if created is None:
-            return cutting.by_days(first_day, last_day, uncounted), None, 0
+            return cutting.by_days(first_day, last_day, uncounted), None
         session = self.start.account.session
         whole = Span(day_span(first_day).start, day_span(last_day).end)
         answer = await created.count(session, whole, priority=Priority.BOOTSTRAP)
         total = answer.total if isinstance(answer, CreatedCount) else None
         if total is not None and total <= most:
-            return [DayCut(first_day, last_day, total)], total, 1
+            return [DayCut(first_day, last_day, total)], total
         by_day = await created.count_days(
             session, first_day, last_day, priority=Priority.BOOTSTRAP, at_once=DAYS_COUNTED_AT_ONCE
         )
-        calls = 1 + len(by_day)
         counts = [(day, count) for day, count in sorted(by_day.items()) if count is not None]
         if len(counts) < len(by_day):
-            return cutting.by_days(first_day, last_day, uncounted), total, calls
-        return cutting.by_count(counts, most), sum(count for _, count in counts), calls
+            return cutting.by_days(first_day, last_day, uncounted), total
+        return cutting.by_count(counts, most), sum(count for _, count in counts)
 
     def _slices_of_parts(
         self, kind: Kind, first_day: date, last_day: date, orders: int | None
     ) -> Iterator[Slice]:
         """Parts are not counted: their slices are equally long, and as many as the orders make likely."""
         exported = self.scheme.exports and self._exports(kind)
-        most = self.start.settings.slice_orders if exported else LISTED_AT_ONCE
+        most = self.start.settings.slice_orders if exported else LISTED_SLICE_ORDERS
         all_days = (last_day - first_day).days + 1
         if orders is None:
             most_days = UNCOUNTED_DAYS if exported else 1
         else:
-            pieces = max(1, round(orders * PARTS_PER_ORDER / most))
+            pieces = max(1, round(orders * MOST_PARTS_PER_ORDER / most))
             most_days = max(1, all_days // pieces)
         way = Way.EXPORT if exported else Way.LIST
         for cut in cutting.by_days(first_day, last_day, most_days):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import TypeVar
 
 from bootstrap.start import Start
 from topsync.base import failpoints, telemetry
@@ -20,6 +21,7 @@ from topsync.platforms.detail_task_port import (
     DetailTaskFailed,
     DetailTasks,
     DetailTasksRefused,
+    DetailTaskState,
     DetailTaskUnfinished,
 )
 from topsync.platforms.fetch_outcome import objection
@@ -35,6 +37,8 @@ REASON = "unreadable in the export"
 
 MAX_ATTEMPTS = 3
 """How often a task is asked for that came to nothing; then its orders are fetched one by one."""
+
+T = TypeVar("T")
 
 TASKS_AT_ONCE = 10
 HINTS_AT_ONCE = 1000
@@ -54,19 +58,22 @@ class Repairing:
         Raises:
             PlatformError, CallLimitedError, ErasedError, PublishError, ...: run it again later.
         """
-        rows = await slices.unread(self.start.pool, of)
-        if not rows:
+        found = await slices.unread(self.start.pool, of)
+        missing = [row for row, is_stored in found if not is_stored]
+        if not missing:
             return
         tasks = self.tasks
-        if tasks is None or not of.kind.leads or len(rows) < self.start.settings.repair_tasks_from:
-            await self._one_by_one(of.kind, rows)
+        if tasks is None or not of.kind.leads or len(found) < self.start.settings.repair_tasks_from:
+            await self._one_by_one(of.kind, missing)
             return
-        log.info("repairing by tasks", seller_id=of.seller_id, slice=of.number, orders=len(rows))
+        log.info("repairing by tasks", seller_id=of.seller_id, slice=of.number, orders=len(missing))
         at_once = asyncio.Semaphore(TASKS_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
-                for chunk in _chunks(rows, tasks.max_orders):
-                    group.create_task(self._by_task(tasks, chunk, at_once))
+                # Cut as at first, whatever is stored since: the same requests find the same tasks.
+                for chunk in _chunks(found, tasks.max_orders):
+                    if not all(is_stored for _, is_stored in chunk):
+                        group.create_task(self._by_task(tasks, [row for row, _ in chunk], at_once))
         except ExceptionGroup as group_of_errors:
             raise first_of(group_of_errors) from None
         failpoints.reach("bootstrap.repaired")
@@ -117,32 +124,30 @@ class Repairing:
                 case DetailTaskFailed():
                     continue
                 case DetailTaskAccepted(task_id):
-                    done = await self._done(tasks, task_id)
-                    if done is not None:
-                        return dict(done.orders), min(asked_at, done.created_at)
+                    match await self._done(tasks, task_id):
+                        case DetailsBrought(created_at, orders):
+                            return dict(orders), min(asked_at, created_at)
+                        case DetailTaskUnfinished():
+                            break
+                        case DetailTaskFailed(detail):
+                            log.warning("a task of details failed", task_id=task_id, error=detail)
         return {}, self.start.clock.now()
 
-    async def _done(self, tasks: DetailTasks, task_id: int) -> DetailsBrought | None:
-        """What came of a task; None where it came to nothing, or takes too long."""
+    async def _done(self, tasks: DetailTasks, task_id: int) -> DetailTaskState:
+        """What came of a task; unfinished where it takes too long, as another would too."""
         try:
-            async with asyncio.timeout(self.start.settings.export_deadline_seconds):
+            async with asyncio.timeout(self.start.settings.export_deadline_seconds) as deadline:
                 with self.start.hints.of(self.start.seller_id) as ended:
-                    return await self._polled(tasks, task_id, ended)
+                    while True:
+                        state = await tasks.state(task_id, priority=Priority.BOOTSTRAP)
+                        if not isinstance(state, DetailTaskUnfinished):
+                            return state
+                        await export_hints.pause(ended, self.start.settings.export_poll_seconds)
         except TimeoutError:
+            if not deadline.expired():
+                raise
             log.warning("a task of details takes too long", task_id=task_id)
-            return None
-
-    async def _polled(self, tasks: DetailTasks, task_id: int, ended: asyncio.Event) -> DetailsBrought | None:
-        while True:
-            state = await tasks.state(task_id, priority=Priority.BOOTSTRAP)
-            match state:
-                case DetailsBrought():
-                    return state
-                case DetailTaskFailed(detail):
-                    log.warning("a task of details failed", task_id=task_id, error=detail)
-                    return None
-                case DetailTaskUnfinished():
-                    await export_hints.pause(ended, self.start.settings.export_poll_seconds)
+            return DetailTaskUnfinished()
 
 
 def _original(answer: DetailAnswer | None, tid: int, latest_now: datetime) -> bytes | None:
@@ -155,7 +160,7 @@ def _original(answer: DetailAnswer | None, tid: int, latest_now: datetime) -> by
     return original if len(original) <= MAX_RECORD_BYTES else None
 
 
-def _chunks(rows: Iterable[SliceRow], size: int) -> Iterable[list[SliceRow]]:
+def _chunks(rows: Iterable[T], size: int) -> Iterable[list[T]]:
     left = iter(rows)
     while chunk := list(islice(left, size)):
         yield chunk

@@ -42,6 +42,12 @@ PUSH_WAIT_SECONDS = 30.0
 
 PUSH_POLL_SECONDS = 0.2
 
+NO_PUSH = (
+    f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` first, so that "
+    "no change is missed while the export runs; only sellers whose scheme needs no messages are started"
+)
+"""Why sellers are left out that wait for push."""
+
 MakeJob = Callable[[Account, SellerProgress], BootstrapJob]
 """A seller's bulk start, with the session that it has now."""
 
@@ -73,9 +79,11 @@ class Runner:
         """
         accounts = chosen(await self.sessions.usable(), names)
         failures = [] if names else await self._left_out(can_start_others=bool(accounts))
+        waiting = [account for account in accounts if self.needs_push(account.seller)]
+        if waiting and not await self._push_is_up(lifetime):
+            failures.append(NO_PUSH)
+            accounts = [account for account in accounts if account not in waiting]
         if accounts:
-            if any(self.needs_push(account.seller) for account in accounts):
-                await self._require_push(lifetime, self.push_silent_for)
             lifetime.set_ready()
             failures += await self._run_all(accounts, lifetime)
         elif not failures:
@@ -152,16 +160,16 @@ class Runner:
             f"{account.seller.seller_id}`, then the bootstrap again; it goes on where it stood"
         )
 
-    async def _require_push(self, lifetime: Lifetime, silent_for: timedelta) -> None:
+    async def _push_is_up(self, lifetime: Lifetime) -> bool:
         """Messages first: a change between export and increments would otherwise wait for the next sweep."""
         deadline = asyncio.get_running_loop().time() + PUSH_WAIT_SECONDS
-        while not lifetime.stopping and not await push_connections.up(self.pool, silent_for=silent_for):
+        while not lifetime.stopping:
+            if await push_connections.up(self.pool, silent_for=self.push_silent_for):
+                return True
             if asyncio.get_running_loop().time() >= deadline:
-                raise BootstrapFailedError(
-                    f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` "
-                    "first, so that no change is missed while the export runs"
-                )
+                return False
             await lifetime.sleep(PUSH_POLL_SECONDS)
+        return True
 
 
 async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:

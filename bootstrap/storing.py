@@ -32,7 +32,9 @@ POLL_SHARE = 0.05
 """A look comes after this share of the time that a slice has waited already: hundreds may wait at once."""
 
 COUNT_PAUSES = 100
-"""After a count of what is stored, which reads every row, none follows for so many times its duration."""
+"""After a count of what is stored, which reads every row, none follows for so many times its duration, or for
+a part of the longest stall."""
+COUNTS_OF_A_STALL = 8
 
 ASK_AGAIN_AFTER_SECONDS = 60.0
 """When nothing moves for so long, what is missing is asked for by its id: its hint may have come to nothing,
@@ -73,36 +75,41 @@ class Storing:
     async def _balance(self, of: Slice, counted: Counted | None) -> Balance:
         objects = await slices.count_rows(self.start.pool, of)
         if counted is not None:
-            return Balance(objects, counted.objects, counted.at, unlisted=objects - counted.objects)
+            return Balance(objects, counted.objects, counted.at)
         if not of.kind.leads or self.start.created is None:
             return Balance(objects)
         if of.expected == objects and not of.counts.refused:
-            return Balance(objects, of.expected, self.planned_at)
+            # A run that was killed may have fetched what was missing.
+            missing = await slices.count_missing(self.start.pool, of)
+            return Balance(objects, of.expected, self.planned_at, missing=missing)
         return await self._listed_balance(of)
 
     async def _listed_balance(self, of: Slice) -> Balance:
         """The list says which orders the file lacks, or has beside it; those that it lacks are fetched."""
         created = self.start.created
         assert created is not None
-        began, listed = self.start.clock.now(), 0
+        pool, began = self.start.pool, self.start.clock.now()
+        had, listed, found = await slices.count_rows(pool, of), 0, 0
         try:
             for day in days(of.first_day, of.last_day):
                 async for orders in orders_of(created, self.start.account.session, day):
                     listed += len(orders)
-                    await self._fetch_missing(of, orders)
+                    found += await self._fetch_missing(of, orders)
         except ListRefusedError as error:
+            if await slices.count_missing(pool, of):
+                # Refused after a part of it: what was fetched of that part is nothing without the rest.
+                raise
             log.warning("orders cannot be counted", seller_id=of.seller_id, error=str(error))
-            return Balance(await slices.count_rows(self.start.pool, of))
-        objects = await slices.count_rows(self.start.pool, of)
-        missing = await slices.count_missing(self.start.pool, of)
-        return Balance(objects, listed, began, missing=missing, unlisted=objects - listed)
+            return Balance(had)
+        objects, missing = await slices.count_rows(pool, of), await slices.count_missing(pool, of)
+        return Balance(objects, listed, began, missing=missing, unlisted=had - found)
 
-    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> None:
-        """Have those fetched that the slice does not hold."""
+    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> int:
+        """Have those fetched that the slice does not hold; returns how many it does."""
         known = await slices.known(self.start.pool, of, orders.keys())
         rows = [SliceRow(id_, id_, orders[id_]) for id_ in orders.keys() - known]
         if not rows:
-            return
+            return len(known)
         log.warning(
             "the export lacks orders that the platform lists; fetching them",
             seller_id=of.seller_id,
@@ -112,6 +119,7 @@ class Storing:
         )
         await slices.add_missing(self.start.pool, of, rows)
         await self.start.hint(of.kind, rows, reason="missing in the export")
+        return len(known)
 
     async def _wait(self, of: Slice) -> None:
         pool, shown = self.start.pool, self.start.progress.slices[of.number]
@@ -119,7 +127,8 @@ class Storing:
         within = self.start.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
         timer, stored_to, count_at, began = StallTimer(within), 0, loop.time(), loop.time()
-        ask_again_after = ASK_AGAIN_AFTER_SECONDS
+        # In any case before it is given up: a run that was killed may have noted rows and published nothing.
+        ask_again_after = min(ASK_AGAIN_AFTER_SECONDS, within / 2)
         while True:
             # What is stored stays so: each object is looked at about once, however many there are.
             found = await slices.first_unstored(pool, of, after=stored_to)
@@ -135,7 +144,8 @@ class Storing:
                 if still >= ask_again_after:
                     await self._ask_again(of)
                     ask_again_after *= 2
-                count_at = loop.time() + COUNT_PAUSES * (loop.time() - begun)
+                pause = min(COUNT_PAUSES * (loop.time() - begun), within / COUNTS_OF_A_STALL)
+                count_at = loop.time() + pause
             waited = loop.time() - began
             await asyncio.sleep(min(max(STORE_POLL_SECONDS, waited * POLL_SHARE), LONGEST_STORE_POLL_SECONDS))
         shown.stored = total

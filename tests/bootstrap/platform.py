@@ -6,8 +6,10 @@ handed to the writers is stored at once, unless a test says otherwise.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,18 +22,20 @@ from bootstrap.certifying import Certifier
 from bootstrap.job import BootstrapJob
 from bootstrap.progress import SellerProgress
 from bootstrap.start import Start
-from bootstrap.turns import Turns
+from bootstrap.turns import LoadingTurns
 from schemas import cloud_events, platform_time
 from schemas.certificate import Certificate, read
 from schemas.change import Change
+from schemas.platform_object import WireForm
 from schemas.refund import Refund
 from schemas.trade import Trade
-from tests.platforms.taobao.test_export_file import line, packed
-from tests.store.databases import SELLER, all_unpublished, platform_refund, platform_trade
+from tests.platforms.taobao.test_export_file import line, packed, refund_line
+from tests.store.databases import SELLER, all_unpublished, emptied, platform_refund, platform_trade
 from topsync.base.clock import ServerClock
-from topsync.base.settings import BootstrapSettings, KafkaSettings
+from topsync.base.settings import BootstrapSettings, CoverageSettings, KafkaSettings
 from topsync.coverage.created import CreatedLister
 from topsync.coverage.pull import Puller
+from topsync.model.equations import problems
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.scheme import Scheme
@@ -64,18 +68,22 @@ from topsync.platforms.port import (
     ListAnswer,
     ListPage,
     ListRules,
+    Lists,
     NotThere,
     Refused,
     SessionRefusedError,
     Shown,
 )
+from topsync.platforms.session_port import Subscriptions
 from topsync.platforms.taobao import export_file
 from topsync.platforms.taobao.details import read_order
 from topsync.sellers.sessions import Account
-from topsync.store import certificates, orders, refunds, sellers, slices
+from topsync.store import certificates, coverage, orders, refunds, sellers, slices
 from topsync.store.database import Pool
+from topsync.store.export_hints import ExportHints
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
+from topsync.stream.producer import Producer
 from topsync.stream.records import Record
 from topsync.stream.topics import registry
 
@@ -86,7 +94,10 @@ START = datetime(2025, 11, 20, 7, 30, tzinfo=UTC)
 DAY_ZERO = date(2025, 11, 20)
 FIRST_DAY = DAY_ZERO - timedelta(days=DAYS)
 TID = 4000000000000000000
+FIRST_TASK = 100
 SESSION = "a session"
+MD5 = "0" * 32
+KAFKA = KafkaSettings.model_validate({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "topic_prefix": "test"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +122,27 @@ class Platform:
     """Which exports are refused, by a slice's first day or by kind, and how."""
     failing: set[date] = field(default_factory=set)
     lost: set[date] = field(default_factory=set)
+    forgotten: set[int] = field(default_factory=set)
+    """Tasks that are lost, by their ids."""
     undownloadable: set[date] = field(default_factory=set)
     unfinished: set[date] = field(default_factory=set)
     lines_of: dict[date, list[bytes]] = field(default_factory=dict)
     """What the file of a slice holds instead of its orders."""
+    refund_lines: list[bytes] | None = None
+    """What files of refunds hold instead of the refunds."""
     unreadable: set[date] = field(default_factory=set)
     """Files that are none."""
+    adopted_at: dict[date, datetime] = field(default_factory=dict)
+    """Tasks that the platform has already, by a slice's first day, and since when."""
     not_exported: set[int] = field(default_factory=set)
     not_listed: set[int] = field(default_factory=set)
     list_refused: str | None = None
     refund_list_refused: str | None = None
     counts: bool = True
     session_refused: bool = False
-    failed_detail_tasks: int = 0
-    """So many requests for details come to nothing."""
     ahead: timedelta = timedelta(0)
     """How far the clock has been put forward."""
     tasks: dict[int, Task] = field(default_factory=dict)
-    detail_tasks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[date, date]] = field(default_factory=list)
     """The days of each export that was asked for, refused or not."""
@@ -137,15 +151,15 @@ class Platform:
     def kinds(self) -> frozenset[Kind]:
         return self.exported_kinds
 
-    @property
-    def max_orders(self) -> int:
-        return 100
-
     def create(self, number: int, day: date, *, second: int = 36_000) -> int:
         """An order that was created on this day, at ten o'clock, and changed a minute later."""
         created = platform_time.start_of(day) + timedelta(seconds=second)
         self.orders[TID + number] = CreatedOrder(created, created + timedelta(minutes=1))
         return TID + number
+
+    def file_of(self, *ids: int) -> list[bytes]:
+        """The lines that an export has of these orders."""
+        return [line_of(id_, self.orders[id_]) for id_ in ids]
 
     async def request(
         self,
@@ -166,14 +180,15 @@ class Platform:
         for task_id, known in self.tasks.items():
             if known == asked:
                 return ExportAccepted(task_id, None, adopted=True)
-        task_id = 100 + len(self.tasks)
+        task_id = FIRST_TASK + len(self.tasks)
         self.tasks[task_id] = asked
-        return ExportAccepted(task_id, None, adopted=False)
+        created_at = self.adopted_at.get(first_day)
+        return ExportAccepted(task_id, created_at, adopted=created_at is not None)
 
     async def state(self, task_id: int, **_: object) -> ExportState:
         self._call("state")
         task = self.tasks[task_id]
-        if task.first_day in self.lost:
+        if task.first_day in self.lost or task_id in self.forgotten:
             return ExportLost("gone")
         if task.first_day in self.failing:
             return ExportFailed()
@@ -181,20 +196,14 @@ class Platform:
             return ExportUnfinished(running=True)
         if not self._lines(task):
             return ExportWithoutFile()
-        return ExportReady(str(task_id), "c0de")
+        return ExportReady(str(task_id), MD5)
 
     async def download(self, ready: ExportReady, target: Path) -> int | DownloadFailed:
         self._call("download")
         task = self.tasks[int(ready.location)]
         if task.first_day in self.undownloadable:
             return DownloadFailed("cut off")
-        if task.first_day in self.unreadable:
-            target.write_bytes(b"no zip")
-        else:
-            folder = target.parent / "making"
-            folder.mkdir(exist_ok=True)
-            packed(folder, b"\n".join(self._lines(task))).rename(target)
-        return target.stat().st_size
+        return _write(target, None if task.first_day in self.unreadable else self._lines(task))
 
     def lines(self, kind: Kind, path: Path, *, skip: int = 0) -> Iterator[ExportLine]:
         return export_file.read(kind, path, max_bytes=10**9, max_ratio=200, skip=skip)
@@ -206,6 +215,14 @@ class Platform:
             platform_time.start_of(task.first_day),
             platform_time.start_of(task.last_day + timedelta(days=1)),
         )
+        if task.kind is Kind.REFUND and self.refund_lines is not None:
+            return self.refund_lines
+        if task.kind is Kind.REFUND:
+            return [
+                refund_line_of(id_, order_id, modified)
+                for id_, (order_id, modified) in self.refunds.items()
+                if span.start <= modified < span.end
+            ]
         return [
             line_of(id_, order)
             for id_, order in self.orders.items()
@@ -307,12 +324,10 @@ class DetailTasksOf:
 
     platform: Platform
     asked: list[tuple[int, ...]] = field(default_factory=list)
-    failed: set[int] = field(default_factory=set)
+    failing: set[int] = field(default_factory=set)
+    """Tasks with one of these orders come to nothing."""
     is_done: bool = True
-
-    @property
-    def max_orders(self) -> int:
-        return 100
+    max_orders: int = 100
 
     async def request(
         self, session: SecretStr, order_ids: Sequence[int], *, failed_before: int, priority: Priority
@@ -328,14 +343,23 @@ class DetailTasksOf:
         del priority
         if not self.is_done:
             return DetailTaskUnfinished()
-        if task_id in self.failed:
+        _, *ids = self.asked[task_id]
+        if self.failing & set(ids):
             return DetailTaskFailed("a bad day")
-        ids = self.asked[task_id][1:]
         platform = self.platform
         found = {
             id_: read_order(trade_of(id_, platform.orders[id_])) for id_ in ids if id_ in platform.orders
         }
         return DetailsBrought(START, found)
+
+
+def _write(target: Path, lines: Sequence[bytes] | None) -> int:
+    """Write a file with these lines, or one that is none, and say its size."""
+    if lines is None:
+        return target.write_bytes(b"no zip")
+    folder = target.parent / target.stem
+    folder.mkdir(exist_ok=True)
+    return packed(folder, b"\n".join(lines)).rename(target).stat().st_size
 
 
 def trade_of(id_: int, order: CreatedOrder) -> dict[str, object]:
@@ -345,7 +369,7 @@ def trade_of(id_: int, order: CreatedOrder) -> dict[str, object]:
     return {**platform_trade(id_), "created": created, "modified": modified}
 
 
-def refund_of(id_: int, order_id: int, modified: datetime) -> Refund:
+def refund_of(id_: int, order_id: int, modified: datetime) -> WireForm:
     text = platform_time.format(modified)
     return Refund.read({**platform_refund(id_, order_id), "created": text, "modified": text})
 
@@ -355,29 +379,50 @@ def line_of(id_: int, order: CreatedOrder) -> bytes:
     return line(**{**trade_of(id_, order), "tid": id_})
 
 
+def refund_line_of(id_: int, order_id: int, modified: datetime) -> bytes:
+    """A refund's line of an export."""
+    text = platform_time.format(modified)
+    return refund_line(**{**platform_refund(id_, order_id), "created": text, "modified": text})
+
+
+class KilledError(BaseException):
+    """In the place of the end of the process: nothing catches it."""
+
+
 class Writing:
     """In the place of Kafka and the enrichers: what is published is stored, and published by them."""
 
-    def __init__(self, pool: Pool, platform: Platform, clock: ServerClock, snapshots_topic: str) -> None:
+    def __init__(self, pool: Pool, platform: Platform, clock: ServerClock) -> None:
         self._pool, self._platform, self._clock = pool, platform, clock
-        self._snapshots_topic = snapshots_topic
         self.published: list[Record] = []
         self.ignored: set[int] = set()
         """Orders whose records come to nothing; each is stored the second time."""
         self.is_off = False
+        self.dies_after: int | None = None
+        """After so many more publications of orders or hints, the process dies."""
         self._epoch: int | None = None
 
     async def publish(self, published: Sequence[Record]) -> None:
         self.published += published
         if not self.is_off:
             await self.store(published)
+        types = {cloud_events.attributes(record.headers)["type"] for record in published}
+        if self.dies_after is None or not types & {cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE}:
+            return
+        self.dies_after -= 1
+        if not self.dies_after:
+            self.dies_after = None
+            raise KilledError
 
     async def store(self, published: Sequence[Record]) -> None:
         """Do what the enrichers do with these records."""
         found, parts = list[OrderVersion](), list[RefundVersion]()
         for record in published:
             kind = cloud_events.attributes(record.headers)["type"]
-            if kind == cloud_events.SNAPSHOT_TYPE:
+            if kind == cloud_events.SNAPSHOT_TYPE and b"refund_id" in (record.value or b""):
+                refund = Refund.read(orjson.loads(record.value or b""))
+                parts.append(RefundVersion(SELLER, refund, self._clock.now(), "bootstrap"))
+            elif kind == cloud_events.SNAPSHOT_TYPE:
                 found.append(self._version(Trade.read(orjson.loads(record.value or b""))))
             elif kind == cloud_events.CHANGE_TYPE:
                 change = Change.model_validate_json(record.value or b"")
@@ -411,7 +456,7 @@ class Writing:
     def hints(self) -> list[int]:
         return self.tids(cloud_events.CHANGE_TYPE)
 
-    def _version(self, trade: Trade) -> OrderVersion:
+    def _version(self, trade: WireForm) -> OrderVersion:
         return OrderVersion(SELLER, trade, self._clock.now(), "bootstrap")
 
     def _is_ignored(self, tid: int) -> bool:
@@ -433,7 +478,6 @@ class Bench:
     detail_tasks: DetailTasksOf | None = None
     lists_by_creation: bool = True
     has_export: bool = True
-    turns: Turns = field(default_factory=lambda: Turns(4))
 
     async def start(self) -> Start:
         seller = await sellers.get(self.pool, SELLER)
@@ -448,10 +492,11 @@ class Bench:
             bulk_export=self.platform if self.has_export else None,
             created=created,
             detail_tasks=self.detail_tasks,
-            hints=NoHints(),
-            topics=registry(KafkaSettings(topic_prefix="test")),
+            hints=ExportHints(self.pool),
+            topics=registry(KAFKA),
             settings=self.settings,
-            turns=self.turns,
+            loading=LoadingTurns(2),
+            pulling=LoadingTurns(2),
             progress=SellerProgress(SELLER, seller.nick),
         )
 
@@ -468,10 +513,55 @@ class Bench:
         await (await self.job(scheme)).run()
         found = await certificates.last(self.pool, SELLER)
         assert found is not None
-        return read(found.document)
+        certificate = read(found.document).content
+        assert problems(certificate) == []
+        assert self.files() == []
+        return certificate
 
     async def slices(self, kind: Kind = Kind.ORDER) -> list[Slice]:
         return [each for each in await slices.of_seller(self.pool, SELLER) if each.kind is kind]
 
+    async def proven_from(self) -> datetime:
+        """Since when the ledger claims everything."""
+        return (await coverage.proven(self.pool))[SELLER][0].start
+
     def files(self) -> list[Path]:
         return self.settings.export_files(SELLER)
+
+
+@asynccontextmanager
+async def bulk_start(
+    database_url: str, work_dir: Path, *, kinds: Sequence[Kind] = (Kind.ORDER,), **settings: object
+) -> AsyncIterator[Bench]:
+    """An order on each of the ten days before day zero, which are cut into five slices of two."""
+    platform = Platform()
+    for number in range(DAYS):
+        platform.create(number, FIRST_DAY + timedelta(days=number))
+    began = time.monotonic()
+    clock = ServerClock(lambda: time.monotonic() - began + platform.ahead.total_seconds())
+    clock.observe(START, sent=0, received=0)
+    own = BootstrapSettings.model_validate(
+        {
+            "work_dir": work_dir,
+            "export_days": DAYS,
+            "slice_orders": 2,
+            "export_poll_seconds": 0.01,
+            "export_deadline_seconds": 0.5,
+            **settings,
+        }
+    )
+    topics = registry(KAFKA)
+    async with emptied(database_url) as pool:
+        writing = Writing(pool, platform, clock)
+        puller = Puller(
+            pool=pool,
+            lists=cast("Lists", ListsOf(platform, timedelta(days=DAYS + 1))),
+            details=platform,
+            clock=clock,
+            producer=cast("Producer", writing),
+            changes_topic=topics.changes.name,
+            settings=CoverageSettings(stored_within_seconds=2),
+            detail_lag=timedelta(0),
+            kinds=kinds,
+        )
+        yield Bench(pool, platform, writing, puller, own)

@@ -54,7 +54,8 @@ async def plan(names: Sequence[str], *, as_json: bool) -> int:
         terminal.show(_plan_table(seller, made))
         if made.listed_because:
             terminal.say(f"  by lists: {made.listed_because}")
-    terminal.show(_cost_table([(seller, cost) for seller, _, cost in found]))
+    costs = [(seller, cost) for seller, _, cost in found]
+    terminal.show(_cost_table(costs, files_at_once=own.bootstrap_parallel_slices))
     return 0
 
 
@@ -99,7 +100,7 @@ def _merged(found: Sequence[Slice]) -> list[Slice]:
     return exported
 
 
-def _cost_table(costs: Sequence[tuple[Seller, Estimate]]) -> Table:
+def _cost_table(costs: Sequence[tuple[Seller, Estimate]], *, files_at_once: int) -> Table:
     table = Table(
         (
             Column("seller"),
@@ -112,7 +113,8 @@ def _cost_table(costs: Sequence[tuple[Seller, Estimate]]) -> Table:
     for seller, cost in costs:
         table.add(seller.nick, *_cost_cells(cost))
     if len(costs) > 1:
-        table.add("all", *_cost_cells(estimates.total([cost for _, cost in costs])))
+        of_all = estimates.total([cost for _, cost in costs], files_at_once=files_at_once)
+        table.add("all", *_cost_cells(of_all))
     return table
 
 

@@ -107,8 +107,10 @@ async def plan(
         await slices.add(connection, planned)
 
 
-async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, because: str) -> None:
+async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, because: str | None) -> None:
     """Replace what an export should have brought, and has not, by slices that are listed: all of one kind.
+
+    `because` is why; None where they are no orders.
 
     Raises:
         ErasedError: the seller has been erased.

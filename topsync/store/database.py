@@ -187,9 +187,17 @@ async def try_lock(connection: Connection, key: int) -> bool:
 
 async def unlock(connection: Connection, key: int) -> None:
     """Give an advisory lock back. If its connection has ended, it was given back then."""
-    if not connection.is_closed():
+    if not _has_ended(connection):
         with _ended_by_failure(connection):
             await connection.execute("select pg_advisory_unlock($1)", key)
+
+
+def _has_ended(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # A connection of a pool: the pool has taken it back, because it ended.
+        return True
 
 
 @contextmanager
