@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bootstrap.certifying import Certifier
-from bootstrap.errors import BootstrapFailedError, ExportNotGivenError
+from bootstrap.errors import BootstrapFailedError, ExportNotGivenError, OutOfReachError
 from bootstrap.exporting import ExportedSlice, size_of
 from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
 from bootstrap.planning import Planner
 from bootstrap.progress import Phase
-from bootstrap.reach import within_reach
 from bootstrap.repairing import Repairing
 from bootstrap.start import Start
 from bootstrap.storing import Storing
@@ -67,6 +66,8 @@ class BootstrapJob:
     """What each slice failed on, by its number."""
     _left_out: dict[Kind, str] = field(default_factory=dict)
     """Kinds of parts that the platform refuses, and how."""
+    _not_given: dict[Kind, str] = field(default_factory=dict)
+    """Kinds that the platform does not export, and why."""
 
     async def run(self) -> None:
         """Go through all steps that are not done yet.
@@ -95,7 +96,9 @@ class BootstrapJob:
         self._show(Phase.TODAY)
         today = await self._pull_today(state)
         failpoints.reach("bootstrap.today_pulled")
-        await self.certifier.certify(self.start, state, await self._slices(), today, seam=self._seam(state))
+        # Slices of a kind that the platform refuses were left out; the pull has said so, or made good for it.
+        brought = [each for each in await self._slices() if each.state is SliceState.STORED]
+        await self.certifier.certify(self.start, state, brought, today, seam=self._seam(state))
         self._show(Phase.LIVE)
 
     async def _begin(self) -> Bootstrap:
@@ -111,6 +114,10 @@ class BootstrapJob:
             day_zero=day_zero,
             at=now,
         )
+        if state.planned_at is None and state.scheme is not self.scheme:
+            # Until the slices are cut, another setting is followed: it may be what lets them be cut.
+            await bootstraps.set_scheme(start.pool, start.seller_id, self.scheme)
+            state = await self._state()
         if state.scheme.pushes:
             refused = await self.subscriptions.subscribe(start.account.session, priority=Priority.BOOTSTRAP)
             if refused is not None:
@@ -123,9 +130,14 @@ class BootstrapJob:
         return state
 
     async def _plan(self, state: Bootstrap) -> Bootstrap:
-        """DayCut the slices, unless an earlier run has; what lies around of former files goes."""
+        """Cut the slices, unless an earlier run has; what lies around of former files goes."""
         if state.planned_at is None:
             asked_at = self.start.clock.now()
+            rules = self.start.puller.lists.rules(Kind.ORDER)
+            # What a run before midnight began may have to begin a day later.
+            oldest = platform_time.day_of(rules.oldest(asked_at))
+            await bootstraps.move_first_day(self.start.pool, self.start.seller_id, oldest)
+            state = await self._state()
             plan = await Planner(self.start, state.scheme).plan(
                 state.first_day, state.day_zero - timedelta(days=1)
             )
@@ -158,17 +170,16 @@ class BootstrapJob:
         """
         self._show(Phase.SLICES)
         self._failures.clear()
+        self._not_given.clear()
         found = await self._slices()
-        try:
-            await self._side_by_side(
-                state, [each for each in found if each.kind.leads or each.way is Way.EXPORT]
-            )
-        except ExportNotGivenError as error:
-            await self._list_instead(state, str(error))
-            found = await self._slices()
-            await self._side_by_side(state, [each for each in found if each.kind.leads])
+        await self._side_by_side(state, [each for each in found if each.kind.leads or each.way is Way.EXPORT])
+        for kind, because in self._not_given.items():
+            state = await self._list_instead(state, kind, because)
+        found = await self._slices()
+        untried = [each for each in found if each.number not in self._failures]
+        await self._side_by_side(state, [each for each in untried if each.kind.leads])
         await self._side_by_side(
-            state, [each for each in found if not each.kind.leads and each.way is Way.LIST]
+            state, [each for each in untried if not each.kind.leads and each.way is Way.LIST]
         )
         if self._failures:
             raise BootstrapFailedError(self._failed_slices(found))
@@ -188,11 +199,6 @@ class BootstrapJob:
         if of.kind in self._left_out:
             return
         try:
-            if of.state is SliceState.WAITING or of.way is Way.LIST:
-                reached = await within_reach(self.start, of)
-                if reached is None:
-                    return
-                of = reached
             if of.way is Way.EXPORT:
                 loaded = await self._exported(of)
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)
@@ -203,6 +209,12 @@ class BootstrapJob:
                 await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
         except SELLER_FAILURES:
             raise
+        except ExportNotGivenError as error:
+            # Said of one slice, it is true of all; what the platform has accepted already goes on.
+            self._not_given.setdefault(of.kind, str(error))
+        except OutOfReachError:
+            log.warning("the platform no longer gives these days", seller_id=of.seller_id, slice=of.number)
+            await slices.drop(self.start.pool, of)
         except PartsRefusedError as error:
             self._left_out[of.kind] = str(error)
             log.warning(f"{of.kind.plural} refused; orders go on", seller_id=of.seller_id, reason=str(error))
@@ -222,6 +234,8 @@ class BootstrapJob:
         export = self.start.bulk_export
         if export is None:
             raise ExportNotGivenError("the platform has no bulk export")
+        if of.state is SliceState.WAITING and (because := self._not_given.get(of.kind)) is not None:
+            raise ExportNotGivenError(because)
         return await ExportedSlice(self.start, export).load(of)
 
     async def _listed(self, of: Slice) -> Counted:
@@ -230,29 +244,41 @@ class BootstrapJob:
     def _storing(self, state: Bootstrap) -> Storing:
         return Storing(self.start, state.planned_at or state.started_at)
 
-    async def _list_instead(self, state: Bootstrap, because: str) -> None:
-        """The platform gives no export: where the scheme allows it, lists bring what is not loaded yet."""
-        if not state.scheme.may_list:
-            raise BootstrapFailedError(
-                f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have the "
-                "right granted to the app, or set TOPSYNC_SCHEME to auto or one"
-            )
+    async def _list_instead(self, state: Bootstrap, kind: Kind, because: str) -> Bootstrap:
+        """The platform gives no export of a kind: its lists bring what is not loaded yet.
+
+        For orders, the scheme must allow it. It may have been set to another since the bulk start began.
+
+        Raises:
+            BootstrapFailedError: it does not.
+            NotOfferedError, PlatformError, CallLimitedError: see `Planner.listed_instead`.
+        """
+        found = [each for each in await self._slices() if each.kind is kind and each.way is Way.EXPORT]
+        done = (SliceState.LOADED, SliceState.STORED)
+        unloaded = [each for each in found if each.state not in done]
+        if kind.leads and not state.scheme.may_list:
+            if not self.scheme.may_list:
+                raise BootstrapFailedError(
+                    f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have "
+                    "the right granted to the app, or set TOPSYNC_SCHEME to auto or one"
+                )
+            # Scheme one has no slice that was exported.
+            scheme = self.scheme if len(unloaded) == len(found) else Scheme.AUTO
+            await bootstraps.set_scheme(self.start.pool, self.start.seller_id, scheme)
         log.warning(
             "the platform gives no bulk export; going on by its lists",
             seller_id=self.start.seller_id,
+            kind=kind.value,
             reason=because,
         )
-        planner = Planner(self.start, state.scheme)
-        for kind in self.start.puller.kinds:
-            unloaded = [
-                each
-                for each in await self._slices()
-                if each.kind is kind
-                and each.way is Way.EXPORT
-                and each.state not in (SliceState.LOADED, SliceState.STORED)
-            ]
-            listed = await planner.listed_instead(unloaded)
-            await bootstraps.list_instead(self.start.pool, self.start.seller_id, listed, because=because)
+        listed = await Planner(self.start, state.scheme).listed_instead(unloaded)
+        await bootstraps.list_instead(
+            self.start.pool, self.start.seller_id, listed, because=because if kind.leads else None
+        )
+        for each in unloaded:
+            self._failures.pop(each.number, None)
+        self._remove_files(but=[each for each in await self._slices() if each.state is SliceState.DOWNLOADED])
+        return await self._state()
 
     async def _pull_today(self, state: Bootstrap) -> PullOutcome:
         progress = self.start.progress

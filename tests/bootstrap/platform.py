@@ -397,16 +397,19 @@ class Writing:
         self.published: list[Record] = []
         self.ignored: set[int] = set()
         """Orders whose records come to nothing; each is stored the second time."""
-        self.is_off = False
         self.dies_after: int | None = None
         """After so many more publications of orders or hints, the process dies."""
+        self.dies_at_hint = False
+        """The process dies instead of publishing the next hint."""
         self._epoch: int | None = None
 
     async def publish(self, published: Sequence[Record]) -> None:
-        self.published += published
-        if not self.is_off:
-            await self.store(published)
         types = {cloud_events.attributes(record.headers)["type"] for record in published}
+        if self.dies_at_hint and cloud_events.CHANGE_TYPE in types:
+            self.dies_at_hint = False
+            raise KilledError
+        self.published += published
+        await self.store(published)
         if self.dies_after is None or not types & {cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE}:
             return
         self.dies_after -= 1

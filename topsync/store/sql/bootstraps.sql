@@ -21,7 +21,11 @@ update bootstraps set planned_at = $2, listed_because = $3 where seller_id = $1
 
 
 -- name: list_because
-update bootstraps set listed_because = $2 where seller_id = $1
+update bootstraps set listed_because = coalesce($2, listed_because) where seller_id = $1
+
+
+-- name: set_scheme
+update bootstraps set scheme = $2 where seller_id = $1 and state <> 'live'
 
 
 -- name: move_day_zero
