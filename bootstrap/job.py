@@ -119,15 +119,17 @@ class BootstrapJob:
             await bootstraps.set_scheme(start.pool, start.seller_id, self.scheme)
             state = await self._state()
         if state.scheme.pushes:
-            refused = await self.subscriptions.subscribe(start.account.session, priority=Priority.BOOTSTRAP)
-            if refused is not None:
-                raise BootstrapFailedError(
-                    f"the platform does not push the seller's messages: {refused.detail}"
-                )
+            await self._subscribe()
         begun = BootstrapBegun(seller_id=start.seller_id, day_zero=state.day_zero)
         record = records.notification(start.topics.notifications.name, begun, at=start.clock.now())
         await start.puller.producer.publish([record])
         return state
+
+    async def _subscribe(self) -> None:
+        session = self.start.account.session
+        refused = await self.subscriptions.subscribe(session, priority=Priority.BOOTSTRAP)
+        if refused is not None:
+            raise BootstrapFailedError(f"the platform does not push the seller's messages: {refused.detail}")
 
     async def _plan(self, state: Bootstrap) -> Bootstrap:
         """Cut the slices, unless an earlier run has; what lies around of former files goes."""
@@ -264,6 +266,8 @@ class BootstrapJob:
                 )
             # Scheme one has no slice that was exported.
             scheme = self.scheme if len(unloaded) == len(found) else Scheme.AUTO
+            if scheme.pushes:
+                await self._subscribe()
             await bootstraps.set_scheme(self.start.pool, self.start.seller_id, scheme)
         log.warning(
             "the platform gives no bulk export; going on by its lists",

@@ -51,18 +51,22 @@ async def test_a_slice_that_failed_beside_the_refused_comes_by_lists_too(bench: 
     assert (await bench.slices())[0].way is Way.LIST
 
 
-@pytest.mark.parametrize("scheme", [Scheme.TWO, Scheme.THREE])
+@pytest.mark.parametrize(("scheme", "later"), [(Scheme.TWO, Scheme.AUTO), (Scheme.THREE, Scheme.ONE)])
 async def test_schemes_with_exports_say_what_to_do_and_follow_another_setting(
-    bench: Bench, scheme: Scheme
+    bench: Bench, scheme: Scheme, later: Scheme
 ) -> None:
-    """The bulk start that is under way is not stuck with the scheme that it began with."""
+    """The bulk start that is under way is not stuck with the scheme that it began with.
+
+    What was exported already is none of scheme one's.
+    """
     bench.platform.refused[FIRST_DAY] = NO_RIGHT
     with pytest.raises(BootstrapFailedError, match=rf"\({NO_RIGHT}\), which scheme {scheme} needs: have the"):
         await bench.run(scheme)
     states = [each.state for each in await bench.slices()]
     assert states == [SliceState.WAITING, *[SliceState.STORED] * 4], "the others are done"
-    certificate = await bench.run(Scheme.AUTO)
+    certificate = await bench.run(later)
     assert (certificate.scheme, certificate.listed_because) == ("auto", NO_RIGHT)
+    assert bench.platform.calls["subscribe"] > 0
 
 
 async def test_where_nothing_was_exported_scheme_one_can_be_chosen(bench: Bench) -> None:
