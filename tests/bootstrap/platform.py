@@ -91,6 +91,9 @@ DAYS = 10
 START = datetime(2025, 11, 20, 7, 30, tzinfo=UTC)
 """15:30 for the platform."""
 
+REACHES_BACK = timedelta(days=DAYS + 1)
+"""How far back the lists show anything."""
+
 DAY_ZERO = date(2025, 11, 20)
 FIRST_DAY = DAY_ZERO - timedelta(days=DAYS)
 TID = 4000000000000000000
@@ -243,6 +246,8 @@ class Platform:
         self._call("count" if page_size == 1 else "created_page")
         if self.list_refused is not None:
             return Refused(self.list_refused, whole_kind=True)
+        if window.start < platform_time.start_of(platform_time.day_of(START + self.ahead) - REACHES_BACK):
+            return Refused("too long ago", whole_kind=False)
         if page_size == 1 and not self.counts:
             return CreatedPage(None, has_next=True, orders={})
         inside = sorted(
@@ -558,7 +563,7 @@ async def bulk_start(
         writing = Writing(pool, platform, clock)
         puller = Puller(
             pool=pool,
-            lists=cast("Lists", ListsOf(platform, timedelta(days=DAYS + 1))),
+            lists=cast("Lists", ListsOf(platform, REACHES_BACK)),
             details=platform,
             clock=clock,
             producer=cast("Producer", writing),

@@ -72,6 +72,7 @@ async def test_slices_that_are_cut_only_after_midnight_begin_later(bench: Bench)
     certificate = await bench.run()
     assert certificate.day_zero.day == DAY_ZERO
     assert certificate.slices[0].first_day == FIRST_DAY + 2 * DAY
+    assert {each.balance.counted for each in certificate.slices} == {2}, "they could be counted"
 
 
 async def test_a_task_that_the_platform_had_already_moves_day_zero_back(bench: Bench) -> None:
