@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,6 +46,8 @@ class ExportedSlice:
 
     start: Start
     export: BulkExport
+    load_after: asyncio.Event | None = None
+    """What has to be over before its file is fetched and loaded."""
     _why: str = ""
     """What the last attempt failed on."""
 
@@ -67,7 +71,7 @@ class ExportedSlice:
                 of = await self._take(of, await self._finished(of))
                 failpoints.reach("bootstrap.downloaded")
             if of.state is SliceState.DOWNLOADED:
-                async with self.start.loading.turn(size_of(of)):
+                async with self._turn(of):
                     of = await self._load(of)
             if of.state is SliceState.LOADED:
                 return of
@@ -150,7 +154,7 @@ class ExportedSlice:
             case ExportWithoutFile():
                 await slices.downloaded(self.start.pool, of, check_code=None, file_bytes=0)
             case ExportReady():
-                async with self.start.loading.turn(size_of(of)):
+                async with self._turn(of):
                     taken = await self._download_and_load(of)
                 if taken is not None:
                     return taken
@@ -159,6 +163,14 @@ class ExportedSlice:
             case ExportUnfinished():
                 pass
         return await slices.get(self.start.pool, of)
+
+    @asynccontextmanager
+    async def _turn(self, of: Slice) -> AsyncIterator[None]:
+        """A turn to fetch and load, once that may be."""
+        if self.load_after is not None:
+            await self.load_after.wait()
+        async with self.start.loading.turn(size_of(of)):
+            yield
 
     async def _download_and_load(self, of: Slice) -> Slice | None:
         """With a turn: so there are never more files than turns. None: there is no file, try again."""

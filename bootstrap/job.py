@@ -165,7 +165,8 @@ class BootstrapJob:
     async def _all_slices(self, state: Bootstrap) -> None:
         """Bring every slice to its end; those that fail leave the others alone.
 
-        Parts that are listed come after the orders: many come with their order, and need no call then.
+        Parts come after the orders: an order that is loaded after its newer refund would not be compared with
+        it; of those that are listed, many have come with their order. Exports are asked for at once.
 
         Raises:
             BootstrapFailedError: some have failed.
@@ -173,40 +174,63 @@ class BootstrapJob:
         self._show(Phase.SLICES)
         self._failures.clear()
         self._not_given.clear()
-        found = await self._slices()
-        await self._side_by_side(state, [each for each in found if each.kind.leads or each.way is Way.EXPORT])
-        for kind, because in self._not_given.items():
-            state = await self._list_instead(state, kind, because)
-        found = await self._slices()
-        untried = [each for each in found if each.number not in self._failures]
-        await self._side_by_side(state, [each for each in untried if each.kind.leads])
-        await self._side_by_side(
-            state, [each for each in untried if not each.kind.leads and each.way is Way.LIST]
-        )
+        orders_ended = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for kind in self.start.puller.kinds:
+                    tasks.create_task(self._all_of(state, kind, orders_ended))
+        except ExceptionGroup as group:
+            raise first_of(group) from None
         if self._failures:
-            raise BootstrapFailedError(self._failed_slices(found))
+            raise BootstrapFailedError(self._failed_slices(await self._slices()))
 
-    async def _side_by_side(self, state: Bootstrap, chosen: Sequence[Slice]) -> None:
+    async def _all_of(self, state: Bootstrap, kind: Kind, orders_ended: asyncio.Event) -> None:
+        load_after = None if kind.leads else orders_ended
+        await self._side_by_side(state, await self._untried(kind), load_after)
+        if (because := self._not_given.get(kind)) is not None:
+            state = await self._list_instead(state, kind, because)
+            await self._side_by_side(state, await self._untried(kind), load_after)
+        if kind.leads:
+            orders_ended.set()
+
+    async def _untried(self, kind: Kind) -> list[Slice]:
+        """Slices of a kind that are not done, and have not failed in this run."""
+        return [
+            each
+            for each in await self._slices()
+            if each.kind is kind and each.state is not SliceState.STORED and each.number not in self._failures
+        ]
+
+    async def _side_by_side(
+        self, state: Bootstrap, chosen: Sequence[Slice], load_after: asyncio.Event | None
+    ) -> None:
         lists = asyncio.Semaphore(LISTED_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in chosen:
-                    if each.state is not SliceState.STORED:
-                        tasks.create_task(self._one_slice(state, each, lists))
+                    tasks.create_task(self._one_slice(state, each, lists, load_after))
         except ExceptionGroup as group:
             # What concerns the whole seller: whoever runs the job knows these errors by themselves.
             raise first_of(group) from None
 
-    async def _one_slice(self, state: Bootstrap, of: Slice, lists: asyncio.Semaphore) -> None:
-        if of.kind in self._left_out:
-            return
+    async def _one_slice(
+        self,
+        state: Bootstrap,
+        of: Slice,
+        lists: asyncio.Semaphore,
+        load_after: asyncio.Event | None,
+    ) -> None:
         try:
             if of.way is Way.EXPORT:
-                loaded = await self._exported(of)
+                loaded = await self._exported(of, load_after)
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)
                 await self._storing(state).finish(loaded, None)
             else:
+                if load_after is not None:
+                    await load_after.wait()
                 async with lists, self.start.pulling.turn(size_of(of)):
+                    if of.kind in self._left_out:
+                        return
                     counted = await self._listed(of)
                 await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
         except SELLER_FAILURES:
@@ -230,7 +254,7 @@ class BootstrapJob:
                 error=self._failures[of.number],
             )
 
-    async def _exported(self, of: Slice) -> Slice:
+    async def _exported(self, of: Slice, load_after: asyncio.Event | None) -> Slice:
         if of.state is SliceState.LOADED:
             return of
         export = self.start.bulk_export
@@ -238,7 +262,7 @@ class BootstrapJob:
             raise ExportNotGivenError("the platform has no bulk export")
         if of.state is SliceState.WAITING and (because := self._not_given.get(of.kind)) is not None:
             raise ExportNotGivenError(because)
-        return await ExportedSlice(self.start, export).load(of)
+        return await ExportedSlice(self.start, export, load_after).load(of)
 
     async def _listed(self, of: Slice) -> Counted:
         return await ListedSlice(self.start).load(of)

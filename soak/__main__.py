@@ -1,7 +1,12 @@
-"""`python -m soak [kills|channel] [--minutes N]`: runs that are too long for a test; without a name, both.
+"""`python -m soak [kills|bulk|channel] [--minutes N] [--orders N]`: runs that are too long for a test.
+
+Without a name, all of them.
 
 *kills*: processes are killed at every fail point, a group of enrichers rebalances every second for a minute,
 and Kafka and PostgreSQL are away for a minute each.
+
+*bulk*: the bulk start of a seller with 400,000 orders, in slices and while orders change. Says how long it
+took and how much memory its process had, verifies the certificate, and audits.
 
 *channel*: looks for bytes that the channel's code cannot handle. The fuzzer is guided by coverage (libFuzzer,
 through atheris) and ends with status 0 when it has found nothing. It writes a file for each finding to
@@ -16,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from soak import kills
+from soak import bulk, kills
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VECTORS: Final = ROOT / "tests" / "data" / "tmc-vectors.json"
@@ -32,10 +37,13 @@ MAX_SECONDS_AN_INPUT: Final = 5
 def main() -> None:
     """Run a part or both; does not return."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("kills", "channel"))
+    parser.add_argument("part", nargs="?", choices=("kills", "bulk", "channel"))
     parser.add_argument("--minutes", type=float, default=10, help="how many minutes to fuzz")
+    parser.add_argument("--orders", type=int, default=bulk.ORDERS, help="how many the large seller has")
     arguments = parser.parse_args()
-    if arguments.part != "channel" and ((status := kills.run()) or arguments.part == "kills"):
+    if arguments.part in (None, "kills") and ((status := kills.run()) or arguments.part):
+        sys.exit(status)
+    if arguments.part in (None, "bulk") and ((status := bulk.run(arguments.orders)) or arguments.part):
         sys.exit(status)
     fuzz_channel(arguments.minutes)
 

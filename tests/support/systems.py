@@ -22,6 +22,7 @@ from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.support.servers import embedded_only, require_killable_servers
 from tests.support.subscribers import reading
+from topsync.base import certificate_key
 from topsync.base.settings import KafkaSettings
 from topsync.base.vault import new_key
 from topsync.local import run_folders
@@ -136,6 +137,7 @@ async def system_against(
             "TOPSYNC_APP_KEY": platform.settings.app_key,
             "TOPSYNC_APP_SECRET": platform.settings.app_secret,
             "TOPSYNC_TOKEN_KEYS": new_key(),
+            "TOPSYNC_CERTIFICATE_KEY": certificate_key.new(),
             "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
             "TOPSYNC_CHANNEL_URL": platform.addresses.channel_url,
             "TOPSYNC_OAUTH_URL": platform.addresses.oauth_url,
@@ -174,6 +176,17 @@ async def require_clean_audit(system: System) -> None:
     assert status == 0, output
     assert CLEAN.search(output), output
     assert "No witness" not in output, output
+
+
+async def require_right_certificate(system: System, seller_id: int) -> None:
+    """Verify a seller's newest certificate: signed, and true of document, table and topic."""
+    command = ("certificate", "verify", str(seller_id), "--table", "--topic", "--json")
+    status, output = await system.try_run(*command)
+    assert status == 0, output
+    checked = orjson.loads(output.splitlines()[-1])
+    assert checked["right"], output
+    assert checked["key_id"], output
+    assert {check["against"] for check in checked["checks"]} == {"document", "table", "topic"}
 
 
 async def connect(system: System) -> Connection:

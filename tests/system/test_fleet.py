@@ -25,7 +25,7 @@ from tests.support import executioner, ownership_history, systems
 from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
-from tests.system import test_dying_commands, test_dying_services, test_republishing
+from tests.system import test_dying_bulk_starts, test_dying_commands, test_dying_services, test_republishing
 from topsync.base.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import Scale, System
@@ -82,8 +82,6 @@ IN_SECONDS = {
 Of two points without a write between them, the later point is here: it leaves the same state, and more.
 `test_kills.py` kills the broker while messages of push are sent and not acknowledged.
 """
-
-BULK_START = "bootstrap"
 
 
 @dataclass(frozen=True)
@@ -175,12 +173,9 @@ async def test_nothing_goes_backwards_while_the_group_rebalances_every_second(
 async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_backwards(
     fleet: Fleet, tmp_path: Path, at_length: bool
 ) -> None:
-    """P4: each service dies at each of its fail points and goes on; all at the same time, under load.
-
-    The bulk start's points take longer than all others together; `test_kills.py` has such a point.
-    """
+    """P4: each service dies at each of its fail points and goes on; all at the same time, under load."""
     system = fleet.system
-    sellers = (await systems.seller_ids(system))[: -1 if at_length else None]
+    sellers = await systems.seller_ids(system)
     await system.run("bootstrap", *chain.from_iterable(("--seller", str(seller)) for seller in sellers))
     await system.admin("POST", "/activity", {"rate": KILLING_RATE})
     await eventually(fleet.all_write)
@@ -191,9 +186,6 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
             chosen = [point for point in points if at_length or point in IN_SECONDS]
             tasks.create_task(die_at_each(fleet, name, chosen, tmp_path))
         tasks.create_task(a_replay(system))
-    if at_length:
-        await die_at_each(fleet, BULK_START, points_of(BULK_START), tmp_path)
-        assert await system.processes[BULK_START].wait() == 0
 
     await system.admin("DELETE", "/faults")
     await systems.require_clean_audit(system)
@@ -203,11 +195,12 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 
 async def test_every_fail_point_has_a_victim() -> None:
     elsewhere = {
+        *test_dying_bulk_starts.POINTS_HERE,
         *test_dying_services.POINTS_HERE,
         *test_dying_commands.POINTS_HERE,
         *test_republishing.POINTS_HERE,
     }
-    assert sorted(chain(*VICTIMS.values(), points_of(BULK_START), elsewhere)) == sorted(POINTS)
+    assert sorted(chain(*VICTIMS.values(), elsewhere)) == sorted(POINTS)
 
 
 async def die_at_each(fleet: Fleet, name: str, points: Sequence[Point], folder: Path) -> None:

@@ -115,7 +115,7 @@ async def set_scheme(pool: Pool, seller_id: int, scheme: Scheme) -> None:
 async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, because: str | None) -> None:
     """Replace what an export should have brought, and has not, by slices that are listed: all of one kind.
 
-    `because` says why, where the kind is orders.
+    `because` is why; None where they are no orders.
 
     Raises:
         ErasedError: the seller has been erased.

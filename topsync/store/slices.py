@@ -18,6 +18,9 @@ from topsync.store.version_tables import sql_over
 ROWS_AT_ONCE: Final = 10_000
 """Rows that a statement deletes, or the server sends at a time."""
 
+COUNTED_AT_ONCE: Final = 5000
+"""Rows that a statement looks at."""
+
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """For slices without a task: whatever is stored of an object is new enough."""
 
@@ -304,25 +307,26 @@ async def known(pool: Pool, of: Slice, ids: Collection[int]) -> set[int]:
 
 
 async def count_unstored(pool: Pool, of: Slice) -> int:
-    """How many of a slice's objects still have to be stored and published."""
-    statement = sql_over("slices.count_unstored")
-    return int(await pool.fetchval(statement, of.seller_id, of.number, _not_older_than(of), of.kind.value))
+    """How many of a slice's objects still have to be stored and published. Looks at each of its rows."""
+    after, unstored = 0, 0
+    while True:
+        row = await _next_rows(pool, of, after, at_once=COUNTED_AT_ONCE, some=0)
+        if row["last"] is None:
+            return unstored
+        after, unstored = row["last"], unstored + row["unstored"]
 
 
 async def unstored(pool: Pool, of: Slice, *, at_most: int) -> list[SliceRow]:
     """Some of these objects, the lowest ids first."""
-    rows = await pool.fetch(
-        sql_over("slices.unstored"), of.seller_id, of.number, _not_older_than(of), of.kind.value, at_most
-    )
+    after, ids = 0, list[int]()
+    while len(ids) < at_most:
+        row = await _next_rows(pool, of, after, at_once=COUNTED_AT_ONCE, some=at_most - len(ids))
+        if row["last"] is None:
+            break
+        after = row["last"]
+        ids += row["some"] or ()
+    rows = await pool.fetch(sql("slices.rows_of"), of.seller_id, of.number, ids)
     return [SliceRow(row["id"], row["order_id"], row["modified"]) for row in rows]
-
-
-async def unread(pool: Pool, of: Slice) -> list[tuple[SliceRow, bool]]:
-    """Those of a slice of which only the id could be read, and whether each is stored since; by id."""
-    rows = await pool.fetch(
-        sql_over("slices.unread"), of.seller_id, of.number, _not_older_than(of), of.kind.value
-    )
-    return [(SliceRow(row["id"], row["order_id"], row["modified"]), row["is_stored"]) for row in rows]
 
 
 async def first_unstored(pool: Pool, of: Slice, *, after: int, at_once: int = 1000) -> int | None:
@@ -331,15 +335,36 @@ async def first_unstored(pool: Pool, of: Slice, *, after: int, at_once: int = 10
     Looks at those beyond `after` alone, a few at a time, and no further than to the first few of which some
     are not.
     """
-    statement, since = sql_over("slices.next_rows"), _not_older_than(of)
     while True:
-        row = await pool.fetchrow(statement, of.seller_id, of.number, since, of.kind.value, after, at_once)
-        assert row is not None
+        row = await _next_rows(pool, of, after, at_once=at_once, some=0)
         if row["last"] is None:
             return None
-        if not row["are_stored"]:
+        if row["unstored"]:
             return after
         after = row["last"]
+
+
+async def _next_rows(pool: Pool, of: Slice, after: int, *, at_once: int, some: int) -> asyncpg.Record:
+    row = await pool.fetchrow(
+        sql_over("slices.next_rows"),
+        of.seller_id,
+        of.number,
+        _not_older_than(of),
+        of.kind.value,
+        after,
+        at_once,
+        some,
+    )
+    assert row is not None
+    return row
+
+
+async def unread(pool: Pool, of: Slice) -> list[tuple[SliceRow, bool]]:
+    """Those of a slice of which only the id could be read, and whether each is stored since; by id."""
+    rows = await pool.fetch(
+        sql_over("slices.unread"), of.seller_id, of.number, _not_older_than(of), of.kind.value
+    )
+    return [(SliceRow(row["id"], row["order_id"], row["modified"]), row["is_stored"]) for row in rows]
 
 
 def _is_newer(modified: datetime | None, known: datetime | None) -> bool:

@@ -149,29 +149,10 @@ select count(*) from slice_rows where seller_id = $1 and slice = $2
 select id from slice_rows where seller_id = $1 and slice = $2 and id = any($3)
 
 
--- name: count_unstored
--- Costs as much as reading all of the slice's rows with what is stored of them.
-select count(*)
-from slice_rows as r
-left join (
-    -- each kind, joined by union all
-    select {key} as id, modified, fetched_at, revision, published_revision from {table}
-    where seller_id = $1 and $4::text = '{kind}'
-    -- end
-) as v using (id)
-where r.seller_id = $1
-  and r.slice = $2
-  and (
-    v.id is null
-    or v.published_revision < v.revision
-    or v.modified < r.modified
-    or (r.modified is null and v.fetched_at < $3)
-  )
-
-
 -- name: next_rows
--- Of the next few rows, the last, and whether all of them are stored and published. Asks for the objects by
--- their ids: a plan that was made while the table was small would read the whole table, and is used on while it fills.
+-- Of the next few rows: the last, how many are not stored and published as they should be, and the first of those. Asks
+-- for the objects by their ids: a plan that was made while the table was small would read the whole table, and is used on
+-- while it fills.
 with rows as materialized (
     select id, modified from slice_rows where seller_id = $1 and slice = $2 and id > $5 order by id limit $6
 ), found as materialized (
@@ -180,54 +161,44 @@ with rows as materialized (
     from {table}
     where $4::text = '{kind}' and {key} = any(array(select id from rows))
     -- end
+), judged as (
+    select
+        r.id,
+        v.published_revision >= v.revision
+        and (v.modified >= r.modified or (r.modified is null and v.fetched_at >= $3)) is true as is_stored
+    from rows as r
+    left join found as v using (id)
 )
 select
-    max(r.id) as last,
-    bool_and(
-        v.published_revision >= v.revision
-        and (v.modified >= r.modified or (r.modified is null and v.fetched_at >= $3))
-    ) is true and count(*) = count(v.revision) as are_stored
-from rows as r
-left join found as v using (id)
+    max(id) as last,
+    count(*) filter (where is_stored is not true) as unstored,
+    (array_agg(id order by id) filter (where is_stored is not true))[1:$7] as some
+from judged
 
 
--- name: unstored
--- Some of what is still missing.
-select r.id, coalesce(r.order_id, r.id) as order_id, r.modified
-from slice_rows as r
-left join (
-    -- each kind, joined by union all
-    select {key} as id, modified, fetched_at, revision, published_revision from {table}
-    where seller_id = $1 and $4::text = '{kind}'
-    -- end
-) as v using (id)
-where r.seller_id = $1
-  and r.slice = $2
-  and (
-    v.id is null
-    or v.published_revision < v.revision
-    or v.modified < r.modified
-    or (r.modified is null and v.fetched_at < $3)
-  )
-order by r.id
-limit $5
+-- name: rows_of
+select id, coalesce(order_id, id) as order_id, modified
+from slice_rows
+where seller_id = $1 and slice = $2 and id = any($3)
+order by id
 
 
 -- name: unread
 -- Of which only the id is known, and whether they are stored and published since.
+with rows as materialized (
+    select id, order_id, modified from slice_rows where seller_id = $1 and slice = $2 and modified is null
+), found as materialized (
+    -- each kind, joined by union all
+    select {key} as id, fetched_at, revision, published_revision
+    from {table}
+    where $4::text = '{kind}' and {key} = any(array(select id from rows))
+    -- end
+)
 select
     r.id,
     coalesce(r.order_id, r.id) as order_id,
     r.modified,
     (v.published_revision >= v.revision and v.fetched_at >= $3) is true as is_stored
-from slice_rows as r
-left join (
-    -- each kind, joined by union all
-    select {key} as id, fetched_at, revision, published_revision from {table}
-    where seller_id = $1 and $4::text = '{kind}'
-    -- end
-) as v using (id)
-where r.seller_id = $1
-  and r.slice = $2
-  and r.modified is null
+from rows as r
+left join found as v using (id)
 order by r.id

@@ -1,0 +1,107 @@
+"""P1, P5: a bulk start that is begun late in the evening, and has its files on the next days.
+
+The platform's clock is moved. Its exports run between 01:00 and 23:00, so what is asked for at 22:50 is
+written after the second midnight hour: the first file is there then, the second in the morning, the third on
+the day after. Day zero stays the day of the request, and everything since is in the lists of changes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Final
+
+import orjson
+
+from schemas import platform_time
+from tests.support import systems
+from tests.support.eventually import eventually
+from tests.support.scenarios import Stage, load
+from tests.support.servers import fresh_database
+from topsync.local.system import SERVICES, System
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import SimulatorSettings
+
+RATE = 5
+BEGUN_ON: Final = "2026-05-20"
+HOUR = 3600
+
+PLATFORM: Final = SimulatorSettings(
+    seed=16,
+    sellers=1,
+    orders=150,
+    start_at=platform_time.parse(f"{BEGUN_ON} 22:50:00"),
+    visibility_delay_seconds=1,
+)
+SETTINGS: Final = {"TOPSYNC_SLICE_ORDERS": "60"}
+SLICES = 3
+
+
+async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
+    kafka_bootstrap_servers: str, database_server_url: str
+) -> None:
+    async with (
+        fresh_database(database_server_url) as database_url,
+        Simulator(PLATFORM) as platform,
+        systems.system_against(
+            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
+        ) as system,
+    ):
+        system.environment.update(SETTINGS)
+        for name in (*SERVICES, "witness"):
+            await system.start(name)
+        stage, seller = Stage(platform, system), platform.sellers[0].user_id
+        await play_late_files(stage)
+        stage.live(RATE)
+
+        job = await system.start("bootstrap")
+        await eventually(lambda: states_are(system, ["requested"] * SLICES))
+        move_to(stage, "2026-05-21 01:00:00")
+        await eventually(lambda: states_are(system, ["running"] * SLICES))
+        move_to(stage, "2026-05-21 01:20:00")
+        await eventually(lambda: states_are(system, ["stored", "running", "running"]))
+        move_to(stage, "2026-05-21 09:30:00")
+        await eventually(lambda: states_are(system, ["stored", "stored", "running"]))
+        job.kill()
+        await job.wait()
+        del system.processes["bootstrap"]
+        move_to(stage, "2026-05-22 09:30:00")
+        await system.run("bootstrap")
+
+        printed = await system.run("certificate", "show", str(seller), "--json")
+        certificate = orjson.loads(printed)
+        assert (certificate["day_zero"]["day"], certificate["day_zero"]["fixed_by"]) == (BEGUN_ON, "start")
+        orders = [each for each in certificate["slices"] if each["kind"] == "order"]
+        assert orders[-1]["last_day"] == "2026-05-19"
+        assert {day_of(each["task"]["created_at"]) for each in orders} == {BEGUN_ON}
+        assert datetime.fromisoformat(certificate["pull"]["seam"]) <= platform_time.parse(
+            f"{BEGUN_ON} 00:00:00"
+        )
+        await systems.require_right_certificate(system, seller)
+        await systems.require_clean_audit(system)
+        system.require_running()
+
+
+async def play_late_files(stage: Stage) -> None:
+    """The second file takes until the morning, the third until the next day."""
+    printed = await stage.system.run("bootstrap", "--plan", "--json")
+    orders = [each for each in orjson.loads(printed)["slices"] if each["kind"] == "order"]
+    assert len(orders) == SLICES
+    for of, hours in zip(orders[1:], (8, 32), strict=True):
+        day = of["first_day"].replace("-", "")
+        stage.play("late_export", load("late_export", extra_seconds=hours * HOUR, day=day, of="orders"))
+
+
+def move_to(stage: Stage, moment: str) -> None:
+    clock = stage.platform.clock
+    clock.advance((platform_time.parse(moment) - clock.now()) / timedelta(seconds=1))
+
+
+def day_of(moment: str) -> str:
+    return platform_time.day_of(datetime.fromisoformat(moment)).isoformat()
+
+
+async def states_are(system: System, states: list[str]) -> bool:
+    """Whether the slices of orders are in these states, in their order."""
+    found = await systems.rows(system, "select state from export_slices where kind = 'order' order by number")
+    return [row["state"] for row in found] == states
