@@ -457,6 +457,16 @@ class Writing:
         ]
 
     @property
+    def are_refunds(self) -> list[bool]:
+        """Whether each object or hint that was published is about a refund, in this order."""
+        types = (cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE)
+        return [
+            b"refund_id" in (record.value or b"")
+            for record in self.published
+            if cloud_events.attributes(record.headers)["type"] in types
+        ]
+
+    @property
     def snapshots(self) -> list[int]:
         return self.tids(cloud_events.SNAPSHOT_TYPE)
 

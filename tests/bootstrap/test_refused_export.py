@@ -118,6 +118,7 @@ async def test_refunds_are_listed_where_only_their_export_is_refused(both: Bench
     certificate = await both.run(scheme)
     assert {(each.kind, each.way) for each in certificate.slices} == {("order", "export"), ("refund", "list")}
     assert certificate.listed_because is None
+    assert both.writing.are_refunds == [False] * 10 + [True] * 2, "refunds come after all orders"
     listed = [each.balance for each in certificate.slices if each.kind == "refund"]
     assert sum(each.objects for each in listed) == sum(each.counted or 0 for each in listed) == 2, (
         "what changed at midnight is in one day"
@@ -131,6 +132,7 @@ async def test_orders_are_listed_where_only_their_export_is_refused(both: Bench)
     assert certificate.listed_because == NO_RIGHT
     (refunds,) = [each for each in certificate.slices if each.kind == "refund"]
     assert (refunds.counts.published, refunds.balance.objects) == (2, 2)
+    assert both.writing.are_refunds == [False] * 10 + [True] * 2, "refunds come after all orders"
 
 
 async def test_a_file_of_refunds_of_other_days_is_not_loaded(both: Bench) -> None:
