@@ -10,4 +10,8 @@ class BootstrapFailedError(OperatorError):
 
 
 class ExportNotGivenError(Exception):
-    """The platform gives this application, or this seller, no bulk export. The text says why."""
+    """The platform gives this application, or this seller, no bulk export of a kind. The text says why."""
+
+
+class OutOfReachError(Exception):
+    """The platform no longer gives any day of a slice: nothing of it can be had, and nothing is claimed."""

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from bootstrap.errors import BootstrapFailedError, ExportNotGivenError
 from bootstrap.loading import Loader
+from bootstrap.reach import within_reach
 from bootstrap.start import Start
 from schemas import platform_time
 from topsync.base import failpoints, private_files, telemetry
@@ -55,6 +56,7 @@ class ExportedSlice:
 
         Raises:
             ExportNotGivenError: the platform gives no export.
+            OutOfReachError: nor any of the days.
             BootstrapFailedError: it cannot be had in this run.
             PlatformError, CallLimitedError, ErasedError, PublishError, ...: run it again later.
         """
@@ -78,6 +80,7 @@ class ExportedSlice:
         )
 
     async def _request(self, of: Slice) -> Slice:
+        of = await within_reach(self.start, of)
         asked_at = self.start.clock.now()
         answer = await self.export.request(
             of.kind,
@@ -92,6 +95,10 @@ class ExportedSlice:
                 raise ExportNotGivenError(detail)
             case ExportDuplicate(detail):
                 self._failed(of, f"it exists already, and is not named: {detail}")
+                await slices.task_failed(self.start.pool, of)
+            case ExportAccepted(task_id) if of.task is not None and of.task.task_id == task_id:
+                # It is lost, or came to nothing, and yet this request is answered with it.
+                self._failed(of, f"the platform names the task {task_id} again, which was of no use")
                 await slices.task_failed(self.start.pool, of)
             case ExportAccepted() as accepted:
                 await self._note_task(of, accepted, asked_at)
@@ -113,10 +120,12 @@ class ExportedSlice:
         """How the slice's task has ended, or that its file is ready."""
         task, within = _task_of(of), self.start.settings.export_deadline_seconds
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(within) as deadline:
                 with self.start.hints.of(of.seller_id) as ended:
                     return await self._polled(of, task.task_id, ended)
         except TimeoutError:
+            if not deadline.expired():
+                raise
             raise BootstrapFailedError(
                 f"the export {task.task_id} was not ready within {within:g} s; run the bootstrap again later"
             ) from None
@@ -146,7 +155,11 @@ class ExportedSlice:
                 await slices.downloaded(self.start.pool, of, check_code=None, file_bytes=0)
             case ExportReady():
                 async with self._turn(of):
-                    return await self._download_and_load(of)
+                    taken = await self._download_and_load(of)
+                if taken is not None:
+                    return taken
+                # Without a turn, which others wait for.
+                await asyncio.sleep(self.start.settings.export_poll_seconds)
             case ExportUnfinished():
                 pass
         return await slices.get(self.start.pool, of)
@@ -159,12 +172,13 @@ class ExportedSlice:
         async with self.start.loading.turn(size_of(of)):
             yield
 
-    async def _download_and_load(self, of: Slice) -> Slice:
-        """With a turn: so there are never more files than turns."""
+    async def _download_and_load(self, of: Slice) -> Slice | None:
+        """With a turn: so there are never more files than turns. None: there is no file, try again."""
         # Asked again: the URL works once, and not for ever, and the turn may have been long in coming.
         state = await self.export.state(_task_of(of).task_id)
         if not isinstance(state, ExportReady):
-            return of
+            self._failed(of, "its file is not there any more")
+            return None
         file = self.start.file_of(of)
         try:
             private_files.make_folder(file.parent)
@@ -176,8 +190,7 @@ class ExportedSlice:
             ) from error
         if isinstance(size, DownloadFailed):
             self._failed(of, f"download: {size.detail}")
-            await asyncio.sleep(self.start.settings.export_poll_seconds)
-            return of
+            return None
         failpoints.reach("bootstrap.file_written")
         await slices.downloaded(self.start.pool, of, check_code=state.check_code, file_bytes=size)
         failpoints.reach("bootstrap.downloaded")
@@ -200,7 +213,10 @@ class ExportedSlice:
                 return await slices.get(self.start.pool, of)
             except OSError as error:
                 if file.exists():
-                    raise
+                    raise BootstrapFailedError(
+                        f"{file} cannot be read ({error.strerror or error}): see to TOPSYNC_WORK_DIR, then "
+                        "run it again; it goes on where it stood"
+                    ) from error
                 # Somebody has taken it away: the task still has it.
                 self._failed(of, f"its file is gone: {error}")
                 return await self._to(of, SliceState.REQUESTED)

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bootstrap.certifying import Certifier
-from bootstrap.errors import BootstrapFailedError, ExportNotGivenError
+from bootstrap.errors import BootstrapFailedError, ExportNotGivenError, OutOfReachError
 from bootstrap.exporting import ExportedSlice, size_of
 from bootstrap.listing import Counted, ListedSlice, PartsRefusedError
 from bootstrap.planning import Planner
 from bootstrap.progress import Phase
-from bootstrap.reach import within_reach
 from bootstrap.repairing import Repairing
 from bootstrap.start import Start
 from bootstrap.storing import Storing
@@ -65,10 +64,10 @@ class BootstrapJob:
     certifier: Certifier
     _failures: dict[int, str] = field(default_factory=dict)
     """What each slice failed on, by its number."""
-    _not_exported: dict[Kind, str] = field(default_factory=dict)
-    """Kinds of parts of which the platform gives no export, and why."""
     _left_out: dict[Kind, str] = field(default_factory=dict)
     """Kinds of parts that the platform refuses, and how."""
+    _not_given: dict[Kind, str] = field(default_factory=dict)
+    """Kinds that the platform does not export, and why."""
 
     async def run(self) -> None:
         """Go through all steps that are not done yet.
@@ -97,7 +96,9 @@ class BootstrapJob:
         self._show(Phase.TODAY)
         today = await self._pull_today(state)
         failpoints.reach("bootstrap.today_pulled")
-        await self.certifier.certify(self.start, state, await self._slices(), today, seam=self._seam(state))
+        # Slices of a kind that the platform refuses were left out; the pull has said so, or made good for it.
+        brought = [each for each in await self._slices() if each.state is SliceState.STORED]
+        await self.certifier.certify(self.start, state, brought, today, seam=self._seam(state))
         self._show(Phase.LIVE)
 
     async def _begin(self) -> Bootstrap:
@@ -113,21 +114,32 @@ class BootstrapJob:
             day_zero=day_zero,
             at=now,
         )
+        if state.planned_at is None and state.scheme is not self.scheme:
+            # Until the slices are cut, another setting is followed: it may be what lets them be cut.
+            await bootstraps.set_scheme(start.pool, start.seller_id, self.scheme)
+            state = await self._state()
         if state.scheme.pushes:
-            refused = await self.subscriptions.subscribe(start.account.session, priority=Priority.BOOTSTRAP)
-            if refused is not None:
-                raise BootstrapFailedError(
-                    f"the platform does not push the seller's messages: {refused.detail}"
-                )
+            await self._subscribe()
         begun = BootstrapBegun(seller_id=start.seller_id, day_zero=state.day_zero)
         record = records.notification(start.topics.notifications.name, begun, at=start.clock.now())
         await start.puller.producer.publish([record])
         return state
 
+    async def _subscribe(self) -> None:
+        session = self.start.account.session
+        refused = await self.subscriptions.subscribe(session, priority=Priority.BOOTSTRAP)
+        if refused is not None:
+            raise BootstrapFailedError(f"the platform does not push the seller's messages: {refused.detail}")
+
     async def _plan(self, state: Bootstrap) -> Bootstrap:
         """Cut the slices, unless an earlier run has; what lies around of former files goes."""
         if state.planned_at is None:
             asked_at = self.start.clock.now()
+            rules = self.start.puller.lists.rules(Kind.ORDER)
+            # What a run before midnight began may have to begin a day later.
+            oldest = platform_time.day_of(rules.oldest(asked_at))
+            await bootstraps.move_first_day(self.start.pool, self.start.seller_id, oldest)
+            state = await self._state()
             plan = await Planner(self.start, state.scheme).plan(
                 state.first_day, state.day_zero - timedelta(days=1)
             )
@@ -154,52 +166,49 @@ class BootstrapJob:
         """Bring every slice to its end; those that fail leave the others alone.
 
         Parts come after the orders: an order that is loaded after its newer refund would not be compared with
-        it. Exports of both are asked for at once.
+        it; of those that are listed, many have come with their order. Exports are asked for at once.
 
         Raises:
             BootstrapFailedError: some have failed.
         """
         self._show(Phase.SLICES)
         self._failures.clear()
-        found = await self._slices()
-        try:
-            await self._orders_and_exports(state, found)
-        except ExportNotGivenError as error:
-            await self._list_instead(state, Kind.ORDER, str(error))
-            await self._orders_and_exports(state, await self._slices())
-        for kind, refusal in self._not_exported.items():
-            await self._list_instead(state, kind, refusal)
-        found = await self._slices()
-        await self._side_by_side(
-            state, [each for each in found if not each.kind.leads and each.way is Way.LIST]
-        )
-        if self._failures:
-            raise BootstrapFailedError(self._failed_slices(found))
-
-    async def _orders_and_exports(self, state: Bootstrap, found: Sequence[Slice]) -> None:
+        self._not_given.clear()
         orders_ended = asyncio.Event()
-
-        async def bring_orders() -> None:
-            await self._side_by_side(state, [each for each in found if each.kind.leads])
-            orders_ended.set()
-
-        parts = [each for each in found if not each.kind.leads and each.way is Way.EXPORT]
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(bring_orders())
-                tasks.create_task(self._side_by_side(state, parts, load_after=orders_ended))
+                for kind in self.start.puller.kinds:
+                    tasks.create_task(self._all_of(state, kind, orders_ended))
         except ExceptionGroup as group:
             raise first_of(group) from None
+        if self._failures:
+            raise BootstrapFailedError(self._failed_slices(await self._slices()))
+
+    async def _all_of(self, state: Bootstrap, kind: Kind, orders_ended: asyncio.Event) -> None:
+        load_after = None if kind.leads else orders_ended
+        await self._side_by_side(state, await self._untried(kind), load_after)
+        if (because := self._not_given.get(kind)) is not None:
+            state = await self._list_instead(state, kind, because)
+            await self._side_by_side(state, await self._untried(kind), load_after)
+        if kind.leads:
+            orders_ended.set()
+
+    async def _untried(self, kind: Kind) -> list[Slice]:
+        """Slices of a kind that are not done, and have not failed in this run."""
+        return [
+            each
+            for each in await self._slices()
+            if each.kind is kind and each.state is not SliceState.STORED and each.number not in self._failures
+        ]
 
     async def _side_by_side(
-        self, state: Bootstrap, chosen: Sequence[Slice], *, load_after: asyncio.Event | None = None
+        self, state: Bootstrap, chosen: Sequence[Slice], load_after: asyncio.Event | None
     ) -> None:
         lists = asyncio.Semaphore(LISTED_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in chosen:
-                    if each.state is not SliceState.STORED:
-                        tasks.create_task(self._one_slice(state, each, lists, load_after))
+                    tasks.create_task(self._one_slice(state, each, lists, load_after))
         except ExceptionGroup as group:
             # What concerns the whole seller: whoever runs the job knows these errors by themselves.
             raise first_of(group) from None
@@ -211,28 +220,27 @@ class BootstrapJob:
         lists: asyncio.Semaphore,
         load_after: asyncio.Event | None,
     ) -> None:
-        if of.kind in self._left_out:
-            return
         try:
-            if of.state is SliceState.WAITING or of.way is Way.LIST:
-                reached = await within_reach(self.start, of)
-                if reached is None:
-                    return
-                of = reached
             if of.way is Way.EXPORT:
                 loaded = await self._exported(of, load_after)
                 await Repairing(self.start, self.start.detail_tasks).repair(loaded)
                 await self._storing(state).finish(loaded, None)
             else:
+                if load_after is not None:
+                    await load_after.wait()
                 async with lists, self.start.pulling.turn(size_of(of)):
+                    if of.kind in self._left_out:
+                        return
                     counted = await self._listed(of)
                 await self._storing(state).finish(await slices.get(self.start.pool, of), counted)
         except SELLER_FAILURES:
             raise
         except ExportNotGivenError as error:
-            if of.kind.leads:
-                raise
-            self._not_exported[of.kind] = str(error)
+            # Said of one slice, it is true of all; what the platform has accepted already goes on.
+            self._not_given.setdefault(of.kind, str(error))
+        except OutOfReachError:
+            log.warning("the platform no longer gives these days", seller_id=of.seller_id, slice=of.number)
+            await slices.drop(self.start.pool, of)
         except PartsRefusedError as error:
             self._left_out[of.kind] = str(error)
             log.warning(f"{of.kind.plural} refused; orders go on", seller_id=of.seller_id, reason=str(error))
@@ -252,6 +260,8 @@ class BootstrapJob:
         export = self.start.bulk_export
         if export is None:
             raise ExportNotGivenError("the platform has no bulk export")
+        if of.state is SliceState.WAITING and (because := self._not_given.get(of.kind)) is not None:
+            raise ExportNotGivenError(because)
         return await ExportedSlice(self.start, export, load_after).load(of)
 
     async def _listed(self, of: Slice) -> Counted:
@@ -260,34 +270,43 @@ class BootstrapJob:
     def _storing(self, state: Bootstrap) -> Storing:
         return Storing(self.start, state.planned_at or state.started_at)
 
-    async def _list_instead(self, state: Bootstrap, kind: Kind, because: str) -> None:
-        """The platform gives no export of a kind: lists bring what is not loaded yet.
+    async def _list_instead(self, state: Bootstrap, kind: Kind, because: str) -> Bootstrap:
+        """The platform gives no export of a kind: its lists bring what is not loaded yet.
+
+        For orders, the scheme must allow it. It may have been set to another since the bulk start began.
 
         Raises:
-            BootstrapFailedError: these are orders, and the scheme does not allow it.
+            BootstrapFailedError: it does not.
+            NotOfferedError, PlatformError, CallLimitedError: see `Planner.listed_instead`.
         """
+        found = [each for each in await self._slices() if each.kind is kind and each.way is Way.EXPORT]
+        done = (SliceState.LOADED, SliceState.STORED)
+        unloaded = [each for each in found if each.state not in done]
         if kind.leads and not state.scheme.may_list:
-            raise BootstrapFailedError(
-                f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have the "
-                "right granted to the app, or set TOPSYNC_SCHEME to auto or one"
-            )
+            if not self.scheme.may_list:
+                raise BootstrapFailedError(
+                    f"the platform gives no bulk export ({because}), which scheme {state.scheme} needs: have "
+                    "the right granted to the app, or set TOPSYNC_SCHEME to auto or one"
+                )
+            # Scheme one has no slice that was exported.
+            scheme = self.scheme if len(unloaded) == len(found) else Scheme.AUTO
+            if scheme.pushes:
+                await self._subscribe()
+            await bootstraps.set_scheme(self.start.pool, self.start.seller_id, scheme)
         log.warning(
             "the platform gives no bulk export; going on by its lists",
             seller_id=self.start.seller_id,
             kind=kind.value,
             reason=because,
         )
-        unloaded = [
-            each
-            for each in await self._slices()
-            if each.kind is kind
-            and each.way is Way.EXPORT
-            and each.state not in (SliceState.LOADED, SliceState.STORED)
-        ]
         listed = await Planner(self.start, state.scheme).listed_instead(unloaded)
         await bootstraps.list_instead(
             self.start.pool, self.start.seller_id, listed, because=because if kind.leads else None
         )
+        for each in unloaded:
+            self._failures.pop(each.number, None)
+        self._remove_files(but=[each for each in await self._slices() if each.state is SliceState.DOWNLOADED])
+        return await self._state()
 
     async def _pull_today(self, state: Bootstrap) -> PullOutcome:
         progress = self.start.progress

@@ -10,11 +10,13 @@ from pydantic import SecretStr
 
 from bootstrap.cutting import DAY, days
 from bootstrap.errors import BootstrapFailedError
+from bootstrap.reach import within_reach
 from bootstrap.start import Start
 from schemas import platform_time
 from schemas.change import Source
 from topsync.base import failpoints
 from topsync.coverage.created import CreatedLister, day_span
+from topsync.coverage.lists import ListRefusedError
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.listed import Listed
 from topsync.model.priority import Priority
@@ -49,10 +51,11 @@ class ListedSlice:
         """List all of it, and have what is not stored fetched. Listed from the start again by a new run.
 
         Raises:
-            PartsRefusedError: see there.
+            PartsRefusedError, OutOfReachError: see there.
             ListingFailedError, ListRefusedError, PlatformError, CallLimitedError: run it again later.
             ErasedError: the seller was erased meanwhile.
         """
+        of = await within_reach(self.start, of)
         began, counts = self.start.clock.now(), LoadCounts()
         await slices.begin_listing(self.start.pool, of)
         for day in days(of.first_day, of.last_day):
@@ -77,11 +80,18 @@ class ListedSlice:
             async for orders in orders_of(self.start.created, self.start.account.session, day):
                 yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
             return
-        listing = await self.start.puller.list_closed(of.kind, self._request(day))
+        end = platform_time.start_of(day + DAY)
+        try:
+            listing = await self.start.puller.list_closed(of.kind, self._request(day, end))
+        except ListRefusedError as error:
+            raise PartsRefusedError(str(error)) from error
         if (refusal := await self.start.puller.refusal_to_fetch(listing)) is not None:
             raise PartsRefusedError(refusal)
+        # What was changed in the first second of the next day is that day's, or today's.
         yield [
-            SliceRow(id_, listing.of.order_of(id_), listed.modified) for id_, listed in listing.wanted.items()
+            SliceRow(id_, listing.of.order_of(id_), listed.modified)
+            for id_, listed in listing.wanted.items()
+            if listed.modified is None or listed.modified < end
         ]
 
     async def _hint(self, of: Slice, rows: list[SliceRow]) -> None:
@@ -95,12 +105,12 @@ class ListedSlice:
         )
         await self.start.hint(of.kind, [row for row in rows if row.id in missing], reason=REASON)
 
-    def _request(self, day: date) -> PullRequest:
+    def _request(self, day: date, end: datetime) -> PullRequest:
         return PullRequest(
             seller_id=self.start.seller_id,
             session=self.start.account.session,
             start=platform_time.start_of(day),
-            end=platform_time.start_of(day + DAY),
+            end=end,
             source=Source.BOOTSTRAP,
             reason=REASON,
         )

@@ -81,14 +81,17 @@ class Loader:
 
     def _require_days(self, found: Iterable[ExportLine]) -> None:
         """A file of other days is another task's: it would be taken for these, and these be missing."""
-        if not self.of.kind.leads:
-            return
         first = platform_time.start_of(self.of.first_day)
         end = platform_time.start_of(self.of.last_day + DAY)
         for line in found:
-            if isinstance(line, ExportedObject) and line.created and not first <= line.created < end:
+            if not isinstance(line, ExportedObject):
+                continue
+            moment = line.created if self.of.kind.leads else line.modified
+            # A part that has changed since the task was created may be shown as it is now.
+            is_newer = not self.of.kind.leads and line.modified >= self.as_of
+            if moment is not None and not first <= moment < end and not is_newer:
                 raise ExportFileError(
-                    f"the file holds an order of {platform_time.day_of(line.created)}, and "
+                    f"the file holds {self.of.kind.plural} of {platform_time.day_of(moment)}, and "
                     f"{self.of.first_day} to {self.of.last_day} were asked for"
                 )
 

@@ -139,11 +139,11 @@ class Storing:
                 left = await slices.count_unstored(pool, of)
                 shown.stored = total - left
                 still = timer.still_seconds(left, at_seconds=loop.time())
-                if still >= within:
-                    raise BootstrapFailedError(await self._stalled(of, left, total, within))
                 if still >= ask_again_after:
                     await self._ask_again(of)
                     ask_again_after *= 2
+                elif still >= within:
+                    raise BootstrapFailedError(await self._stalled(of, left, total, within))
                 pause = min(COUNT_PAUSES * (loop.time() - begun), within / COUNTS_OF_A_STALL)
                 count_at = loop.time() + pause
             waited = loop.time() - began

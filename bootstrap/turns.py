@@ -1,4 +1,4 @@
-"""LoadingTurns for what only a few may do at the same time: whoever has least to do goes first."""
+"""Turns for what only a few may do at the same time: whoever has least to do goes first."""
 
 from __future__ import annotations
 

@@ -91,6 +91,9 @@ DAYS = 10
 START = datetime(2025, 11, 20, 7, 30, tzinfo=UTC)
 """15:30 for the platform."""
 
+REACHES_BACK = timedelta(days=DAYS + 1)
+"""How far back the lists show anything."""
+
 DAY_ZERO = date(2025, 11, 20)
 FIRST_DAY = DAY_ZERO - timedelta(days=DAYS)
 TID = 4000000000000000000
@@ -243,6 +246,8 @@ class Platform:
         self._call("count" if page_size == 1 else "created_page")
         if self.list_refused is not None:
             return Refused(self.list_refused, whole_kind=True)
+        if window.start < platform_time.start_of(platform_time.day_of(START + self.ahead) - REACHES_BACK):
+            return Refused("too long ago", whole_kind=False)
         if page_size == 1 and not self.counts:
             return CreatedPage(None, has_next=True, orders={})
         inside = sorted(
@@ -397,16 +402,19 @@ class Writing:
         self.published: list[Record] = []
         self.ignored: set[int] = set()
         """Orders whose records come to nothing; each is stored the second time."""
-        self.is_off = False
         self.dies_after: int | None = None
         """After so many more publications of orders or hints, the process dies."""
+        self.dies_at_hint = False
+        """The process dies instead of publishing the next hint."""
         self._epoch: int | None = None
 
     async def publish(self, published: Sequence[Record]) -> None:
-        self.published += published
-        if not self.is_off:
-            await self.store(published)
         types = {cloud_events.attributes(record.headers)["type"] for record in published}
+        if self.dies_at_hint and cloud_events.CHANGE_TYPE in types:
+            self.dies_at_hint = False
+            raise KilledError
+        self.published += published
+        await self.store(published)
         if self.dies_after is None or not types & {cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE}:
             return
         self.dies_after -= 1
@@ -446,6 +454,16 @@ class Writing:
             int(record.key or b"")
             for record in self.published
             if cloud_events.attributes(record.headers)["type"] == type_
+        ]
+
+    @property
+    def are_refunds(self) -> list[bool]:
+        """Whether each object or hint that was published is about a refund, in this order."""
+        types = (cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE)
+        return [
+            b"refund_id" in (record.value or b"")
+            for record in self.published
+            if cloud_events.attributes(record.headers)["type"] in types
         ]
 
     @property
@@ -555,7 +573,7 @@ async def bulk_start(
         writing = Writing(pool, platform, clock)
         puller = Puller(
             pool=pool,
-            lists=cast("Lists", ListsOf(platform, timedelta(days=DAYS + 1))),
+            lists=cast("Lists", ListsOf(platform, REACHES_BACK)),
             details=platform,
             clock=clock,
             producer=cast("Producer", writing),

@@ -235,15 +235,17 @@ async def test_a_bulk_start_of_a_live_seller_begins_anew(pool: Pool, monkeypatch
 
 
 async def test_days_that_the_platform_no_longer_gives_are_not_claimed(pool: Pool) -> None:
-    day = timedelta(days=1)
-    oldest = replace(REFUNDS, last_day=FIRST_DAY + day)
-    later = replace(REFUNDS, number=2, first_day=oldest.last_day + day)
-    of = await planned(pool, SELLER, oldest, later)
+    of = await planned(pool, SELLER, REFUNDS)
     for days in (2, 1):
         await bootstraps.move_first_day(pool, SELLER, FIRST_DAY + timedelta(days=days))
-    assert (await bootstraps.under_way(pool, SELLER)).first_day == FIRST_DAY + 2 * day
-    assert (await slices.get(pool, of)).first_day == FIRST_DAY + 2 * day
-    assert [each.number for each in await slices.of_seller(pool, SELLER)] == [of.number, later.number]
+    await slices.move_first_day(pool, of, FIRST_DAY + timedelta(days=2))
+    assert (await bootstraps.under_way(pool, SELLER)).first_day == FIRST_DAY + timedelta(days=2)
+    assert (await slices.get(pool, of)).first_day == FIRST_DAY + timedelta(days=2)
+    await slices.add_rows(pool, REFUNDS, [SliceRow(7, 1, at(5))], NONE)
+    for _ in range(2):
+        await slices.drop(pool, REFUNDS)
+    assert [each.number for each in await slices.of_seller(pool, SELLER)] == [of.number]
+    assert await slices.count_rows(pool, REFUNDS) == 0
 
 
 async def test_an_unknown_slice_is_one_of_an_erased_seller(pool: Pool) -> None:

@@ -181,17 +181,19 @@ def _kinds(certificate: Certificate) -> Iterator[str]:
 def _days(certificate: Certificate, kind: str, slices: list[SlicePart]) -> Iterator[str]:
     """Whether the slices have each day from the first up to day zero, once.
 
-    Where an older task moved day zero back, other slices have the days up to the start all the same.
+    Where an older task moved day zero back, other slices have the days up to the start all the same. Where
+    the platform no longer gave the first days to some slices, others had them before: they are not claimed.
     """
     zero = certificate.day_zero
     plural = Kind(kind).plural
-    if not slices:
-        yield f"no slice has the {plural} from {zero.first_day} on"
-        return
-    by_day = sorted(slices, key=lambda each: each.first_day)
-    for each in by_day:
+    for each in slices:
         if each.first_day > each.last_day:
             yield f"slice {each.number}: it ends on {each.last_day}, before it begins on {each.first_day}"
+    claimed = [each for each in slices if each.last_day >= zero.first_day]
+    if not claimed:
+        yield f"no slice has the {plural} from {zero.first_day} on"
+        return
+    by_day = sorted(claimed, key=lambda each: each.first_day)
     for before, after in pairwise(by_day):
         if before.last_day + DAY != after.first_day:
             yield (
@@ -199,7 +201,7 @@ def _days(certificate: Certificate, kind: str, slices: list[SlicePart]) -> Itera
                 f"from {after.first_day} is a hole or an overlap"
             )
     first, last = by_day[0].first_day, by_day[-1].last_day
-    if first != zero.first_day:
+    if first > zero.first_day:
         yield f"{plural}: the slices begin on {first}, not on {zero.first_day}"
     if not zero.day <= last + DAY <= platform_time.day_of(zero.started_at):
         yield f"{plural}: the slices end on {last}, not on the day before day zero {zero.day}"

@@ -32,7 +32,7 @@ class Bootstrap:
     seller_id: int
     step: BootstrapStep
     scheme: Scheme
-    """As it began: another setting does not change a bulk start that is under way."""
+    """As it was when the slices were cut; where the platform refuses exports, a later setting counts."""
     first_day: date
     day_zero: date
     """The platform's day on which the first export was requested: the slices hold orders created before that
@@ -107,6 +107,11 @@ async def plan(
         await slices.add(connection, planned)
 
 
+async def set_scheme(pool: Pool, seller_id: int, scheme: Scheme) -> None:
+    """Go on by another scheme than the bulk start began with."""
+    await pool.execute(sql("bootstraps.set_scheme"), seller_id, scheme.value)
+
+
 async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, because: str | None) -> None:
     """Replace what an export should have brought, and has not, by slices that are listed: all of one kind.
 
@@ -123,12 +128,8 @@ async def list_instead(pool: Pool, seller_id: int, listed: Sequence[Slice], *, b
 
 
 async def move_first_day(pool: Pool, seller_id: int, first_day: date) -> None:
-    """Leave out the days before this, which the platform no longer gives: no slice has them, nothing is
-    claimed of them.
-    """
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(sql("bootstraps.move_first_day"), seller_id, first_day)
-        await slices.leave_out(connection, seller_id, before=first_day)
+    """Claim nothing of the days before this: the platform no longer gives them."""
+    await pool.execute(sql("bootstraps.move_first_day"), seller_id, first_day)
 
 
 async def certify(

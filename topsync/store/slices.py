@@ -114,6 +114,7 @@ async def replace_unloaded(connection: Connection, seller_id: int, listed: Seque
     """Put these slices, all of one kind, in the place of those of this kind that are not loaded."""
     if not listed:
         return
+    await connection.execute(sql("slices.remove_unloaded_rows"), seller_id, listed[0].kind.value)
     await connection.execute(sql("slices.remove"), seller_id, listed[0].kind.value)
     highest = await connection.fetchval(sql("slices.highest_number"), seller_id)
     first = 0 if highest is None else highest + 1
@@ -124,6 +125,13 @@ async def remove_rows(pool: Pool, seller_id: int) -> None:
     """Forget which objects the slices of a former bulk start held; some at a time. Idempotent."""
     while await pool.execute(sql("slices.remove_rows"), seller_id, ROWS_AT_ONCE) != "DELETE 0":
         pass
+
+
+async def drop(pool: Pool, of: Slice) -> None:
+    """Forget a slice, and what it held. Idempotent."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(sql("slices.clear_rows"), of.seller_id, of.number)
+        await connection.execute(sql("slices.drop"), of.seller_id, of.number)
 
 
 async def requested(
@@ -142,10 +150,13 @@ async def requested(
         await connection.execute(sql("bootstraps.move_day_zero"), of.seller_id, created_on)
 
 
-async def leave_out(connection: Connection, seller_id: int, *, before: date) -> None:
-    """Leave out the days before this of all slices of a seller. Idempotent."""
-    await connection.execute(sql("slices.remove_before"), seller_id, before)
-    await connection.execute(sql("slices.move_first_days"), seller_id, before)
+async def move_first_day(pool: Pool, of: Slice, first_day: date) -> None:
+    """Leave out the days before this, which the platform no longer gives.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
+    _require(await pool.execute(sql("slices.move_first_day"), of.seller_id, of.number, first_day), of)
 
 
 async def set_state(pool: Pool, of: Slice, state: SliceState) -> None:

@@ -24,6 +24,10 @@ update bootstraps set planned_at = $2, listed_because = $3 where seller_id = $1
 update bootstraps set listed_because = coalesce($2, listed_because) where seller_id = $1
 
 
+-- name: set_scheme
+update bootstraps set scheme = $2 where seller_id = $1 and state <> 'live'
+
+
 -- name: move_day_zero
 -- A task of an earlier day: the increments must begin on the day of its creation.
 update bootstraps set day_zero = least(day_zero, $2) where seller_id = $1

@@ -29,8 +29,20 @@ delete from export_slices
 where seller_id = $1 and ($2::text is null or (kind = $2 and state not in ('loaded', 'stored')))
 
 
+-- name: remove_unloaded_rows
+delete from slice_rows
+where seller_id = $1
+  and slice = any(array(
+    select number from export_slices where seller_id = $1 and kind = $2 and state not in ('loaded', 'stored')
+  ))
+
+
 -- name: highest_number
 select max(number) from export_slices where seller_id = $1
+
+
+-- name: drop
+delete from export_slices where seller_id = $1 and number = $2
 
 
 -- name: remove_rows
@@ -48,12 +60,8 @@ where seller_id = $1 and number = $2
 update export_slices set state = $3 where seller_id = $1 and number = $2
 
 
--- name: remove_before
-delete from export_slices where seller_id = $1 and last_day < $2
-
-
--- name: move_first_days
-update export_slices set first_day = $2 where seller_id = $1 and first_day < $2
+-- name: move_first_day
+update export_slices set first_day = $3 where seller_id = $1 and number = $2
 
 
 -- name: task_failed
