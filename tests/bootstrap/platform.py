@@ -513,6 +513,7 @@ class Bench:
             hints=ExportHints(self.pool),
             topics=registry(KAFKA),
             settings=self.settings,
+            requesting=asyncio.Lock(),
             loading=LoadingTurns(2),
             pulling=LoadingTurns(2),
             progress=SellerProgress(SELLER, seller.nick),
