@@ -6,6 +6,7 @@ handed to the writers is stored at once, unless a test says otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
