@@ -74,7 +74,7 @@ class SellerProgress:
 
     @property
     def expected(self) -> int | None:
-        """How many objects the platform counts in all of them; None where it has not counted every one."""
+        """How many objects the platform counts, in those slices that it counts; None where it counts none."""
         counts = [each.expected for each in self.slices.values() if each.expected is not None]
         return sum(counts) if counts else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Start:
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings
+    requesting: asyncio.Lock
+    """Held while an export is asked for, until its task is noted; one for all sellers of the process."""
     loading: LoadingTurns
     """For files that are downloaded and loaded."""
     pulling: LoadingTurns

@@ -6,6 +6,7 @@ handed to the writers is stored at once, unless a test says otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -513,6 +514,7 @@ class Bench:
             hints=ExportHints(self.pool),
             topics=registry(KAFKA),
             settings=self.settings,
+            requesting=asyncio.Lock(),
             loading=LoadingTurns(2),
             pulling=LoadingTurns(2),
             progress=SellerProgress(SELLER, seller.nick),

@@ -5,6 +5,7 @@ With real PostgreSQL, Kafka, files and a gateway over sockets; no enricher runs.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ async def bad(
             hints=ExportHints(puller.pool),
             topics=topics,
             settings=own,
+            requesting=asyncio.Lock(),
             loading=LoadingTurns(1),
             pulling=LoadingTurns(1),
             progress=SellerProgress(SELLER, seller.nick),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         if opened.created_lists is not None:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
         export, loading = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
-        pulling = LoadingTurns(own.bootstrap_parallel_sellers)
+        pulling, requesting = LoadingTurns(own.bootstrap_parallel_sellers), asyncio.Lock()
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(
@@ -71,6 +72,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 hints=hints,
                 topics=registry,
                 settings=own,
+                requesting=requesting,
                 loading=loading,
                 pulling=pulling,
                 progress=progress,
