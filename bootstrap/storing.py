@@ -138,7 +138,8 @@ class Storing:
             if (begun := loop.time()) >= count_at:
                 left = await slices.count_unstored(pool, of)
                 shown.stored = total - left
-                still = timer.still_seconds(left, at_seconds=loop.time())
+                # The writers take one slice after the other: while another moves, this one waits its turn.
+                still = timer.still_seconds(-self.start.progress.stored, at_seconds=loop.time())
                 if still >= ask_again_after:
                     await self._ask_again(of)
                     ask_again_after *= 2
