@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootstrap.progress import SellerProgress
+from bootstrap.pulse import Pulse
 from bootstrap.turns import LoadingTurns
 from schemas import platform_time
 from schemas.change import Change, Source
@@ -47,6 +48,8 @@ class Start:
     settings: BootstrapSettings
     requesting: asyncio.Lock
     """Held while an export is asked for, until its task is noted; one for all sellers of the process."""
+    pulse: Pulse
+    """Of the writers; one for all sellers of the process."""
     loading: LoadingTurns
     """For files that are downloaded and loaded."""
     pulling: LoadingTurns

@@ -18,7 +18,6 @@ from bootstrap.errors import BootstrapFailedError
 from bootstrap.listing import Counted, orders_of
 from bootstrap.start import Start
 from topsync.base import failpoints, telemetry
-from topsync.base.stall_timer import StallTimer
 from topsync.coverage.lists import ListRefusedError
 from topsync.model.slice import Balance, Slice, SliceState
 from topsync.store import slices
@@ -126,7 +125,7 @@ class Storing:
         total = await slices.count_rows(pool, of)
         within = self.start.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
-        timer, stored_to, count_at, began = StallTimer(within), 0, loop.time(), loop.time()
+        fewest, stored_to, count_at, began = total, 0, loop.time(), loop.time()
         # In any case before it is given up: a run that was killed may have noted rows and published nothing.
         ask_again_after = min(ASK_AGAIN_AFTER_SECONDS, within / 2)
         while True:
@@ -134,11 +133,16 @@ class Storing:
             found = await slices.first_unstored(pool, of, after=stored_to)
             if found is None:
                 break
-            stored_to = found
+            if found > stored_to:
+                self.start.pulse.beat(at_seconds=loop.time())
+                stored_to = found
             if (begun := loop.time()) >= count_at:
                 left = await slices.count_unstored(pool, of)
                 shown.stored = total - left
-                still = timer.still_seconds(left, at_seconds=loop.time())
+                if left < fewest:
+                    self.start.pulse.beat(at_seconds=loop.time())
+                    fewest = left
+                still = self.start.pulse.still_seconds(since=began, at_seconds=loop.time())
                 if still >= ask_again_after:
                     await self._ask_again(of)
                     ask_again_after *= 2

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from bootstrap.certifying import Certifier
 from bootstrap.job import BootstrapJob
 from bootstrap.progress import SellerProgress
+from bootstrap.pulse import Pulse
 from bootstrap.start import Start
 from bootstrap.turns import LoadingTurns
 from schemas import cloud_events, platform_time
@@ -515,6 +516,7 @@ class Bench:
             topics=registry(KAFKA),
             settings=self.settings,
             requesting=asyncio.Lock(),
+            pulse=Pulse(),
             loading=LoadingTurns(2),
             pulling=LoadingTurns(2),
             progress=SellerProgress(SELLER, seller.nick),

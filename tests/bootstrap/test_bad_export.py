@@ -22,6 +22,7 @@ from bootstrap.errors import BootstrapFailedError
 from bootstrap.exporting import MAX_ATTEMPTS
 from bootstrap.job import BootstrapJob
 from bootstrap.progress import SellerProgress
+from bootstrap.pulse import Pulse
 from bootstrap.start import Start
 from bootstrap.turns import LoadingTurns
 from schemas import cloud_events, platform_time
@@ -148,6 +149,7 @@ async def bad(
             topics=topics,
             settings=own,
             requesting=asyncio.Lock(),
+            pulse=Pulse(),
             loading=LoadingTurns(1),
             pulling=LoadingTurns(1),
             progress=SellerProgress(SELLER, seller.nick),

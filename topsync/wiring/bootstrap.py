@@ -13,6 +13,7 @@ from bootstrap.certifying import Certifier
 from bootstrap.job import BootstrapJob
 from bootstrap.planning import Plan, Planner
 from bootstrap.progress import SellerProgress
+from bootstrap.pulse import Pulse
 from bootstrap.runner import Runner
 from bootstrap.start import Start
 from bootstrap.turns import LoadingTurns
@@ -60,7 +61,8 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         if opened.created_lists is not None:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
         export, loading = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
-        pulling, requesting = LoadingTurns(own.bootstrap_parallel_sellers), asyncio.Lock()
+        pulling = LoadingTurns(own.bootstrap_parallel_sellers)
+        requesting, pulse = asyncio.Lock(), Pulse()
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(
@@ -73,6 +75,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 topics=registry,
                 settings=own,
                 requesting=requesting,
+                pulse=pulse,
                 loading=loading,
                 pulling=pulling,
                 progress=progress,
