@@ -32,6 +32,12 @@ MOST_PARTS_PER_ORDER = 0.25
 """How many refunds an order is taken to have at most: slices of refunds are cut by the count of orders."""
 
 
+NEITHER = (
+    "the platform neither exports orders nor lists them by creation: nothing is started. `topsync replay` "
+    "brings what its lists of changes still show (docs/how-to/add-a-platform.md)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a bulk start will do."""
@@ -100,11 +106,7 @@ class Planner:
 
     def _require_lists(self) -> None:
         if self.start.created is None:
-            raise NotOfferedError(
-                "the platform neither exports orders nor lists them by creation: nothing is started. "
-                "`topsync replay` brings what its lists of changes still show "
-                "(docs/how-to/add-a-platform.md)"
-            )
+            raise NotOfferedError(NEITHER)
 
     def _exports(self, kind: Kind) -> bool:
         export: BulkExport | None = self.start.bulk_export

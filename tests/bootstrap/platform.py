@@ -409,6 +409,8 @@ class Writing:
         self.dies_at_hint = False
         """The process dies instead of publishing the next hint."""
         self._epoch: int | None = None
+        self._storing = asyncio.Lock()
+        """A partition has one writer."""
 
     async def publish(self, published: Sequence[Record]) -> None:
         types = {cloud_events.attributes(record.headers)["type"] for record in published}
@@ -416,7 +418,8 @@ class Writing:
             self.dies_at_hint = False
             raise KilledError
         self.published += published
-        await self.store(published)
+        async with self._storing:
+            await self.store(published)
         if self.dies_after is None or not types & {cloud_events.SNAPSHOT_TYPE, cloud_events.CHANGE_TYPE}:
             return
         self.dies_after -= 1

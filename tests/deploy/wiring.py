@@ -11,10 +11,10 @@ from typing import Any
 
 from topsync.base import service, settings
 from topsync.operate import installation_commands
-from topsync.operate.cli import installation, services
+from topsync.operate.cli import bootstraps, installation, services
 from topsync.wiring import bootstrap, enrich, opening, parts, platforms, push, reconcile, taobao, witness
 
-COMMANDS: tuple[ModuleType, ...] = (services, installation)
+COMMANDS: tuple[ModuleType, ...] = (services, bootstraps, installation)
 """The groups whose commands a cluster runs."""
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from bootstrap import runner
 from bootstrap.certifying import Certifier
 from bootstrap.job import BootstrapJob
-from bootstrap.planning import Plan, Planner
+from bootstrap.planning import NEITHER, Plan, Planner
 from bootstrap.progress import SellerProgress
 from bootstrap.pulse import Pulse
 from bootstrap.runner import Runner
@@ -23,7 +23,7 @@ from topsync.base.service import Lifetime
 from topsync.base.settings import BootstrapSettings, ReconcilerSettings, SchemeSettings
 from topsync.coverage.created import CreatedLister
 from topsync.model.scheme import Scheme
-from topsync.platforms.platform_port import OpenPlatform
+from topsync.platforms.platform_port import NotOfferedError, OpenPlatform
 from topsync.sellers import schemes
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import export_hints
@@ -56,6 +56,8 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         parts.open_producer(kafka) as producer,
         export_hints.listening(pool) as hints,
     ):
+        if opened.bulk_export is None and opened.created_lists is None:
+            raise NotOfferedError(NEITHER)
         puller = parts.puller(platform, opened, pool, clock, producer, registry)
         created = None
         if opened.created_lists is not None:
@@ -88,6 +90,7 @@ async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False
     """The bulk start of the named sellers, or of all that are not live yet; all at the same time.
 
     Raises:
+        NotOfferedError: the platform has nothing that the past could come from; nothing was begun.
         BootstrapFailedError: at least one did not come to its end; the others did.
     """
     own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)

@@ -363,7 +363,7 @@ def refused(why: str) -> pytest.RaisesGroup[NotOfferedError]:
 async def test_what_the_platform_lacks_is_refused_in_words_before_it_begins(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with refused("no bulk export"):
+    with refused("neither exports orders nor lists them by creation"):
         await bootstrap.run(Lifetime(), [])
     assert await installation.pool.fetchval("select count(*) from bootstraps") == 0
     choose(MemoryPlatform(installation.shop, pushes=False), monkeypatch)

@@ -30,8 +30,9 @@ def bootstrap(
 ) -> None:
     """Start sellers: the past in slices up to yesterday, today's changes, a certificate.
 
-    Goes on where an earlier run stopped. Under schemes with messages the push service must be running. A
-    seller that is live is started anew only if it is named: that repairs, and moves nothing backwards.
+    Goes on where an earlier run stopped. Under schemes with messages the push
+    service must be running. A seller that is live is started anew only if it is
+    named: that repairs, and moves nothing backwards.
     """
     if context.invoked_subcommand is not None:
         if seller or plan or as_json:
@@ -42,9 +43,9 @@ def bootstrap(
 
         sys.exit(asyncio.run(bootstrap_commands.plan(seller or [], as_json=as_json)))
     from topsync.base import service
-    from topsync.wiring import bootstrap as process
+    from topsync.wiring import bootstrap
 
-    service.run("bootstrap", partial(process.run, names=seller or [], as_json=as_json))
+    service.run("bootstrap", partial(bootstrap.run, names=seller or [], as_json=as_json))
 
 
 @app.command()

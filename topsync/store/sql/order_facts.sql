@@ -44,10 +44,12 @@ select kind, id, seller_id, revision, erased_at from tombstones where tid = $1 o
 
 
 -- name: exported
-select r.modified, e.task_id, e.created_at
-from export_rows as r
-join exports as e using (seller_id)
-where r.seller_id = $2 and r.tid = $1
+select r.modified, s.task_id, s.created_at
+from export_slices as s
+join slice_rows as r on r.seller_id = s.seller_id and r.slice = s.number and r.id = $1
+where s.seller_id = $2 and s.kind = 'order' and s.task_id is not null
+order by s.created_at
+limit 1
 
 
 -- name: windows
