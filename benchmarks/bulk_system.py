@@ -263,8 +263,9 @@ async def bulk_system(orders: int, *, others: int = 0) -> AsyncIterator[BulkSyst
             for seller in not_exported:
                 session = SecretStr(seller["session"])
                 await TaobaoSubscriptions(export.client).subscribe(session, priority=Priority.BOOTSTRAP)
-            tasks = [await _request(export, seller) for seller in exported]
-            for task in tasks:
+            tasks = [await _request(export, seller, Kind.ORDER) for seller in exported]
+            # Made beforehand as well: the platform's work is not to compete with ours for these cores.
+            for task in tasks + [await _request(export, seller, Kind.REFUND) for seller in exported]:
                 await _finished(export, task)
         yield BulkSystem(system, exported, not_exported, tasks, port)
 
@@ -278,13 +279,13 @@ async def _export(system: System) -> AsyncIterator[TaobaoExport]:
         yield TaobaoExport(client, DownloadConfig(allowed_hosts=hosts), max_ratio=1000)
 
 
-async def _request(export: TaobaoExport, seller: Mapping[str, Any]) -> int:
+async def _request(export: TaobaoExport, seller: Mapping[str, Any], kind: Kind) -> int:
     """Ask for a seller's export as a bulk start does, which will adopt it; returns the task."""
     today = platform_time.day_of(datetime.now(UTC))
     days: int = BootstrapSettings.model_fields["export_days"].default
     first, last = today - timedelta(days=days), today - timedelta(days=1)
     session = SecretStr(seller["session"])
-    task = await export.request(Kind.ORDER, session, first, last, failed_before=0, known_tasks=())
+    task = await export.request(kind, session, first, last, failed_before=0, known_tasks=())
     assert isinstance(task, ExportAccepted), task
     return task.task_id
 
