@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pydantic import SecretStr
-
 from bootstrap.cutting import DAY, days
 from bootstrap.errors import BootstrapFailedError
 from bootstrap.reach import within_reach
@@ -77,7 +75,7 @@ class ListedSlice:
         if of.kind.leads:
             if self.start.created is None:
                 raise BootstrapFailedError("the platform does not list orders by creation")
-            async for orders in orders_of(self.start.created, self.start.account.session, day):
+            async for orders in orders_of(self.start.created, self.start, day):
                 yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
             return
         end = platform_time.start_of(day + DAY)
@@ -117,12 +115,19 @@ class ListedSlice:
 
 
 async def orders_of(
-    created: CreatedLister, session: SecretStr, day: date
-) -> AsyncIterator[Mapping[int, datetime]]:
+    created: CreatedLister, start: Start, day: date
+) -> AsyncIterator[Mapping[int, datetime | None]]:
     """The orders of a day that has passed, by id, with their `modified`; in parts of a bounded size.
+
+    A time ahead of now promises nothing, or the slice would wait for it in vain: then it is None.
 
     Raises:
         ListingFailedError, ListRefusedError, PlatformError, CallLimitedError: see there.
     """
+    session = start.account.session
     async for part in created.list_parts(session, day_span(day), priority=Priority.BOOTSTRAP):
-        yield {id_: order.modified for id_, order in part.orders.items()}
+        latest_now = start.clock.latest_now()
+        yield {
+            id_: order.modified if order.modified <= latest_now else None
+            for id_, order in part.orders.items()
+        }

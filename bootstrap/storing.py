@@ -91,7 +91,7 @@ class Storing:
         had, listed, found = await slices.count_rows(pool, of), 0, 0
         try:
             for day in days(of.first_day, of.last_day):
-                async for orders in orders_of(created, self.start.account.session, day):
+                async for orders in orders_of(created, self.start, day):
                     listed += len(orders)
                     found += await self._fetch_missing(of, orders)
         except ListRefusedError as error:
@@ -103,7 +103,7 @@ class Storing:
         objects, missing = await slices.count_rows(pool, of), await slices.count_missing(pool, of)
         return Balance(objects, listed, began, missing=missing, unlisted=had - found)
 
-    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime]) -> int:
+    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime | None]) -> int:
         """Have those fetched that the slice does not hold; returns how many it does."""
         known = await slices.known(self.start.pool, of, orders.keys())
         rows = [SliceRow(id_, id_, orders[id_]) for id_ in orders.keys() - known]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from bootstrap import loading
-from tests.bootstrap.platform import TID, Bench, KilledError, bulk_start
+from tests.bootstrap.platform import START, TID, Bench, KilledError, bulk_start
 from topsync.base.settings import CoverageSettings
 from topsync.model.kind import Kind
 from topsync.model.scheme import Scheme
@@ -64,6 +65,17 @@ async def test_a_slice_that_is_listed_is_listed_from_its_start(bench: Bench) -> 
     certificate = await bench.run(Scheme.ONE)
     assert certificate.slices[0].counts.lines == 10
     assert max(Counter(bench.writing.hints).values()) == 1, "what is stored is not fetched again"
+
+
+async def test_a_listed_time_ahead_of_now_promises_nothing(bench: Bench) -> None:
+    """The slice would wait in vain for an order to reach it."""
+    listed = bench.platform.orders[TID]
+    bench.platform.orders[TID] = replace(listed, modified=START + timedelta(days=30))
+    await bench.run(Scheme.ONE)
+    (of,) = await bench.slices()
+    assert of.state is SliceState.STORED
+    noted = await bench.pool.fetchval("select modified from slice_rows where id = $1", TID)
+    assert noted is None
 
 
 async def test_what_is_not_stored_is_asked_for_by_its_id(bench: Bench) -> None:

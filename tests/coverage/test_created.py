@@ -166,6 +166,7 @@ async def test_a_day_with_too_many_orders_for_the_memory_comes_in_parts_that_joi
             assert later.span.start - earlier.span.end == platform_time.RESOLUTION
 
 
+@pytest.mark.at_length
 async def test_a_day_that_goes_on_loses_nothing_at_fifty_new_orders_a_second_that_appear_late() -> None:
     async with listing() as desk:
         simulator, seller = desk.platform.simulator, desk.platform.seller

@@ -18,7 +18,7 @@ AWAY_SECONDS = 5
 CANCEL, EXPORT = "taobao.tmc.user.cancel", "taobao.topats.trades.sold.get"
 
 
-@pytest.mark.parametrize("scheme", [Scheme.TWO, Scheme.ONE])
+@pytest.mark.parametrize("scheme", [pytest.param(Scheme.TWO, marks=pytest.mark.at_length), Scheme.ONE])
 async def test_without_messages_an_outage_of_the_gateway_leaves_nothing_missing(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, scheme: Scheme
 ) -> None:
