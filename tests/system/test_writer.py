@@ -218,6 +218,12 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
         await heir.publish_leftovers()
         await heir.publish_leftovers()
     assert await nothing_is_unpublished(installation)
+
+    async def readers_see_the_last_transaction() -> bool:
+        found = await systems.records(installation.kafka, installation.topics.orders)
+        return len(found) >= len(tids)
+
+    await eventually(readers_see_the_last_transaction)
     found = await systems.records(installation.kafka, installation.topics.orders)
     assert [int(record.key or b"") for record in found] == tids, "each once"
     steps = [later.offset - each.offset for each, later in itertools.pairwise(found)]

@@ -28,7 +28,8 @@ async def test_a_bulk_start_of_a_live_seller_brings_back_what_is_missing_and_no_
 
     await eventually(is_stored)
     before, certificates = await orders_of(calm, seller), await systems.value(calm, CERTIFICATES, seller)
-    lost = min(before)
+    # Not published again since: of an order of several revisions, subscribers would see the first come back.
+    lost = min(tid for tid, (_, revision) in before.items() if revision == 1)
     await systems.rows(calm, "delete from orders where tid = $1", lost)
 
     (plan,) = (await calm.run("bootstrap", "--seller", str(seller), "--plan", "--json")).splitlines()
