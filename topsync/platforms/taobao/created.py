@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.created_port import CreatedAnswer, CreatedOrder, CreatedPage
-from topsync.platforms.port import ListRules, Refused, WindowTooWide
-from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.port import ListRules
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE, AnswerPage
 from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import RequestRefusedError, WindowTooWideError
+from topsync.platforms.taobao.list_pages import page_of
 
 CREATED_RULES: Final = ListRules(
     longest=timedelta(days=90), max_page_size=MAX_PAGE_SIZE, reaches_back=timedelta(days=90)
@@ -45,21 +45,17 @@ class TaobaoCreatedLists:
         priority: Priority,
     ) -> CreatedAnswer:
         """See `topsync.platforms.created_port.CreatedLists`."""
-        try:
-            page = await trades.SOLD.page(
-                self.client,
-                session,
-                window.start,
-                window.end,
-                page_no=page_no,
-                page_size=page_size,
-                use_has_next=not counting,
-                priority=priority,
-            )
-        except WindowTooWideError:
-            # Rest first, and then for less (docs/platform/gateway.md 2.4).
-            return WindowTooWide(needs_rest=True)
-        except RequestRefusedError as error:
-            return Refused(str(error), whole_kind=refunds.refuses_all(error))
+        page = await page_of(
+            trades.SOLD,
+            self.client,
+            session,
+            window,
+            page_no=page_no,
+            page_size=page_size,
+            counting=counting,
+            priority=priority,
+        )
+        if not isinstance(page, AnswerPage):
+            return page
         orders = {row.tid: CreatedOrder(row.created, row.modified) for row in page.rows}
         return CreatedPage(page.total, page.has_next, orders)

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.span import Span
-from topsync.platforms.port import ListAnswer, ListPage, ListRules, Refused, WindowTooWide
+from topsync.platforms.port import ListAnswer, ListPage, ListRules
 from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN, MAX_PAGE_SIZE, ListCall
+from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN, MAX_PAGE_SIZE, AnswerPage, ListCall
 from topsync.platforms.taobao.calls.refunds import ListedRefund
 from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import RequestRefusedError, WindowTooWideError
+from topsync.platforms.taobao.list_pages import page_of
 
 RULES: Final = ListRules(
     longest=MAX_INCREMENT_SPAN, max_page_size=MAX_PAGE_SIZE, reaches_back=timedelta(days=90)
@@ -51,22 +51,18 @@ class TaobaoLists:
         priority: Priority,
     ) -> ListAnswer:
         """See `topsync.platforms.port.Lists`."""
-        try:
-            page = await _list_of(kind).page(
-                self.client,
-                session,
-                window.start,
-                window.end,
-                page_no=page_no,
-                page_size=page_size,
-                use_has_next=not counting,
-                priority=priority,
-            )
-        except WindowTooWideError:
-            # Rest first, and then for less (docs/platform/gateway.md 2.4).
-            return WindowTooWide(needs_rest=True)
-        except RequestRefusedError as error:
-            return Refused(str(error), whole_kind=refunds.refuses_all(error))
+        page = await page_of(
+            _list_of(kind),
+            self.client,
+            session,
+            window,
+            page_no=page_no,
+            page_size=page_size,
+            counting=counting,
+            priority=priority,
+        )
+        if not isinstance(page, AnswerPage):
+            return page
         return ListPage(
             page.total,
             {row.id: row.modified for row in page.rows},
