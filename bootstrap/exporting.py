@@ -80,9 +80,7 @@ class ExportedSlice:
         )
 
     async def _request(self, of: Slice) -> Slice:
-        # One after the other, until each is noted: where the platform does not name a task that it has, the
-        # only one that nobody knows is taken for it, and that must not be what another seller was just given.
-        async with self.start.requesting:
+        async with self.start.requests.turn():
             return await self._request_and_note(of)
 
     async def _request_and_note(self, of: Slice) -> Slice:

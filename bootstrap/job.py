@@ -37,13 +37,14 @@ from topsync.platforms.port import ApplicationRefusedError, SessionRefusedError
 from topsync.platforms.session_port import Subscriptions
 from topsync.store import bootstraps, slices
 from topsync.store.bootstraps import Bootstrap
+from topsync.store.export_requests import RequestsHeldUpError
 from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.producer import PublishError
 
 log = telemetry.get_logger(__name__)
 
-SLICE_FAILURES = (BootstrapFailedError, PublishError, *PULL_FAILURES)
+SLICE_FAILURES = (BootstrapFailedError, RequestsHeldUpError, PublishError, *PULL_FAILURES)
 """What ends a slice, and leaves the others alone."""
 
 SELLER_FAILURES = (SessionRefusedError, ApplicationRefusedError)

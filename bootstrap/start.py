@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from topsync.platforms.export_port import BulkExport
 from topsync.sellers.sessions import Account
 from topsync.store.database import Pool
 from topsync.store.export_hints import ExportHints
+from topsync.store.export_requests import ExportRequests
 from topsync.store.slices import SliceRow
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -46,8 +46,8 @@ class Start:
     hints: ExportHints
     topics: Registry
     settings: BootstrapSettings
-    requesting: asyncio.Lock
-    """Held while an export is asked for, until its task is noted; one for all sellers of the process."""
+    requests: ExportRequests
+    """Turns to ask for an export."""
     pulse: Pulse
     """Of the writers; one for all sellers of the process."""
     loading: LoadingTurns

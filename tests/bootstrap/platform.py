@@ -83,6 +83,7 @@ from topsync.sellers.sessions import Account
 from topsync.store import certificates, coverage, orders, refunds, sellers, slices
 from topsync.store.database import Pool
 from topsync.store.export_hints import ExportHints
+from topsync.store.export_requests import ExportRequests
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.stream.producer import Producer
@@ -129,6 +130,8 @@ class Platform:
     lost: set[date] = field(default_factory=set)
     forgotten: set[int] = field(default_factory=set)
     """Tasks that are lost, by their ids."""
+    given_up: set[int] = field(default_factory=set)
+    """Tasks that failed, by their ids."""
     undownloadable: set[date] = field(default_factory=set)
     unfinished: set[date] = field(default_factory=set)
     lines_of: dict[date, list[bytes]] = field(default_factory=dict)
@@ -195,7 +198,7 @@ class Platform:
         task = self.tasks[task_id]
         if task.first_day in self.lost or task_id in self.forgotten:
             return ExportLost("gone")
-        if task.first_day in self.failing:
+        if task.first_day in self.failing or task_id in self.given_up:
             return ExportFailed()
         if task.first_day in self.unfinished:
             return ExportUnfinished(running=True)
@@ -518,7 +521,7 @@ class Bench:
             hints=ExportHints(self.pool),
             topics=registry(KAFKA),
             settings=self.settings,
-            requesting=asyncio.Lock(),
+            requests=ExportRequests(self.pool),
             pulse=Pulse(),
             loading=LoadingTurns(2),
             pulling=LoadingTurns(2),

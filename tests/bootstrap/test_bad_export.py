@@ -5,7 +5,6 @@ With real PostgreSQL, Kafka, files and a gateway over sockets; no enricher runs.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers.sessions import Account
 from topsync.store import certificates, sellers, slices
 from topsync.store.export_hints import ExportHints
+from topsync.store.export_requests import ExportRequests
 from topsync.stream.records import Record
 from topsync.stream.topics import Topic
 
@@ -148,7 +148,7 @@ async def bad(
             hints=ExportHints(puller.pool),
             topics=topics,
             settings=own,
-            requesting=asyncio.Lock(),
+            requests=ExportRequests(puller.pool),
             pulse=Pulse(),
             loading=LoadingTurns(1),
             pulling=LoadingTurns(1),

@@ -65,6 +65,22 @@ async def test_a_failed_task_is_asked_for_in_other_words(bench: Bench) -> None:
     assert words == [0, 1, 2]
 
 
+async def test_a_bulk_start_anew_does_not_go_through_the_failed_tasks_again(bench: Bench) -> None:
+    """On the same day it asks for the same days, and the platform still has what failed."""
+    bench.platform.failing.add(DAY)
+    with pytest.raises(BootstrapFailedError, match="failed 3 times"):
+        await bench.run()
+    bench.platform.failing.clear()
+    failed = [id_ for id_, task in bench.platform.tasks.items() if task.first_day == DAY]
+    bench.platform.given_up.update(failed)
+    await bench.run()
+    bench.platform.requests.clear()
+    await bench.run()
+    words = [task.failed_before for id_, task in bench.platform.tasks.items() if task.first_day == DAY]
+    assert words == [0, 1, 2, 3]
+    assert bench.platform.requests.count((DAY, DAY + timedelta(days=1))) == 1
+
+
 async def test_a_task_that_is_lost_and_named_again_is_asked_for_in_other_words_too(bench: Bench) -> None:
     """The platform may know for longer that it had a task than what came of it."""
     bench.platform.forgotten.add(FIRST_TASK)

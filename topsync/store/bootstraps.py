@@ -103,8 +103,7 @@ async def plan(
         tag = await connection.execute(sql("bootstraps.planned"), seller_id, at, listed_because)
         if tag != "UPDATE 1":
             raise ErasedError(f"seller {seller_id} has been erased: there is nothing to start")
-        await slices.remove(connection, seller_id)
-        await slices.add(connection, planned)
+        await slices.replace_all(connection, seller_id, planned)
 
 
 async def set_scheme(pool: Pool, seller_id: int, scheme: Scheme) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -186,9 +186,9 @@ async def try_lock(connection: Connection, key: int) -> bool:
 
 
 async def unlock(connection: Connection, key: int) -> None:
-    """Give an advisory lock back. If its connection has ended, it was given back then."""
+    """Give an advisory lock back. If its connection has ended, or ends now, it is given back by that."""
     if not _has_ended(connection):
-        with _ended_by_failure(connection):
+        with suppress(*OUTAGE_ERRORS), _ended_by_failure(connection):
             await connection.execute("select pg_advisory_unlock($1)", key)
 
 

@@ -102,12 +102,20 @@ async def add(connection: Connection, planned: Sequence[Slice]) -> None:
             [each.first_day for each in planned],
             [each.last_day for each in planned],
             [each.expected for each in planned],
+            [each.failed_tasks for each in planned],
         )
 
 
-async def remove(connection: Connection, seller_id: int) -> None:
-    """Forget all slices of a seller; their rows must have gone before."""
+async def replace_all(connection: Connection, seller_id: int, planned: Sequence[Slice]) -> None:
+    """Put these slices in the place of all that the seller has; their rows must have gone before.
+
+    How many tasks failed is kept by kind: the platform answers the words of a failed task with that task, for
+    as long as it keeps it, and a new bulk start must not go through all of them again.
+    """
+    rows = await connection.fetch(sql("slices.failed_tasks"), seller_id)
+    failed = {Kind(row["kind"]): row["failed_tasks"] for row in rows}
     await connection.execute(sql("slices.remove"), seller_id, None)
+    await add(connection, [replace(each, failed_tasks=failed.get(each.kind, 0)) for each in planned])
 
 
 async def replace_unloaded(connection: Connection, seller_id: int, listed: Sequence[Slice]) -> None:

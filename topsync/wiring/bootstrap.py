@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from topsync.sellers import schemes
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import export_hints
 from topsync.store.database import Pool
+from topsync.store.export_requests import ExportRequests
 from topsync.store.seller_locks import seller_locks
 from topsync.store.sellers import Seller
 from topsync.wiring import opening, parts, platforms
@@ -64,7 +64,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
         export, loading = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
         pulling = LoadingTurns(own.bootstrap_parallel_sellers)
-        requesting, pulse = asyncio.Lock(), Pulse()
+        requests, pulse = ExportRequests(pool), Pulse()
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(
@@ -76,7 +76,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 hints=hints,
                 topics=registry,
                 settings=own,
-                requesting=requesting,
+                requests=requests,
                 pulse=pulse,
                 loading=loading,
                 pulling=pulling,

@@ -19,8 +19,13 @@ select task_id from export_slices where task_id is not null
 
 
 -- name: add
-insert into export_slices (seller_id, number, kind, way, first_day, last_day, expected)
-select $1, * from unnest($2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[])
+insert into export_slices (seller_id, number, kind, way, first_day, last_day, expected, failed_tasks)
+select $1, *
+from unnest($2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[], $8::integer[])
+
+
+-- name: failed_tasks
+select kind, max(failed_tasks) as failed_tasks from export_slices where seller_id = $1 group by kind
 
 
 -- name: remove
