@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -106,7 +107,9 @@ async def _with_places_at_hand(subject: BudgetGate) -> None:
     """Call until two places are left over, so that the next callers need not wait for a place."""
     async with asyncio.timeout(pace.AT_ONCE_SECONDS):
         while not any(len(queue.places) >= 2 for queue in subject._room.queues):
-            await _admitted(subject, API)
+            # On a busy machine a place may come later than the subject waits for it.
+            with suppress(CallLimitedError):
+                await _admitted(subject, API)
 
 
 async def test_a_place_at_hand_is_not_used_during_a_ban(make_gate: MakeGate) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import select
 import sys
 import termios
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import Final, TextIO
 
 import orjson
 from rich import box
@@ -36,6 +37,9 @@ MAX_LINE_BYTES: Final = 64 * 1024
 """The longest answer to a question. The address of a callback has a few hundred bytes."""
 
 MAX_ERROR_CHARACTERS: Final = 2000
+
+LOOK_SECONDS: Final = 0.2
+"""How late a Ctrl-C may be noticed that comes a moment before a line is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +241,8 @@ def read_secret(what: str, limit: int) -> bytes:
 
     On a terminal it prints what it waits for, and does not show what is typed.
     """
-    stream = sys.stdin.buffer
     if not sys.stdin.isatty():
-        return _line_or_object(stream, limit)
+        return _line_or_object(limit)
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     silent = [*before]
@@ -249,7 +252,7 @@ def read_secret(what: str, limit: int) -> bytes:
         termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
         sys.stderr.write(f"{what} (it is not shown; Enter ends it): ")
         sys.stderr.flush()
-        return _line_or_object(stream, limit)
+        return _line_or_object(limit)
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
         sys.stderr.write("\n")
@@ -257,19 +260,34 @@ def read_secret(what: str, limit: int) -> bytes:
 
 def read_all(what: str, limit: int) -> bytes:
     """Read standard input to its end, `limit` bytes at most. On a terminal it prints what it waits for."""
-    if sys.stdin.isatty():
-        sys.stderr.write(f"{what} (Ctrl-D ends it):\n")
-        sys.stderr.flush()
-    return sys.stdin.buffer.read(limit)
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.read(limit)
+    sys.stderr.write(f"{what} (Ctrl-D ends it):\n")
+    sys.stderr.flush()
+    read = bytearray(line := _next_line(limit))
+    while line and len(read) < limit:
+        read += (line := _next_line(limit - len(read)))
+    return bytes(read)
 
 
-def _line_or_object(stream: BinaryIO, limit: int) -> bytes:
+def _line_or_object(limit: int) -> bytes:
     """A line; or, if it begins a JSON object, all lines until the object is complete."""
-    read = line = stream.readline(limit)
+    read = line = _next_line(limit)
     while read.lstrip().startswith(b"{") and line and len(read) < limit and not _is_json(read):
-        line = stream.readline(limit - len(read))
+        line = _next_line(limit - len(read))
         read += line
     return read
+
+
+def _next_line(limit: int) -> bytes:
+    """The next line of standard input, `limit` bytes at most; empty at its end.
+
+    Python notices a Ctrl-C before it begins to read, or while it reads; between the two, it would notice it
+    after the next line only. So on a terminal nothing is read before it is there.
+    """
+    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
+        pass
+    return sys.stdin.buffer.readline(limit)
 
 
 def _is_json(text: bytes) -> bool:
