@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from bootstrap.balancing import Balancing
 from bootstrap.certifying import Certifier
 from bootstrap.errors import BootstrapFailedError, ExportNotGivenError, OutOfReachError
 from bootstrap.exporting import ExportedSlice, size_of
@@ -269,7 +270,7 @@ class BootstrapJob:
         return await ListedSlice(self.start).load(of)
 
     def _storing(self, state: Bootstrap) -> Storing:
-        return Storing(self.start, state.planned_at or state.started_at)
+        return Storing(self.start, Balancing(self.start, state.planned_at or state.started_at))
 
     async def _list_instead(self, state: Bootstrap, kind: Kind, because: str) -> Bootstrap:
         """The platform gives no export of a kind: its lists bring what is not loaded yet.

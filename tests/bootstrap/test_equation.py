@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bootstrap.storing import imbalance
+from bootstrap.balancing import imbalance
 from tests.store.slices import EXPORTED
 from topsync.model.slice import Balance, LoadCounts
 
