@@ -8,12 +8,12 @@ the file before the list showed them; those of the oldest day may have left the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from bootstrap.cutting import days
-from bootstrap.listing import Counted, orders_of
+from bootstrap.listing import Counted, request_of, rows_of
 from bootstrap.start import Start
 from topsync.base import telemetry
 from topsync.coverage.lists import ListRefusedError
@@ -44,48 +44,76 @@ class Balancing:
             ListingFailedError, PlatformError, CallLimitedError, ErasedError, PublishError, ...: run it again
                 later.
         """
-        objects = await slices.count_rows(self.start.pool, of)
+        pool = self.start.pool
+        objects = await slices.count_rows(pool, of)
         if counted is not None:
             return Balance(objects, counted.objects, counted.at)
-        if not of.kind.leads or self.start.created is None:
+        if not of.kind.leads:
+            return await self._by_day(of, objects)
+        if self.start.created is None:
             return Balance(objects)
         if of.expected == objects and not of.counts.refused:
             # A run that was killed may have fetched what was missing.
-            missing = await slices.count_missing(self.start.pool, of)
+            missing = await slices.count_missing(pool, of)
             return Balance(objects, of.expected, self.planned_at, missing=missing)
-        return await self._listed_balance(of)
+        all_days = list(days(of.first_day, of.last_day))
+        return await self._listed(of, objects, all_days, same=0, began=self.start.clock.now())
 
-    async def _listed_balance(self, of: Slice) -> Balance:
-        """The list says which orders the file lacks, or has beside it; those that it lacks are fetched."""
-        created = self.start.created
-        assert created is not None
-        pool, began = self.start.pool, self.start.clock.now()
-        had, listed, found = await slices.count_rows(pool, of), 0, 0
+    async def _by_day(self, of: Slice, had: int) -> Balance:
+        """Parts are counted day by day, as a list by change is asked for: only days that differ are listed.
+
+        What was changed again since the export was made has left its day.
+        """
+        by_day, began = await slices.count_by_day(self.start.pool, of), self.start.clock.now()
+        same, differ = 0, list[date]()
+        for day in days(of.first_day, of.last_day):
+            try:
+                total = await self.start.puller.count_closed(of.kind, request_of(self.start, day))
+            except ListRefusedError as error:
+                return await self._not_counted(of, had, error)
+            if total != by_day.get(day, 0) or of.counts.refused:
+                differ.append(day)
+            else:
+                same += total
+        return await self._listed(of, had, differ, same=same, began=began)
+
+    async def _listed(
+        self, of: Slice, had: int, differ: Collection[date], *, same: int, began: datetime
+    ) -> Balance:
+        """The list says which objects the file lacks, or has beside it; those that it lacks are fetched.
+
+        `same` are the objects of the other days, and `began` is when counting began.
+        """
+        listed = found = 0
         try:
-            for day in days(of.first_day, of.last_day):
-                async for orders in orders_of(created, self.start, day):
-                    listed += len(orders)
-                    found += await self._fetch_missing(of, orders)
+            for day in differ:
+                async for rows in rows_of(self.start, of.kind, day):
+                    listed += len(rows)
+                    found += await self._fetch_missing(of, rows)
         except ListRefusedError as error:
-            if await slices.count_missing(pool, of):
-                # Refused after a part of it: what was fetched of that part is nothing without the rest.
-                raise
-            log.warning("orders cannot be counted", seller_id=of.seller_id, error=str(error))
-            return Balance(had)
+            return await self._not_counted(of, had, error)
+        pool = self.start.pool
         objects, missing = await slices.count_rows(pool, of), await slices.count_missing(pool, of)
-        return Balance(objects, listed, began, missing=missing, unlisted=had - found)
+        return Balance(objects, same + listed, began, missing=missing, unlisted=had - same - found)
 
-    async def _fetch_missing(self, of: Slice, orders: Mapping[int, datetime | None]) -> int:
+    async def _not_counted(self, of: Slice, had: int, error: ListRefusedError) -> Balance:
+        if await slices.count_missing(self.start.pool, of):
+            # Refused after a part of it: what was fetched of that part is nothing without the rest.
+            raise error
+        log.warning(f"{of.kind.plural} cannot be counted", seller_id=of.seller_id, error=str(error))
+        return Balance(had)
+
+    async def _fetch_missing(self, of: Slice, listed: Sequence[SliceRow]) -> int:
         """Have those fetched that the slice does not hold; returns how many it does."""
-        known = await slices.known(self.start.pool, of, orders.keys())
-        rows = [SliceRow(id_, id_, orders[id_]) for id_ in orders.keys() - known]
+        known = await slices.known(self.start.pool, of, [row.id for row in listed])
+        rows = [row for row in listed if row.id not in known]
         if not rows:
             return len(known)
         log.warning(
-            "the export lacks orders that the platform lists; fetching them",
+            f"the export lacks {of.kind.plural} that the platform lists; fetching them",
             seller_id=of.seller_id,
             slice=of.number,
-            orders=len(rows),
+            missing=len(rows),
             some=[row.id for row in rows[:NAMED]],
         )
         await slices.add_missing(self.start.pool, of, rows)

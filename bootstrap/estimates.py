@@ -66,8 +66,9 @@ def estimate(
     exported = [each for each in slices if each.way is Way.EXPORT]
     listed = [each for each in slices if each.way is Way.LIST]
     polls = round(TASK_MINUTES * 60 / poll_seconds)
-    # Each task: asked for, polled, asked for its URL once more.
-    calls = len(exported) * (polls + 2) + sum(_list_calls(each, orders, slices) for each in listed)
+    # Each task: asked for, polled, asked for its URL once more. Parts are counted by day.
+    calls = len(exported) * (polls + 2) + sum(each.days for each in exported if not each.kind.leads)
+    calls += sum(_list_calls(each, orders, slices) for each in listed)
     rows = sum(_objects(each, orders, slices) for each in exported)
     sizes = sorted((_objects(each, orders, slices) * FILE_BYTES_PER_ORDER for each in exported), reverse=True)
     return Estimate(

@@ -16,6 +16,7 @@ from topsync.base import failpoints
 from topsync.coverage.created import CreatedLister, day_span
 from topsync.coverage.lists import ListRefusedError
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.listed import Listed
 from topsync.model.priority import Priority
 from topsync.model.slice import LoadCounts, Slice, SliceState
@@ -57,7 +58,7 @@ class ListedSlice:
         began, counts = self.start.clock.now(), LoadCounts()
         await slices.begin_listing(self.start.pool, of)
         for day in days(of.first_day, of.last_day):
-            async for rows in self._rows(of, day):
+            async for rows in rows_of(self.start, of.kind, day):
                 await slices.add_rows(self.start.pool, of, rows, counts)
                 failpoints.reach("bootstrap.rows_noted")
                 await self._hint(of, rows)
@@ -70,28 +71,6 @@ class ListedSlice:
         self.start.progress.slices[of.number].state = SliceState.LOADED
         return Counted(counts.lines, began)
 
-    async def _rows(self, of: Slice, day: date) -> AsyncIterator[list[SliceRow]]:
-        """What the list has of a day, in parts of a bounded size."""
-        if of.kind.leads:
-            if self.start.created is None:
-                raise BootstrapFailedError("the platform does not list orders by creation")
-            async for orders in orders_of(self.start.created, self.start, day):
-                yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
-            return
-        end = platform_time.start_of(day + DAY)
-        try:
-            listing = await self.start.puller.list_closed(of.kind, self._request(day, end))
-        except ListRefusedError as error:
-            raise PartsRefusedError(str(error)) from error
-        if (refusal := await self.start.puller.refusal_to_fetch(listing)) is not None:
-            raise PartsRefusedError(refusal)
-        # What was changed in the first second of the next day is that day's, or today's.
-        yield [
-            SliceRow(id_, listing.of.order_of(id_), listed.modified)
-            for id_, listed in listing.wanted.items()
-            if listed.modified is None or listed.modified < end
-        ]
-
     async def _hint(self, of: Slice, rows: list[SliceRow]) -> None:
         """Ask for those that are not stored as they were listed: some came by push, or with their order."""
         wanted = [
@@ -103,18 +82,49 @@ class ListedSlice:
         )
         await self.start.hint(of.kind, [row for row in rows if row.id in missing], reason=REASON)
 
-    def _request(self, day: date, end: datetime) -> PullRequest:
-        return PullRequest(
-            seller_id=self.start.seller_id,
-            session=self.start.account.session,
-            start=platform_time.start_of(day),
-            end=end,
-            source=Source.BOOTSTRAP,
-            reason=REASON,
-        )
+
+async def rows_of(start: Start, kind: Kind, day: date) -> AsyncIterator[list[SliceRow]]:
+    """What the list has of a day that has passed, in parts of a bounded size.
+
+    Raises:
+        PartsRefusedError: see there.
+        BootstrapFailedError: the platform has no such list.
+        ListingFailedError, ListRefusedError, PlatformError, CallLimitedError: run it again later.
+    """
+    if kind.leads:
+        if start.created is None:
+            raise BootstrapFailedError("the platform does not list orders by creation")
+        async for orders in _orders_of(start.created, start, day):
+            yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
+        return
+    of_the_day = request_of(start, day)
+    try:
+        listing = await start.puller.list_closed(kind, of_the_day)
+    except ListRefusedError as error:
+        raise PartsRefusedError(str(error)) from error
+    if (refusal := await start.puller.refusal_to_fetch(listing)) is not None:
+        raise PartsRefusedError(refusal)
+    # What was changed in the first second of the next day is that day's, or today's.
+    yield [
+        SliceRow(id_, listing.of.order_of(id_), listed.modified)
+        for id_, listed in listing.wanted.items()
+        if listed.modified is None or of_the_day.end is None or listed.modified < of_the_day.end
+    ]
 
 
-async def orders_of(
+def request_of(start: Start, day: date) -> PullRequest:
+    """For what was changed on a day that has passed."""
+    return PullRequest(
+        seller_id=start.seller_id,
+        session=start.account.session,
+        start=platform_time.start_of(day),
+        end=platform_time.start_of(day + DAY),
+        source=Source.BOOTSTRAP,
+        reason=REASON,
+    )
+
+
+async def _orders_of(
     created: CreatedLister, start: Start, day: date
 ) -> AsyncIterator[Mapping[int, datetime | None]]:
     """The orders of a day that has passed, by id, with their `modified`; in parts of a bounded size.

@@ -229,7 +229,7 @@ class Platform:
             return [
                 refund_line_of(id_, order_id, modified)
                 for id_, (order_id, modified) in self.refunds.items()
-                if span.start <= modified < span.end
+                if id_ not in self.not_exported and span.start <= modified < span.end
             ]
         return [
             line_of(id_, order)
@@ -287,7 +287,9 @@ class Platform:
         if kind is Kind.ORDER:
             times = {id_: order.modified for id_, order in self.orders.items()}
         else:
-            times = {id_: modified for id_, (_, modified) in self.refunds.items()}
+            times = {
+                id_: modified for id_, (_, modified) in self.refunds.items() if id_ not in self.not_listed
+            }
         inside = sorted(
             ((modified, id_) for id_, modified in times.items() if window.start <= modified <= window.end),
             reverse=True,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from schemas import platform_time
 from schemas.certificate import Certificate, SlicePart
-from tests.bootstrap.platform import FIRST_DAY, TID, Bench
+from tests.bootstrap.platform import DAY_ZERO, DAYS, FIRST_DAY, START, TID, Bench, refund_line_of
+from topsync.model.kind import Kind
 from topsync.model.scheme import Scheme
+from topsync.model.slice import Balance
 
 
 def second(certificate: Certificate) -> SlicePart:
@@ -51,3 +54,51 @@ async def test_of_a_list_every_id_has_to_be_there(bench: Bench) -> None:
     (of,) = (await bench.run(Scheme.ONE)).slices
     assert (of.counts.lines, of.counts.repaired, of.balance.counted, of.balance.objects) == (10,) * 4
     assert of.balance.unlisted == 0
+
+
+def of_refunds(certificate: Certificate) -> SlicePart:
+    (found,) = [each for each in certificate.slices if each.kind == "refund"]
+    return found
+
+
+async def test_refunds_are_counted_by_the_day_of_their_change_and_not_listed(both: Bench) -> None:
+    of = of_refunds(await both.run())
+    assert (of.counts.lines, of.balance.counted, of.balance.objects) == (2, 2, 2)
+    assert (of.balance.missing, of.balance.unlisted) == (0, 0)
+    days_and_today = DAYS + 1
+    assert both.platform.calls["list_refund"] == days_and_today
+
+
+async def test_a_refund_that_the_file_lacks_is_fetched(both: Bench) -> None:
+    both.platform.not_exported.add(8)
+    of = of_refunds(await both.run())
+    assert (of.counts.lines, of.balance.counted, of.balance.objects) == (1, 2, 2)
+    assert (of.balance.missing, of.balance.unlisted) == (1, 0)
+
+
+async def test_a_refund_that_changed_since_the_export_is_kept_and_has_left_its_day(both: Bench) -> None:
+    order_id, modified = both.platform.refunds[8]
+    both.platform.refund_lines = [
+        refund_line_of(id_, *refund) for id_, refund in both.platform.refunds.items()
+    ]
+    both.platform.refunds[8] = (order_id, START - timedelta(minutes=1))
+    assert modified < platform_time.start_of(DAY_ZERO) < both.platform.refunds[8][1]
+    of = of_refunds(await both.run())
+    assert (of.counts.lines, of.balance.counted, of.balance.objects) == (2, 1, 2)
+    assert (of.balance.missing, of.balance.unlisted) == (0, 1)
+
+
+async def test_a_line_that_names_no_refund_has_every_day_listed(both: Bench) -> None:
+    """As many may be counted as had, and be others."""
+    lines = [refund_line_of(id_, *refund) for id_, refund in both.platform.refunds.items()]
+    both.platform.refund_lines = [lines[0], b"{}"]
+    of = of_refunds(await both.run())
+    assert (of.counts.lines, of.counts.refused, of.balance.missing, of.balance.objects) == (2, 1, 1, 2)
+
+
+async def test_refunds_without_a_right_to_their_list_are_not_counted(both: Bench) -> None:
+    both.platform.refund_list_refused = "no right to lists"
+    certificate = await both.run()
+    (of,) = await both.slices(Kind.REFUND)
+    assert of.balance == Balance(2)
+    assert {each.kind for each in certificate.slices} == {"order"}, "nor are they claimed: today had none"

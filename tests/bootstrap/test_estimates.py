@@ -30,6 +30,10 @@ def test_an_export_is_mostly_waiting() -> None:
     assert found.file_bytes == 60_000 * FILE_BYTES_PER_ORDER
 
 
+def test_exported_parts_are_counted_day_by_day() -> None:
+    assert cost(replace(EXPORTED, kind=Kind.REFUND)).calls == TASK_MINUTES + 2 + EXPORTED.days
+
+
 def test_a_list_is_mostly_calls_one_for_each_order() -> None:
     found = cost(replace(LISTED, expected=60_000))
     assert found.calls == 60_000 + 600 + 2 * 90

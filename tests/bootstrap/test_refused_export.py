@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,16 +98,6 @@ async def test_refunds_whose_list_is_refused_are_left_out_and_orders_go_on(
         bench.platform.refund_list_refused = NO_RIGHT
         certificate = await bench.run()
         assert {each.kind for each in certificate.slices} == {"order"}
-
-
-@pytest.fixture
-async def both(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
-    """Two refunds too, of which one changed at midnight."""
-    async with bulk_start(migrated_database_url, tmp_path, kinds=(Kind.ORDER, Kind.REFUND)) as made:
-        midnight = platform_time.start_of(FIRST_DAY + timedelta(days=2))
-        made.platform.exported_kinds = frozenset(Kind)
-        made.platform.refunds = {7: (TID, made.platform.orders[TID].modified), 8: (TID + 1, midnight)}
-        yield made
 
 
 @pytest.mark.parametrize("scheme", [Scheme.AUTO, Scheme.THREE])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 
 from schemas import certificate as document
+from schemas import platform_time
 from tests.store.databases import at, emptied
 from tests.stream.clusters import create_topics
 from tests.support.certificates import LISTED, SELLER, START, keep_rows
@@ -18,9 +20,10 @@ from topsync.base.certificate_key import CertificateKey
 from topsync.base.errors import OperatorError
 from topsync.base.settings import CertificateSettings, KafkaSettings
 from topsync.model.certificate import CertifiedStart, certificate
+from topsync.model.scheme import Scheme
 from topsync.operate import certificate_commands, cli
 from topsync.operate.certificate_commands import AskedChecks
-from topsync.store import certificates
+from topsync.store import bootstraps, certificates
 from topsync.store.database import Pool
 
 PEM, OTHER_PEM = certificate_key.new(), certificate_key.new()
@@ -156,6 +159,22 @@ async def test_a_certificate_is_checked_against_the_topics(
     said = capsys.readouterr().out
     assert "2 refunds are missing in the topic" in said
     assert "table:" not in said
+
+
+async def test_rows_that_a_later_bulk_start_replaces_are_not_called_missing(
+    pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await keep(pool, signed())
+    began = START.certified_at + timedelta(days=1)
+    day = platform_time.day_of(began)
+    await bootstraps.begin(pool, SELLER, scheme=Scheme.AUTO, first_day=day, day_zero=day, at=began)
+    assert await certificate_commands.verify(str(SELLER), AskedChecks(), (), as_json=False) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"began at {platform_time.format(began)} (GMT+8) is under way and replaces the rows" in said
+    assert "missing" not in said
+    await pool.execute("update bootstraps set state = 'live'")
+    assert await certificate_commands.verify(str(SELLER), AskedChecks(), (), as_json=False) == 1
+    assert "has rows of its own: verify its certificate" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture

@@ -140,6 +140,18 @@ class Lister:
                 return self._found(of, parts, calls_made)
         raise ListingFailedError("listing takes longer than any reach beyond the present")
 
+    async def count(self, of: SellerList, span: Span) -> int | None:
+        """How many objects the list holds that were changed last in a closed span of whole seconds. One call.
+
+        It is not documented whether the end is included: what was changed in the last second may be missing.
+        None: the platform does not say how many.
+
+        Raises:
+            ListRefusedError: see there.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
+        """
+        return (await self._fetch(of, PageRequest(span, 1, 1, counting=True))).total
+
     async def _drive(self, of: SellerList, span: Span, now: datetime) -> tuple[list[SpanPart], int]:
         rules = of.lists.rules(of.kind)
         limits = ListingLimits(

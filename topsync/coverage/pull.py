@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from schemas import platform_time
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings
@@ -137,6 +138,16 @@ class Puller:
         """
         of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
         return await self._lister.all_of(of, request.start)
+
+    async def count_closed(self, kind: Kind, request: PullRequest) -> int | None:
+        """How many objects of a kind were changed last in a span that has passed; see `Lister.count`.
+
+        Raises: as there.
+        """
+        if request.end is None:
+            raise ValueError("only a span that has passed is counted")
+        of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
+        return await self._lister.count(of, Span(request.start, request.end - platform_time.RESOLUTION))
 
     async def refusal_to_fetch(self, found: SpanListing) -> str | None:
         """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the

@@ -16,7 +16,7 @@ from topsync.base.errors import OperatorError, reaching
 from topsync.base.progress_bars import looking
 from topsync.base.settings import CertificateSettings
 from topsync.operate import certificate_tables, seller_commands
-from topsync.store import certificates
+from topsync.store import bootstraps, certificates
 from topsync.store.certificates import KeptCertificate
 from topsync.store.database import Pool
 from topsync.stream import topics
@@ -77,10 +77,12 @@ async def verify(target: str, asked: AskedChecks, public_keys: Sequence[Path], *
     against_table = asked.against_table(of_file=of_file is not None)
     if against_table or asked.topic:
         async with parts.open_pool() as pool:
+            bootstrap = await bootstraps.get(pool, written.content.seller_id)
+            why = checks.superseded(written.content, bootstrap)
             if against_table:
-                found.append(await _against_table(pool, written.content))
+                found.append(await _against_table(pool, written.content, why))
             if asked.topic:
-                found.append(await _against_topic(pool, written.content))
+                found.append(await _against_topic(pool, written.content, why))
     if as_json:
         terminal.write_json(certificate_tables.checks_document(written.content, found))
     else:
@@ -133,7 +135,9 @@ async def _last(pool: Pool, name: str) -> WrittenCertificate:
     return _read(kept.document, f"the certificate of {kept.certified_at}")
 
 
-async def _against_table(pool: Pool, certificate: Certificate) -> CertificateCheck:
+async def _against_table(pool: Pool, certificate: Certificate, why_not: str | None) -> CertificateCheck:
+    if why_not is not None:
+        return checks.not_compared(CheckedAgainst.TABLE, why_not)
     compared = []
     for kind in checks.kinds(certificate):
         with looking(f"{kind.plural} in the table") as progress:
@@ -141,7 +145,9 @@ async def _against_table(pool: Pool, certificate: Certificate) -> CertificateChe
     return checks.of_rows(CheckedAgainst.TABLE, compared)
 
 
-async def _against_topic(pool: Pool, certificate: Certificate) -> CertificateCheck:
+async def _against_topic(pool: Pool, certificate: Certificate, why_not: str | None) -> CertificateCheck:
+    if why_not is not None:
+        return checks.not_compared(CheckedAgainst.TOPIC, why_not)
     kafka, registry = await parts.open_topics()
     compared: list[RowsCompared] = []
     with reaching(topics.SERVER, topics.OUTAGES):

@@ -245,6 +245,12 @@ async def add_missing(pool: Pool, of: Slice, rows: Sequence[SliceRow]) -> None:
         raise _erased(of)
 
 
+async def count_by_day(pool: Pool, of: Slice) -> dict[date, int]:
+    """How many objects a slice holds of each day of the platform, by `modified`; where that is known."""
+    rows = await pool.fetch(sql("slices.count_by_day"), of.seller_id, of.number)
+    return {row["day"]: row["objects"] for row in rows}
+
+
 async def count_missing(pool: Pool, of: Slice) -> int:
     """How many objects were noted that the slice's file lacks."""
     return int(await pool.fetchval(sql("slices.count_missing"), of.seller_id, of.number) or 0)

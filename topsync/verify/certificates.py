@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from schemas import platform_time
 from schemas.certificate import Certificate, WrittenCertificate
 from topsync.base import certificate_key
 from topsync.base.certificate_key import PublicKey, SignatureState
 from topsync.model import equations
 from topsync.model.kind import Kind
+from topsync.store.bootstraps import Bootstrap, BootstrapStep
 from topsync.verify.certified_rows import RowsCompared
 
 
@@ -109,6 +111,24 @@ def of_rows(against: CheckedAgainst, compared: Sequence[RowsCompared]) -> Certif
     """What a comparison of the rows says."""
     problems = [problem for each in compared for problem in each.problems]
     return CertificateCheck(against, problems, MEANINGS[against], compared)
+
+
+def superseded(certificate: Certificate, bootstrap: Bootstrap | None) -> str | None:
+    """Why its rows are not there to be compared, as far as a later bulk start explains it; otherwise None."""
+    if bootstrap is None or bootstrap.started_at <= certificate.certified_at:
+        return None
+    began = f"a bulk start that began at {platform_time.format(bootstrap.started_at)} (GMT+8)"
+    if bootstrap.step is BootstrapStep.LIVE:
+        return f"{began} has rows of its own: verify its certificate"
+    return (
+        f"{began} is under way and replaces the rows: verify its certificate when there is one (`topsync "
+        "bootstrap status`)"
+    )
+
+
+def not_compared(against: CheckedAgainst, why: str) -> CertificateCheck:
+    """A check that could not be made."""
+    return CertificateCheck(against, [why], MEANINGS[against])
 
 
 def kinds(certificate: Certificate) -> list[Kind]:

@@ -150,6 +150,13 @@ update export_slices set failure = $3 where seller_id = $1 and number = $2
 select count(*) from slice_rows where seller_id = $1 and slice = $2
 
 
+-- name: count_by_day
+select (modified at time zone interval '8 hours')::date as day, count(*) as objects
+from slice_rows
+where seller_id = $1 and slice = $2 and modified is not null
+group by day
+
+
 -- name: known
 select id from slice_rows where seller_id = $1 and slice = $2 and id = any($3)
 
