@@ -5,8 +5,9 @@ Without a name, all of them.
 *kills*: processes are killed at every fail point, a group of enrichers rebalances every second for a minute,
 and Kafka and PostgreSQL are away for a minute each.
 
-*bulk*: the bulk start of a seller with 400,000 orders, in slices and while orders change. Says how long it
-took and how much memory its process had, verifies the certificate, and audits.
+*bulk*: the bulk start of a seller with 400,000 orders, in slices, with 5,000 unreadable lines in one of them,
+and while orders change. Says how long it took and how much memory its process had, verifies the certificate,
+and audits.
 
 *channel*: looks for bytes that the channel's code cannot handle. The fuzzer is guided by coverage (libFuzzer,
 through atheris) and ends with status 0 when it has found nothing. It writes a file for each finding to

@@ -1,4 +1,4 @@
-"""A large seller: cut into slices, loaded while orders change, certified, and audited to zeros."""
+"""A large seller: cut into slices, loaded with bad lines and while orders change, certified, audited."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from topsync.local.system import Scale, System, local_system
 ORDERS: Final = 400_000
 FULL_SLICES: Final = 4
 """So many slices would hold all orders, if days could be cut; there is one more."""
+
+BAD_LINES: Final = 5000
+"""Of the first slice, or as many as it has: fetched in tasks of a hundred."""
 
 RATE: Final = 20
 LONGEST_SECONDS: Final = 3600.0
@@ -38,14 +41,28 @@ async def _run(orders: int) -> int:
     ):
         for name in ("push", "enrich", "reconcile", "witness"):
             await system.start(name)
+        bad_lines = await _play_bad_lines(system)
         seconds, megabytes = await _start_seller(system)
         (seller,) = await _sellers(system)
         certificate = orjson.loads(await system.run("certificate", "show", seller, "--json"))
         slices = [each for each in certificate["slices"] if each["kind"] == "order"]
         objects = sum(each["balance"]["objects"] for each in slices)
         print(f"bulk: {objects:,} orders in {len(slices)} slices, live after {seconds:.0f} s,", end=" ")
-        print(f"at most {megabytes:.0f} MB in the process of the bulk start", flush=True)
-        return max(await _check(system, seller), int(len(slices) <= FULL_SLICES))
+        print(f"at most {megabytes:.0f} MB in the process of the bulk start,", end=" ")
+        repaired = sum(each["counts"]["repaired"] for each in slices)
+        print(f"{repaired:,} of {bad_lines:,} unreadable lines repaired", flush=True)
+        as_wanted = len(slices) > FULL_SLICES and repaired == bad_lines
+        return max(await _check(system, seller), int(not as_wanted))
+
+
+async def _play_bad_lines(system: System) -> int:
+    """Have the first lines of the first slice unreadable; returns how many."""
+    planned = orjson.loads(await system.run("bootstrap", "--plan", "--json"))
+    first = next(each for each in planned["slices"] if each["kind"] == "order")
+    lines = min(BAD_LINES, first["expected"])
+    fault = {"lines": lines, "of": "orders", "day": first["first_day"].replace("-", "")}
+    await system.admin("POST", "/faults/bad_lines", fault)
+    return int(lines)
 
 
 async def _start_seller(system: System) -> tuple[float, float]:

@@ -1,13 +1,14 @@
-"""P1, P5: a bulk start that is begun late in the evening, and has its files on the next days.
+"""P1, P5: a bulk start that is begun late in the evening, and comes to its end on the next days.
 
-The platform's clock is moved. Its exports run between 01:00 and 23:00, so what is asked for at 22:50 is
-written after the second midnight hour: the first file is there then, the second in the morning, the third on
-the day after. Day zero stays the day of the request, and everything since is in the lists of changes.
+For exports the platform's clock is moved. It runs them between 01:00 and 23:00, so what is asked for at 22:50
+is written after the second midnight hour: the first file is there then, the second in the morning, the third
+on the day after. Day zero stays the day of the request, and everything since is in the lists of changes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Final
@@ -20,6 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.scenarios import Stage, load
 from tests.support.servers import fresh_database
 from topsync.local.system import SERVICES, System
+from topsync.model.scheme import Scheme
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
@@ -27,6 +29,10 @@ RATE = 5
 BEGUN_ON: Final = "2026-05-20"
 HOUR = 3600
 LIVE_WITHIN_SECONDS = 60
+MIDNIGHT_WITHIN_SECONDS = 60
+SOLD: Final = "taobao.trades.sold.get"
+SLOW_SECONDS = 0.5
+"""Each of ninety days is counted and listed: longer than until midnight."""
 
 PLATFORM: Final = SimulatorSettings(
     seed=16,
@@ -89,6 +95,54 @@ async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
         await systems.require_right_certificate(system, seller)
         await systems.require_clean_audit(system)
         system.require_running()
+
+
+async def test_lists_that_are_read_across_midnight_lose_neither_the_old_day_nor_the_new(
+    kafka_bootstrap_servers: str, database_server_url: str
+) -> None:
+    """The clock is not moved: midnight comes while the platform answers slowly. Then the job is killed."""
+    own = replace(PLATFORM, start_at=platform_time.parse(f"{BEGUN_ON} 23:59:20"))
+    midnight = platform_time.parse(f"{BEGUN_ON} 00:00:00") + timedelta(days=1)
+    async with (
+        fresh_database(database_server_url) as database_url,
+        Simulator(own) as platform,
+        systems.system_against(
+            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
+        ) as system,
+    ):
+        system.environment["TOPSYNC_SCHEME"] = Scheme.ONE.value
+        for name in ("enrich", "reconcile", "witness"):
+            await system.start(name)
+        stage, seller = Stage(platform, system), platform.sellers[0].user_id
+        slow = stage.play("slow", load("slow", delay_seconds=SLOW_SECONDS, api=SOLD))
+        stage.live(RATE)
+
+        job = await system.start("bootstrap")
+        await eventually(lambda: has_listed(system))
+        assert platform.clock.now() < midnight, "it is begun before"
+        await eventually(lambda: platform.clock.now() > midnight, within_seconds=MIDNIGHT_WITHIN_SECONDS)
+        assert await states_are(system, ["waiting"]), "it is still being listed"
+        job.kill()
+        await job.wait()
+        del system.processes["bootstrap"]
+        stage.lift(slow)
+        await system.run("bootstrap")
+
+        certificate = orjson.loads(await system.run("certificate", "show", str(seller), "--json"))
+        assert (certificate["day_zero"]["day"], certificate["day_zero"]["fixed_by"]) == (BEGUN_ON, "start")
+        (orders,) = [each for each in certificate["slices"] if each["kind"] == "order"]
+        # Listed again after midnight, without the day that has left the ninety days.
+        oldest = platform_time.day_of(midnight) - timedelta(days=90)
+        assert (orders["first_day"], orders["last_day"]) == (oldest.isoformat(), "2026-05-19")
+        assert orders["balance"]["counted"] == orders["balance"]["objects"] > 0
+        await systems.require_right_certificate(system, seller)
+        await systems.require_clean_audit(system)
+        system.require_running()
+
+
+async def has_listed(system: System) -> bool:
+    """Whether some of the slice of orders is noted."""
+    return bool(await systems.value(system, "select count(*) from slice_rows"))
 
 
 async def play_late_files(stage: Stage) -> None:
