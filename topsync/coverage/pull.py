@@ -96,6 +96,7 @@ class Puller:
             NotStoredError: the writers did not store everything in time.
             ListingFailedError: the platform's list kept changing.
             ListRefusedError: the platform refuses the list of orders.
+            LeaseLostError: another process pulls the seller now; nothing was written.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
         listings = await self._list_all(request)
@@ -253,7 +254,9 @@ class Puller:
             for listing in of_others
             for part, proof in zip(listing.parts, listing.proofs, strict=True)
         ]
-        await coverage.record(self.pool, windows, parts=[listing.of.kind for listing in of_others])
+        await coverage.record(
+            self.pool, windows, parts=[listing.of.kind for listing in of_others], lease=request.lease
+        )
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
         proven_to = max((proof.end for proof in order_proofs if proof), default=None)
         outcome = replace(_outcome(listings, proven_to), windows=windows)
