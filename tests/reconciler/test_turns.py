@@ -92,7 +92,7 @@ def test_sweeps_have_all_places_when_nobody_else_waits() -> None:
 def test_nobody_starves_however_many_urgent_sellers_come_after_it(
     places: int, kind: TurnKind, urgent: list[TurnKind]
 ) -> None:
-    """New sellers come at each turn, with all that is more urgent; pulls end in the order in which they began."""
+    """New sellers come at each turn, with all that is more urgent; the pull that began first ends first."""
     turns, running = Turns(places), list[TurnKind]()
     for number in range(LONGEST_EVERY * (places + 1) + 1):
         later = {100 + each: turn(what, 1000 + number) for each, what in enumerate(urgent)}

@@ -1,6 +1,6 @@
 -- name: join
 -- The lock is there before the row, and goes with the connection: `bury` sees at once that a process has ended.
-with alive as materialized (select pg_try_advisory_lock($3, hashtext($1::text)))
+with alive as materialized (select pg_try_advisory_lock($3, hashtext($1::uuid::text)))
 insert into reconcilers (id, name) select $1, $2 from alive
 
 
