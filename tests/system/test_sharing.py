@@ -1,6 +1,6 @@
 """Reconcilers share the sellers. When one stops, dies or stands still, others take over.
 
-The whole file uses one system with two reconcilers, as processes. The database itself notes who wrote each claim.
+The whole file uses one system with reconcilers as processes. The database itself notes who wrote each claim.
 """
 
 from __future__ import annotations
