@@ -48,8 +48,10 @@ class Reconciler:
     _stands_by: bool = False
 
     async def run(self, lifetime: Lifetime) -> None:
-        """Work until the process is asked to end; what is under way is done again later, by others."""
-        lifetime.set_ready()
+        """Work until the process is asked to end; what is under way is done again later, by others.
+
+        It is ready once it has joined the others: in a rolling update, the next process ends only then.
+        """
         stopping = asyncio.create_task(lifetime.wait_for_stop())
         stopping.add_done_callback(lambda _: self.woken.set())
         try:
@@ -66,7 +68,7 @@ class Reconciler:
         await self._hand_back()
         async with self.pool.acquire() as connection:
             if not await database.try_shared_lock(connection, FORMER_RELEASE_LOCK):
-                self._note_standing_by()
+                self._note_standing_by(lifetime)
                 await lifetime.sleep(self.poll_seconds)
                 return
             self._stands_by = False
@@ -76,7 +78,9 @@ class Reconciler:
                 await self._end()
                 await database.unlock_all(connection)
 
-    def _note_standing_by(self) -> None:
+    def _note_standing_by(self, lifetime: Lifetime) -> None:
+        if not lifetime.ready:  # or the other would never end
+            lifetime.set_ready()
         if not self._stands_by:
             log.info("a reconciler of the former release works; standing by until it ends")
         self._stands_by = True
@@ -92,6 +96,8 @@ class Reconciler:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + BEAT_SECONDS
                 await self._share(connection)
+                if not lifetime.ready:
+                    lifetime.set_ready()
             if loop.time() >= look_at:
                 look_at = loop.time() + self.poll_seconds
                 self.duties.look(self.membership.held_duties)
