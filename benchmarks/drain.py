@@ -20,7 +20,7 @@ from benchmarks.report import Report, Row
 from reconciler.membership import Membership
 from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
-from reconciler.turns import Turns
+from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, DatabaseSettings, VaultSettings
@@ -268,7 +268,7 @@ def _pulls(pool: Pool, sessions: Sessions, now: datetime) -> Pulls:
         clock=_clock(now),
         scheme=Scheme.AUTO,
         under_way=UnderWay(lambda: None),
-        turns=Turns(16),
+        turns=PullTurns(16),
     )
 
 

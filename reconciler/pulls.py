@@ -10,7 +10,7 @@ from typing import Final
 
 from reconciler import plan
 from reconciler.plan import Pull, PullRules, Turn, TurnKind
-from reconciler.turns import Turns
+from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
 from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
@@ -47,7 +47,7 @@ class Pulls:
     scheme: Scheme
     """The installation's."""
     under_way: UnderWay[int]
-    turns: Turns
+    turns: PullTurns
     _leases: dict[int, WorkLease] = field(default_factory=dict)
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
     """When the sellers were last pulled, also where that failed."""

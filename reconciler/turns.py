@@ -27,7 +27,7 @@ SWEEPS_SHARE: Final = 4
 
 
 @dataclass(slots=True)
-class Turns:
+class PullTurns:
     """The sellers that wait, in the order of their turns."""
 
     places: int

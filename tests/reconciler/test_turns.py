@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.plan import Turn, TurnKind
-from reconciler.turns import LONGEST_EVERY, Turns
+from reconciler.turns import LONGEST_EVERY, PullTurns
 from topsync.model.gap import Gap
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
@@ -27,7 +27,7 @@ def turn(kind: TurnKind, since: float, *, ended: float | None = None) -> Turn:
     return Turn(kind, at(since), [Gap(1, 7, at(end - 60), at(end), "closed", at(end), None)])
 
 
-def all_of(turns: Turns) -> list[int]:
+def all_of(turns: PullTurns) -> list[int]:
     """Everybody in turn, each pull ended before the next begins."""
     found = []
     while chosen := turns.next(running=0, sweeping=0):
@@ -36,7 +36,7 @@ def all_of(turns: Turns) -> list[int]:
 
 
 def test_polls_first_then_the_newest_losses_then_proofs_and_then_sweeps() -> None:
-    turns = Turns(PLACES)
+    turns = PullTurns(PLACES)
     waiting = {
         1: turn(TurnKind.SWEEP, 0),
         2: turn(TurnKind.PROOF, 200),
@@ -52,14 +52,14 @@ def test_polls_first_then_the_newest_losses_then_proofs_and_then_sweeps() -> Non
 
 
 def test_every_fourth_turn_is_for_whoever_waits_longest() -> None:
-    turns = Turns(PLACES)
+    turns = PullTurns(PLACES)
     fresh = {seller: turn(TurnKind.FRESH, 1000 + seller) for seller in range(10, 20)}
     turns.set_waiting({1: turn(TurnKind.PROOF, 1), 2: turn(TurnKind.PROOF, 2), **fresh})
     assert all_of(turns)[:8] == [19, 18, 17, 1, 16, 15, 14, 2]
 
 
 def test_nobody_gets_a_place_when_all_are_taken() -> None:
-    turns = Turns(PLACES)
+    turns = PullTurns(PLACES)
     turns.set_waiting({1: turn(TurnKind.POLL, 0)})
     assert turns.next(running=PLACES, sweeping=0) is None
     assert turns.next(running=PLACES - 1, sweeping=0) is not None
@@ -68,7 +68,7 @@ def test_nobody_gets_a_place_when_all_are_taken() -> None:
 
 @pytest.mark.parametrize("places", [1, 2, 4, 16])
 def test_sweeps_have_a_quarter_of_the_places_while_others_wait_and_no_more(places: int) -> None:
-    turns = Turns(places)
+    turns = PullTurns(places)
     waiting = {seller: turn(TurnKind.FRESH, 1000) for seller in range(100)}
     waiting |= {seller: turn(TurnKind.SWEEP, 0) for seller in range(100, 200)}
     turns.set_waiting(waiting)
@@ -79,7 +79,7 @@ def test_sweeps_have_a_quarter_of_the_places_while_others_wait_and_no_more(place
 
 
 def test_sweeps_have_all_places_when_nobody_else_waits() -> None:
-    turns = Turns(PLACES)
+    turns = PullTurns(PLACES)
     turns.set_waiting({seller: turn(TurnKind.SWEEP, seller) for seller in range(100)})
     assert [turns.next(running=busy, sweeping=busy) is not None for busy in range(PLACES)] == [True] * PLACES
 
@@ -93,7 +93,7 @@ def test_nobody_starves_however_many_urgent_sellers_come_after_it(
     places: int, kind: TurnKind, urgent: list[TurnKind]
 ) -> None:
     """New sellers come at each turn, with all that is more urgent; the pull that began first ends first."""
-    turns, running = Turns(places), list[TurnKind]()
+    turns, running = PullTurns(places), list[TurnKind]()
     for number in range(LONGEST_EVERY * (places + 1) + 1):
         later = {100 + each: turn(what, 1000 + number) for each, what in enumerate(urgent)}
         turns.set_waiting({1: turn(kind, 0), **later})

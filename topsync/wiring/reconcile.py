@@ -17,7 +17,7 @@ from reconciler.refetching import Refetching
 from reconciler.replays import CancelledReplays, Replays
 from reconciler.requests import SignalReader
 from reconciler.service import Reconciler
-from reconciler.turns import Turns
+from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
 from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
@@ -120,7 +120,7 @@ async def run(lifetime: Lifetime) -> None:
                 clock=clock,
                 scheme=schemes.scheme,
                 under_way=UnderWay(woken.set),
-                turns=Turns(own.reconcile_parallel_sellers),
+                turns=PullTurns(own.reconcile_parallel_sellers),
             ),
             duties=Duties(duties, UnderWay(woken.set)),
             hand_back=replays.hand_back,
