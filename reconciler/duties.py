@@ -7,11 +7,19 @@ nothing when it is written twice or late, or it writes in `work_leases.fenced`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from reconciler.under_way import UnderWay
+from topsync.base import metrics
+
+FORGET: Final[Mapping[str, Callable[[], None]]] = {
+    "refetches": metrics.REFETCHES_WAITING.clear,
+    "backlog": partial(metrics.DETAIL_TASKS.set, 0),
+}
+"""Forgets what the holder of a duty measures: it does not know it any more when the duty is with another."""
 
 
 class Duty(Protocol):
@@ -44,8 +52,12 @@ class Duties:
         return not any(key in self.under_way for key in self._parts(name))
 
     async def drop(self, names: Iterable[str]) -> None:
-        """Cancel what is under way of these duties."""
-        await self.under_way.drop(key for name in names for key in self._parts(name))
+        """Cancel what is under way of these duties, and forget what was measured."""
+        gone = list(names)
+        await self.under_way.drop(key for name in gone for key in self._parts(name))
+        for name in gone:
+            if (forget := FORGET.get(name)) is not None:
+                forget()
 
     def _parts(self, name: str) -> dict[str, Duty]:
         return {f"{name}/{number}": part for number, part in enumerate(self.known[name])}

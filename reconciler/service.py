@@ -123,7 +123,7 @@ class Reconciler:
 
         A database that is away is asked again, unless this process ends: then others find it silent.
         """
-        await self.duties.under_way.drop_all()
+        await self.duties.drop(self.duties.known)
         await self.pulls.drop_all()
         with suppress(*OUTAGE_ERRORS):
             async with asyncio.timeout(HAND_BACK_SECONDS):

@@ -137,7 +137,7 @@ POSTPONED = {
 REFETCHES_WAITING = Gauge(
     "topsync_refetches_waiting",
     "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
-    "until their seller is back. From the leading reconciler.",
+    "until their seller is back. From the reconciler that has this duty.",
     ["reason"],
 )
 
