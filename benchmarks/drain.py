@@ -191,8 +191,8 @@ with numbered as (
         ) as lasted
     from numbered
 ), claimed as (
-    insert into coverage (seller_id, proven)
-    select seller_id, tstzmultirange(tstzrange($1 - interval '80 days', ended - lasted)) from away
+    insert into coverage (seller_id, proven, parts)
+    select seller_id, tstzmultirange(tstzrange($1 - interval '80 days', ended - lasted)), '{refund}' from away
     on conflict (seller_id) do update set proven = excluded.proven
 )
 insert into gaps (seller_id, began, ended, cause, opened_at)

@@ -149,6 +149,7 @@ async def test_places_are_filled_as_pulls_end_without_another_look(process: Proc
     await process.until_idle()
     assert sorted(process.puller.pulled) == SELLERS
     await process.look()
+    await process.until_idle()
     assert sorted(process.puller.pulled) == SELLERS, "each is due again only after the interval"
 
 
@@ -162,6 +163,7 @@ async def test_what_another_process_pulled_just_now_is_not_pulled_again_after_a_
     await process.pulls.hold({})
     await process.hold()
     await process.look()
+    await process.until_idle()
     assert len(process.puller.requests) == len(SELLERS)
 
 
@@ -221,6 +223,7 @@ async def test_a_pull_that_fails_waits_for_its_next_turn(process: Process) -> No
     await process.until_idle()
     assert sorted(process.puller.pulled) == SELLERS
     await process.look()
+    await process.until_idle()
     assert len(process.puller.requests) == len(SELLERS)
 
 
