@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from prometheus_client import Gauge
-from pydantic import SecretStr
 
 from reconciler.membership import Membership
-from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
-from reconciler.turns import PullTurns
-from reconciler.under_way import UnderWay
-from tests.store.databases import SELLER, emptied
+from tests.reconciler.pulling import PLACES, SELLERS, SWEEP, FakePuller, puller_of_sellers, pulls_by
+from tests.store.databases import emptied
 from tests.support.eventually import eventually
 from topsync.base import metrics
-from topsync.base.clock import ServerClock
-from topsync.base.settings import CoverageSettings, VaultSettings
-from topsync.base.vault import Vault, new_key
-from topsync.coverage.pull import Puller
-from topsync.coverage.pull_request import PullRequest
-from topsync.model.scheme import Scheme
-from topsync.model.span import Span
-from topsync.platforms.port import ListRules, PlatformAwayError
-from topsync.sellers.sessions import Sessions
+from topsync.platforms.port import PlatformAwayError
 from topsync.store import coverage, gaps
-from topsync.store.coverage import PulledWindow
 from topsync.store.database import Connection, Pool
-
-SWEEP = timedelta(seconds=300)
-PLACES = 2
-SELLERS = [SELLER + number for number in range(5)]
-
-
-@dataclass
-class FakePuller:
-    """Lists nothing, waits until it may end, and claims like a real pull."""
-
-    pool: Pool
-    clock: ServerClock
-    requests: list[PullRequest] = field(default_factory=list)
-    may_end: asyncio.Event = field(default_factory=asyncio.Event)
-    failure: Exception | None = None
-
-    async def pull(self, request: PullRequest) -> None:
-        self.requests.append(request)
-        await self.may_end.wait()
-        if self.failure is not None:
-            raise self.failure
-        now = self.clock.now()
-        span = Span(request.start, now)
-        window = PulledWindow(request.seller_id, span, request.source.value, None, now, 0, 0, now)
-        await coverage.record(self.pool, [window], lease=request.lease)
-
-    @property
-    def pulled(self) -> list[int]:
-        return [request.seller_id for request in self.requests]
 
 
 @dataclass
@@ -101,40 +57,10 @@ class Process:
 
 @pytest.fixture
 async def process(migrated_database_url: str) -> AsyncIterator[Process]:
-    vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
     async with emptied(migrated_database_url, connections=8) as pool, pool.acquire() as connection:
-        cipher = vault.encrypt(SecretStr("a session"))
-        await pool.execute("delete from sellers")
-        await pool.executemany(
-            "insert into sellers (seller_id, nick, session_cipher, state) "
-            "values ($1, $1::bigint::text, $2, 'live')",
-            [(seller_id, cipher) for seller_id in SELLERS],
-        )
-        clock = ServerClock()
-        clock.observe(datetime.now(UTC), sent=time.monotonic(), received=time.monotonic())
-        for seller_id in SELLERS:
-            claimed = Span(clock.now() - timedelta(days=1), clock.now() - timedelta(minutes=1))
-            await coverage.prove(cast(Connection, connection), seller_id, claimed)
-        puller = FakePuller(pool, clock)
-        pulls = Pulls(
-            rules=PullRules(
-                lists=ListRules(
-                    longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90)
-                ),
-                list_allowances=CoverageSettings().list_allowances,
-                sweep_interval=SWEEP,
-                poll_interval=timedelta(seconds=60),
-                gap_retry=timedelta(seconds=60),
-            ),
-            pool=pool,
-            puller=cast(Puller, puller),
-            sessions=Sessions(pool, vault),
-            clock=clock,
-            scheme=Scheme.AUTO,
-            under_way=UnderWay(lambda: None),
-            turns=PullTurns(PLACES),
-        )
-        process = Process(pool, connection, Membership(pool, (), 0.0), pulls, puller)
+        puller, vault = await puller_of_sellers(pool)
+        membership = Membership(pool, (), 0.0)
+        process = Process(pool, connection, membership, pulls_by(puller, vault), puller)
         await process.hold()
         yield process
         await process.pulls.drop_all()
@@ -227,9 +153,7 @@ async def test_a_pull_that_fails_waits_for_its_next_turn(process: Process) -> No
     assert len(process.puller.requests) == len(SELLERS)
 
 
-async def test_the_interval_of_sweeps_that_are_stretched_is_visible(
-    process: Process, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_interval_of_sweeps_that_are_stretched_is_visible(process: Process) -> None:
     late = process.puller.clock.now() - 3 * SWEEP
     await process.pool.execute("update work_leases set pulled_at = $1", late)
     await process.pulls.hold({})
