@@ -56,21 +56,29 @@ class Membership:
         """The duties that it carries out."""
         return [key for kind, key in self._held if kind is WorkKind.DUTY]
 
-    async def look(self, connection: Connection, is_idle: IsIdle) -> None:
-        """Renew what is held, take and give back; afterwards `sellers` and `held_duties` are true.
+    async def look(self, connection: Connection, is_idle: IsIdle) -> bool:
+        """Renew what is held, take and give back; whether `sellers` and `held_duties` are other than before.
 
         `connection` is always the same between two `leave`; it is in no transaction.
 
         Raises:
             OSError, asyncpg.PostgresError: the database is away.
         """
-        if not self._is_member or not await work_leases.beat(connection, self.id):
+        # As long as it is not taken for dead, nobody takes anything from it: what it holds is read again only
+        # where it has joined, taken or given back.
+        is_other = not self._is_member or not await work_leases.beat(connection, self.id)
+        if is_other:
             await self._join(connection)
         failpoints.reach("sharing.renewed")
         async with work_leases.sharing(connection) as is_our_turn:
-            if is_our_turn:
-                await self._share(connection, is_idle)
+            if is_our_turn and await self._share(connection, is_idle):
+                is_other = True
         failpoints.reach("sharing.shared")
+        if is_other:
+            await self._read(connection)
+        return is_other
+
+    async def _read(self, connection: Connection) -> None:
         found = await work_leases.held(connection, self.id)
         self._held = {(each.lease.kind, each.lease.key): each for each in found}
         metrics.LEASES_HELD.labels(WorkKind.SELLER.value).set(len(self.sellers))
@@ -97,20 +105,21 @@ class Membership:
         await work_leases.join(connection, self.id, identity.connection_name())
         self._is_member = True
 
-    async def _share(self, connection: Connection, is_idle: IsIdle) -> None:
+    async def _share(self, connection: Connection, is_idle: IsIdle) -> bool:
+        """Take and give back; whether there was anything to do."""
         for name in await work_leases.bury(connection, silent_for=SILENT_FOR):
             log.warning("a reconciler has ended or is silent; its work is taken over", process=name)
         await work_leases.add(connection, self.duties)
         now = await work_leases.shares(connection, self.duties)
         if self.id not in now.members:  # we are the silent process
-            return
+            return False
         is_calm = min(now.members.values()) >= self.calm_after_seconds
-        for kind in WorkKind:
-            await self._step(connection, kind, now, is_idle, is_calm=is_calm)
+        steps = [await self._step(connection, kind, now, is_idle, is_calm=is_calm) for kind in WorkKind]
+        return any(step != sharing.Step() for step in steps)
 
     async def _step(
         self, connection: Connection, kind: WorkKind, now: WorkShares, is_idle: IsIdle, *, is_calm: bool
-    ) -> None:
+    ) -> sharing.Step:
         wanted = sharing.step(self.id, now.held[kind], now.free[kind], is_calm=is_calm)
         if wanted.take:
             await work_leases.take(connection, self.id, kind, duties=self.duties, limit=wanted.take)
@@ -119,6 +128,7 @@ class Membership:
             given = self._to_give(kind, wanted.give, is_idle)
             await work_leases.give_back(connection, self.id, given)
             log.info("work given to others", kind=kind, leases=len(given), processes=len(now.members))
+        return wanted
 
     def _to_give(self, kind: WorkKind, count: int, is_idle: IsIdle) -> list[WorkLease]:
         """What has moved least so far goes first, so that nothing moves again and again."""

@@ -109,9 +109,9 @@ class Reconciler:
 
     async def _share(self, connection: Connection) -> None:
         before = set(self.membership.held_duties)
-        await self.membership.look(connection, self._is_idle)
-        await self.duties.drop(before.difference(self.membership.held_duties))
-        await self.pulls.hold(self.membership.sellers)
+        if await self.membership.look(connection, self._is_idle):
+            await self.duties.drop(before.difference(self.membership.held_duties))
+            await self.pulls.hold(self.membership.sellers)
 
     def _is_idle(self, lease: WorkLease) -> bool:
         if lease.kind is WorkKind.DUTY:
