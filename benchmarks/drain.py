@@ -40,6 +40,7 @@ CHANGES_PER_SELLER: Final = 2
 CALLS_PER_SECOND: Final = 60
 ANSWER_SECONDS: Final = 0.03
 RECONCILERS: Final = 2
+PARTITIONS: Final = 4
 AWAY_SECONDS: Final = (300, 1200)
 """How long sellers were away, from and to; evenly in between."""
 SPREAD_SECONDS: Final = 120
@@ -58,6 +59,7 @@ SHARE_OF_RATE: Final = 0.95
 CALLS_OF_LEAST: Final = 1.05
 
 SETTINGS: Final = {
+    "TOPSYNC_PARTITIONS": str(PARTITIONS),
     "TOPSYNC_CALLS_PER_SECOND": str(CALLS_PER_SECOND),
     "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "60",
     "TOPSYNC_OVERLAP_SECONDS": "60",
@@ -122,6 +124,7 @@ async def _drain(system: System) -> Drained:
         command = system.command("reconcile")
         system.processes[name] = await system.group.start(name, command, env=system.environment)
     async with database.connect(_database(system)) as pool:
+        await _until(pool, "select count(*) = $1 from partition_owners", PARTITIONS)
         await _until(pool, SHARED, RECONCILERS, SELLERS // RECONCILERS)
         before = await _calls(system)
         began = await _open_gaps(system, pool)
