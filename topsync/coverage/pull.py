@@ -41,6 +41,10 @@ log = telemetry.get_logger(__name__)
 FIRST_REHINT_SECONDS = 2.0
 LONGEST_REHINT_SECONDS = 30.0
 POLL_SECONDS = 0.1
+LONGEST_POLL_SECONDS = 1.0
+"""Between two looks at what is stored. The wait grows: dozens of pulls look, while writers wait for calls."""
+
+POLL_GROWTH = 1.5
 
 
 class NotStoredError(RuntimeError):
@@ -202,6 +206,7 @@ class Puller:
         left = [dict(listing.wanted) for listing in listings]
         total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
+        look_after = POLL_SECONDS
         timer = StallTimer(self.settings.stored_within_seconds)
         while True:
             for each, listing in zip(left, listings, strict=True):
@@ -226,7 +231,8 @@ class Puller:
                 failpoints.reach("pull.hinted")
                 rehint_at = loop.time() + rehint_after
                 rehint_after = min(rehint_after * 2, LONGEST_REHINT_SECONDS)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(look_after)
+            look_after = min(look_after * POLL_GROWTH, LONGEST_POLL_SECONDS)
 
     async def _hint(self, left: Sequence[dict[int, Listed]], listings: Sequence[SpanListing]) -> None:
         now = self.clock.now()

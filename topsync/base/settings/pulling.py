@@ -100,7 +100,7 @@ class ReconcilerSettings(EnvironmentSettings):
         1, description="How often connections, gaps and jobs are looked at."
     )
     reconcile_parallel_sellers: int = Field(
-        16,
+        32,
         ge=1,
         le=256,
         description="Sellers that a reconciler pulls at the same time. Too few: the calls that the budget "
