@@ -57,7 +57,7 @@ MAX_FAILURES = 2
 
 @dataclass(slots=True)
 class BulkDetails:
-    """Everything that draining backlogs needs; a single process does it, the reconciler that leads."""
+    """Everything that draining backlogs needs; a single process does it, as a duty."""
 
     pool: Pool
     producer: Producer

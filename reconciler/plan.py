@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Final
 
 from schemas.change import Source
 from topsync.coverage import spans
@@ -12,6 +14,9 @@ from topsync.model.gap import Gap
 from topsync.model.span import Span
 from topsync.model.visibility import ListAllowances
 from topsync.platforms.port import ListRules
+
+NOBODY_KNOWS: Final = datetime.min.replace(tzinfo=UTC)
+"""Since when a seller waits that was never pulled: it is the first of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +34,32 @@ class PullRules:
     """How long to wait with a gap whose last pull did not prove it although it was old enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class SellerCoverage:
-    """What is known about a seller. Times are platform time."""
+class TurnKind(IntEnum):
+    """What a seller waits for, the most urgent first."""
 
-    proven: Sequence[Span]
-    gaps: Sequence[Gap]
-    """The open gaps."""
-    pulled_at: datetime | None
-    """When it was last pulled up to that moment, whatever the reason."""
-    is_polled: bool = False
-    """Whether pulls alone bring its changes, without messages."""
+    POLL = 0
+    """Its changes: it has no messages."""
+    FRESH = 1
+    """The first pull of a gap, for freshness."""
+    PROOF = 2
+    """A gap that was pulled, and could be proven by now."""
+    SWEEP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A seller waits for a pull. Times are platform time."""
+
+    kind: TurnKind
+    since: datetime
+    """Since when it waits; the earliest moment there is, where nobody knows."""
+    gaps: Sequence[Gap] = ()
+    """The gaps that are due."""
+
+    @property
+    def newest(self) -> datetime:
+        """Up to when changes are missing."""
+        return max((gap.ended for gap in self.gaps if gap.ended is not None), default=self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,64 +69,71 @@ class Pull:
     start: datetime
     source: Source
     reason: str
-    gaps: Sequence[Gap] = ()
     comes_again: bool = False
     """Whether the next one comes by itself."""
 
 
-def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
-    """The most urgent pull that is due; None where there is nothing to do, or no bootstrap yet.
+def due(
+    gaps: Sequence[Gap], pulled_at: datetime | None, rules: PullRules, *, is_polled: bool, now: datetime
+) -> Turn | None:
+    """What a seller waits for now, at its most urgent; None where there is nothing to do.
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
-    What the platform no longer lists is left out: if asked for that, it would refuse the whole pull.
 
-    A seller without messages is polled: the same pull as a sweep, from the end of what is proven, but for
-    another reason. A sweep moves the proof forward behind changes that messages have brought, so everything
-    else goes first; a poll is all that brings the changes. To the contract, the time since the last poll is a
-    gap like any other: push did not work in it. So polls, and the fetches that they ask for, have the source
-    and the priority of gaps: they wait neither for bulk starts nor for replays.
+    A seller without messages (`is_polled`) is polled: the same pull as a sweep, from the end of what is
+    proven, but for another reason. A sweep moves the proof forward behind changes that messages have brought,
+    so everything else goes first; a poll is all that brings the changes. To the contract, the time since the
+    last poll is a gap like any other: push did not work in it. So polls, and the fetches that they ask for,
+    have the source and the priority of gaps: they wait neither for bulk starts nor for replays.
+
+    `pulled_at` is when the seller was last pulled up to that moment, whatever the reason.
     """
-    if not standing.proven:
+    found = [(since, gap) for gap in gaps if (since := _due_since(gap, rules, now)) is not None]
+    if found:
+        is_first = any(gap.pulled_at is None for _, gap in found)
+        return Turn(
+            TurnKind.FRESH if is_first else TurnKind.PROOF,
+            min(since for since, _ in found),
+            [gap for _, gap in found],
+        )
+    interval = rules.poll_interval if is_polled else rules.sweep_interval
+    if not interval or (pulled_at is not None and not _has_passed(interval, pulled_at, now)):
+        return None
+    return Turn(
+        TurnKind.POLL if is_polled else TurnKind.SWEEP,
+        NOBODY_KNOWS if pulled_at is None else pulled_at + interval,
+    )
+
+
+def pull(turn: Turn, proven: Sequence[Span], rules: PullRules, *, now: datetime) -> Pull | None:
+    """The pull that a turn asks for, of a seller of which this much is proven; None before its bulk start.
+
+    What the platform no longer lists is left out: if asked for that, it would refuse the whole pull.
+    """
+    if not proven:
         return None
     oldest = rules.lists.oldest(now)
-    due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
-    if due:
-        began = max(min(gap.began for gap in due), oldest)
+    if turn.gaps:
+        began = max(min(gap.began for gap in turn.gaps), oldest)
         start = began - rules.list_allowances.overlap(began, now=now)
-        return Pull(max(start, oldest), Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
-    interval = rules.poll_interval if standing.is_polled else rules.sweep_interval
-    if interval and (standing.pulled_at is None or _has_passed(interval, standing.pulled_at, now)):
-        proven_to = spans.proven_from(standing.proven, oldest)
-        start = max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest)
-        source, reason = (Source.GAP, "poll") if standing.is_polled else (Source.SWEEP, "sweep")
-        return Pull(start, source, reason, comes_again=True)
-    return None
+        reason = "gap " + ",".join(str(gap.id) for gap in turn.gaps)
+        return Pull(max(start, oldest), Source.GAP, reason)
+    proven_to = spans.proven_from(proven, oldest)
+    start = max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest)
+    source, reason = (Source.GAP, "poll") if turn.kind is TurnKind.POLL else (Source.SWEEP, "sweep")
+    return Pull(start, source, reason, comes_again=True)
 
 
-def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> list[tuple[int, Pull]]:
-    """Sellers with their pulls, in the order in which they are served: gaps and polls first, then sweeps.
-
-    Of each, the seller that was served longest ago is next. If the longest missing time decided, sellers
-    that cannot be pulled would take every turn.
-    """
-
-    def turn(item: tuple[int, Pull]) -> tuple[bool, bool, datetime, int]:
-        seller_id, pull = item
-        served = pulled_at.get(seller_id)
-        return pull.source is not Source.GAP, served is not None, served or pull.start, seller_id
-
-    return sorted(pulls.items(), key=turn)
-
-
-def _is_due(gap: Gap, rules: PullRules, now: datetime) -> bool:
+def _due_since(gap: Gap, rules: PullRules, now: datetime) -> datetime | None:
+    """Since when a gap is to be pulled; None where it is not."""
     if gap.ended is None:
-        return False
+        return None
     if gap.pulled_at is None:
-        return True
+        return gap.ended
     provable_at = gap.ended + rules.list_allowances.visibility_allowance(gap.ended)
     if gap.pulled_at < provable_at:
-        return now >= provable_at
-    return _has_passed(rules.gap_retry, gap.pulled_at, now)
+        return provable_at if now >= provable_at else None
+    return gap.pulled_at + rules.gap_retry if _has_passed(rules.gap_retry, gap.pulled_at, now) else None
 
 
 def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:

@@ -78,7 +78,7 @@ class _Run:
 
 @dataclass(slots=True)
 class Replays:
-    """Everything that replays need; a single process does them, the reconciler that leads."""
+    """Everything that replays need; a single process does them, as a duty."""
 
     pool: Pool
     puller: Puller
@@ -116,9 +116,9 @@ class Replays:
                 await self._end(job, replay_outcomes.failed(replay_outcomes.so_far(job), CANCELLED))
 
     async def hand_back(self) -> None:
-        """Note that the job under way did not end this process, and leave the job to whoever leads next.
+        """Note that the job under way did not end this process, and leave the job to whoever is next.
 
-        Called again where the database was away, before this process leads. Idempotent.
+        Called again where the database was away, before this process works. Idempotent.
 
         Raises:
             OSError, asyncpg.PostgresError: the database is away.
@@ -254,3 +254,14 @@ class Replays:
         await self.puller.producer.publish(
             [records.notification(self.notifications_topic, outcome, at=self.clock.now())]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledReplays:
+    """Ends what was cancelled while it waited, beside the replay that is under way."""
+
+    replays: Replays
+
+    async def round(self) -> None:
+        """See `Replays.end_cancelled`."""
+        await self.replays.end_cancelled()

@@ -1,233 +1,134 @@
-"""The reconciler: watches the push connections, and pulls what they may have missed until it is proven.
+"""The reconciler: with other processes like it, pulls the sellers until they are proven, and does the duties.
 
-One process at a time does the work, by an advisory lock; others stand by. Should two believe for a moment
-that they hold it, nothing breaks: pulls are idempotent and claim only what they have seen stored.
+The processes share the work by leases (`membership`). A process that lost its leases without noticing it,
+since it stood still, claims nothing any more: each of its claims is fenced.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
-from reconciler import plan
-from reconciler.backlogs import BulkDetails
-from reconciler.plan import Pull, PullRules, SellerCoverage
-from reconciler.refetching import Refetching
-from reconciler.replays import Replays
-from topsync.base import metrics, outages, telemetry
-from topsync.base.clock import ServerClock
-from topsync.base.outages import Outage
+from reconciler.duties import Duties
+from reconciler.membership import BEAT_SECONDS, Membership
+from reconciler.pulls import Pulls
+from topsync.base import outages, telemetry
 from topsync.base.service import Lifetime
-from topsync.base.settings import ReconcilerSettings
-from topsync.coverage import spans
-from topsync.coverage.pull import PULL_FAILURES, Puller
-from topsync.coverage.pull_request import PullRequest
-from topsync.model.gap import Gap
-from topsync.model.scheme import Scheme
-from topsync.platforms.port import SessionRefusedError
-from topsync.sellers import schemes
-from topsync.sellers.sessions import Sessions
-from topsync.store import coverage, database, gaps, push_connections
+from topsync.store import database
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
-from topsync.stream.producer import PublishError
+from topsync.store.work_leases import WorkKind, WorkLease
 
 log = telemetry.get_logger(__name__)
 
-LEADER_LOCK = 0x72656364
-"""Advisory lock of the reconciler that works (the letters `recd`)."""
+FORMER_RELEASE_LOCK: Final = 0x72656364
+"""Advisory lock (the letters `recd`) that a reconciler of the former release holds alone while it works. We
+share it among us while we work, so during an upgrade either release works, and never both."""
 
-NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
-"""What may be under way beside the pulls of sellers."""
-
-HAND_BACK_SECONDS = 2.0
-FOR_EVER = timedelta(days=36500)
-
-FAILED = "pull failed; nothing is claimed, trying again"
-
-PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, *PULL_FAILURES)
-"""Failures that a later pull repairs: nothing was claimed, so nothing is lost."""
+HAND_BACK_SECONDS: Final = 2.0
 
 
 @dataclass(slots=True)
 class Reconciler:
     """The process."""
 
-    settings: ReconcilerSettings
-    rules: PullRules
     pool: Pool
-    puller: Puller
-    sessions: Sessions
-    clock: ServerClock
-    refetching: Refetching
-    bulk: BulkDetails
-    replays: Replays
-    scheme: Scheme
-    """The installation's."""
-    _judges_silence: bool = False
-    _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
-    _outages: dict[object, Outage] = field(default_factory=dict)
-    _not_before: dict[object, float] = field(default_factory=dict)
-    """When what failed in an outage of the database may be tried again, by the loop's time."""
-    _pulled_at: dict[int, datetime] = field(default_factory=dict)
+    membership: Membership
+    pulls: Pulls
+    duties: Duties
+    hand_back: Callable[[], Awaitable[None]]
+    """What duties do when the process ends in good order, and again before it begins; idempotent."""
+    poll_seconds: float
+    """How often it looks who is due."""
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something has ended, so there is room for something else; or the process is to end."""
+    _stands_by: bool = False
 
     async def run(self, lifetime: Lifetime) -> None:
-        """Work, or stand by, until the process is asked to end; what is under way is done again later."""
-        lifetime.set_ready()
-        await outages.go_on(
-            partial(self._lead, lifetime),
-            lifetime,
-            errors=OUTAGE_ERRORS,
-            what="cannot reconcile without the database; trying again",
-        )
-        await self._drop_everything()
+        """Work until the process is asked to end; what is under way is done again later, by others.
 
-    async def _lead(self, lifetime: Lifetime) -> None:
-        await self.replays.hand_back()
-        async with self.pool.acquire() as connection:
-            if not await database.try_lock(connection, LEADER_LOCK):
-                await lifetime.sleep(self.settings.reconcile_poll_seconds)
-                return
-            # After an outage of the database every process was silent: judge only those that stay silent.
-            judge_at = asyncio.get_running_loop().time() + self.settings.push_lost_after_seconds
-            try:
-                while not lifetime.stopping:
-                    self._judges_silence = asyncio.get_running_loop().time() >= judge_at
-                    await self._look(connection)
-                    await lifetime.sleep(self.settings.reconcile_poll_seconds)
-            finally:
-                metrics.POLLED_BEHIND_SECONDS.set(0)
-                await self._drop_everything()
-                await database.unlock(connection, LEADER_LOCK)
-
-    async def _look(self, connection: Connection) -> None:
-        """A round: connections to gaps; gaps, polls, sweeps to pulls; requests to jobs, second questions."""
-        self._reap()
-        if self._is_free("refetches"):
-            self._start("refetches", self.refetching.round)
-        if self._is_free("backlog"):
-            self._start("backlog", self.bulk.round)
-        if "replay" not in self._busy:
-            self._start("replay", self.replays.round)
-        if "cancelled" not in self._busy:
-            self._start("cancelled", self.replays.end_cancelled)
-        await self._watch_push(connection)
-        open_gaps = await gaps.open_gaps(self.pool)
-        metrics.GAPS_OPEN.set(len(open_gaps))
-        due = await self._due_pulls(open_gaps)
-        room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
-        for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
-            self._start(seller_id, partial(self._pull, seller_id, pull))
-
-    async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
-        """What every seller that is not being pulled needs now."""
-        usable = await self.sessions.usable()
-        proven = await coverage.proven(self.pool)
-        polled = {
-            seller_id
-            for seller_id, account in usable.items()
-            if schemes.is_polled(account.seller, self.scheme)
-        }
-        now = self.clock.now()
-        ends = [spans.last_proven(proven[seller_id]) for seller_id in polled & proven.keys()]
-        behind = [now - end for end in ends if end is not None]
-        metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
-        due = {}
-        for seller_id in usable.keys() - self._busy.keys():
-            standing = SellerCoverage(
-                proven.get(seller_id, []),
-                [gap for gap in open_gaps if gap.seller_id == seller_id],
-                self._pulled_at.get(seller_id),
-                is_polled=seller_id in polled,
-            )
-            if pull := plan.next_pull(standing, self.rules, now=now):
-                due[seller_id] = pull
-        return due
-
-    async def _watch_push(self, connection: Connection) -> None:
-        """Open gaps for lost connections, and end them at the reconnection.
-
-        A seller that no longer has messages waits for no reconnection: its gaps end now.
+        It is ready once it has joined the others: in a rolling update, the next process ends only then.
         """
-        silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
-        now = self.clock.now()
-        async with connection.transaction():
-            for lost in await push_connections.lost(
-                connection, silent_for=silent_for if self._judges_silence else FOR_EVER
-            ):
-                opened = await gaps.open_for_all(connection, lost, self.scheme, now=now)
-                await push_connections.close_stale(connection, lost.id)
-                log.warning(
-                    "push lost; gaps opened",
-                    sellers=opened,
-                    began=lost.last_proof_at.isoformat(),
-                    reason=lost.reason,
-                )
-            for up in await push_connections.up(connection, silent_for=silent_for):
-                await gaps.end_by(connection, up)
-            await gaps.end_without_messages(connection, self.scheme, at=now)
+        stopping = asyncio.create_task(lifetime.wait_for_stop())
+        stopping.add_done_callback(lambda _: self.woken.set())
+        try:
+            await outages.go_on(
+                partial(self._work, lifetime),
+                lifetime,
+                errors=OUTAGE_ERRORS,
+                what="cannot reconcile without the database; trying again",
+            )
+        finally:
+            stopping.cancel()
 
-    def _is_free(self, key: object) -> bool:
-        """Whether this may be begun: it is not under way, and an outage does not hold it back."""
-        return key not in self._busy and self._not_before.get(key, 0.0) <= asyncio.get_running_loop().time()
-
-    def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
-        async def guarded() -> None:
+    async def _work(self, lifetime: Lifetime) -> None:
+        await self._hand_back()
+        async with self.pool.acquire() as connection:
+            if not await database.try_shared_lock(connection, FORMER_RELEASE_LOCK):
+                self._note_standing_by(lifetime)
+                await lifetime.sleep(self.poll_seconds)
+                return
+            self._stands_by = False
             try:
-                await work()
-                self._outages.pop(key, None)
-            except OUTAGE_ERRORS as error:
-                outage = self._outages.setdefault(key, Outage(FAILED))
-                self._not_before[key] = asyncio.get_running_loop().time() + outage.failed(error)
-            except PASSING_ERRORS as error:
-                log.warning(FAILED, key=str(key), error=str(error))
+                await self._rounds(connection, lifetime)
+            finally:
+                await self._end()
+                await database.unlock_all(connection)
 
-        self._busy[key] = asyncio.create_task(guarded(), name=f"pull-{key}")
+    def _note_standing_by(self, lifetime: Lifetime) -> None:
+        if not lifetime.ready:  # or the other would never end
+            lifetime.set_ready()
+        if not self._stands_by:
+            log.info("a reconciler of the former release works; standing by until it ends")
+        self._stands_by = True
 
-    def _reap(self) -> None:
-        for key in [key for key, task in self._busy.items() if task.done()]:
-            self._busy.pop(key).result()
+    async def _rounds(self, connection: Connection, lifetime: Lifetime) -> None:
+        """Look around, by turns, and fill each place that becomes free in between."""
+        loop = asyncio.get_running_loop()
+        beat_at = look_at = loop.time()
+        while not lifetime.stopping:
+            self.woken.clear()
+            self.duties.under_way.reap()
+            self.pulls.reap()
+            if loop.time() >= beat_at:
+                beat_at = loop.time() + BEAT_SECONDS
+                await self._share(connection)
+                if not lifetime.ready:
+                    lifetime.set_ready()
+            if loop.time() >= look_at:
+                look_at = loop.time() + self.poll_seconds
+                self.duties.look(self.membership.held_duties)
+                await self.pulls.look()
+            self.pulls.fill()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(beat_at, look_at)):
+                    await self.woken.wait()
 
-    async def _drop_everything(self) -> None:
-        tasks = list(self._busy.values())
-        self._busy.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # A database that is away is asked again, unless this process ends; that rarely counts, too.
+    async def _share(self, connection: Connection) -> None:
+        before = set(self.membership.held_duties)
+        if await self.membership.look(connection, self._is_idle):
+            await self.duties.drop(before.difference(self.membership.held_duties))
+            await self.pulls.hold(self.membership.sellers)
+
+    def _is_idle(self, lease: WorkLease) -> bool:
+        if lease.kind is WorkKind.DUTY:
+            return self.duties.is_idle(lease.key)
+        return int(lease.key) not in self.pulls.under_way
+
+    async def _end(self) -> None:
+        """End what is under way and give everything back.
+
+        A database that is away is asked again, unless this process ends: then others find it silent.
+        """
+        await self.duties.drop(self.duties.known)
+        await self.pulls.drop_all()
         with suppress(*OUTAGE_ERRORS):
             async with asyncio.timeout(HAND_BACK_SECONDS):
-                await self.replays.hand_back()
+                await self._hand_back()
 
-    async def _pull(self, seller_id: int, pull: Pull) -> None:
-        account = await self.sessions.get(seller_id)
-        if account is None:
-            return
-        began_at = self.clock.now()
-        # A pull that fails is due again only after the interval, like a pull that worked.
-        self._pulled_at[seller_id] = began_at
-        for gap in pull.gaps:
-            await gaps.mark_pulled(self.pool, gap, began_at)
-        try:
-            await self.puller.pull(
-                PullRequest(
-                    seller_id=seller_id,
-                    session=account.session,
-                    start=pull.start,
-                    end=None,
-                    source=pull.source,
-                    reason=pull.reason,
-                    comes_again=pull.comes_again,
-                )
-            )
-        except SessionRefusedError:
-            await self.sessions.refused(account)
-            raise
-        proven = (await coverage.proven(self.pool)).get(seller_id, [])
-        mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]
-        for gap in plan.closed(mine, proven, self.rules, now=self.clock.now()):
-            await gaps.close(self.pool, gap, self.clock.now())
-            log.info("gap proven closed", seller_id=seller_id, gap=gap.id)
+    async def _hand_back(self) -> None:
+        await self.hand_back()
+        await self.membership.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import plan
-from reconciler.plan import Pull, PullRules, SellerCoverage
+from reconciler.plan import Pull, PullRules, Turn
 from schemas.change import Source
 from topsync.coverage import spans
 from topsync.model.gap import Gap
@@ -56,6 +57,24 @@ def gap(began: float, ended: float | None, *, pulled: float | None = None, numbe
     )
 
 
+@dataclass(frozen=True)
+class SellerCoverage:
+    """What is known about a seller."""
+
+    proven: Sequence[Span]
+    gaps: Sequence[Gap]
+    pulled_at: datetime | None
+    is_polled: bool
+
+    def turn(self, rules: PullRules, now: datetime) -> Turn | None:
+        return plan.due(self.gaps, self.pulled_at, rules, is_polled=self.is_polled, now=now)
+
+
+def next_pull(coverage: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
+    turn = coverage.turn(rules, now)
+    return None if turn is None else plan.pull(turn, coverage.proven, rules, now=now)
+
+
 def standing(
     *gaps: Gap,
     proven: Sequence[Span] = (span(-1000, 0),),
@@ -79,7 +98,7 @@ def standing(
 )
 def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) -> None:
     """The gap ends at 100; it can be proven from 700 on."""
-    pull = plan.next_pull(standing(gap(10, 100, pulled=pulled), pulled=now), rules(), now=at(now))
+    pull = next_pull(standing(gap(10, 100, pulled=pulled), pulled=now), rules(), now=at(now))
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
@@ -88,48 +107,36 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
 def test_a_gap_in_a_peak_is_pulled_with_a_larger_overlap_and_proven_later() -> None:
     ended = gap(100_010, 100_100, pulled=100_101)
     provable = 100_100 + 3 * ALLOWANCE
-    assert plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable - 1)) is None
-    pull = plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable))
+    assert next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable - 1)) is None
+    pull = next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable))
     assert pull is not None
     assert pull.start == at(100_010 - 3 * OVERLAP)
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
     """Otherwise a jump back by a quarter of an hour would stop gaps and sweeps for that time."""
-    assert plan.next_pull(standing(pulled=900), rules(), now=at(0)) is not None
-    assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
-
-
-def test_gaps_and_polls_come_first_and_each_seller_has_a_turn_however_much_another_seller_lacks() -> None:
-    """Few sellers are pulled at a time: slow and failing sellers must not take every turn."""
-    pulls = {
-        1: Pull(at(10), Source.SWEEP, "sweep"),
-        2: Pull(at(50), Source.SWEEP, "sweep"),
-        3: Pull(at(60), Source.SWEEP, "sweep"),
-        4: Pull(at(40), Source.GAP, "gap 1"),
-        5: Pull(at(30), Source.GAP, "gap 2"),
-        6: Pull(at(80), Source.GAP, "poll"),
-    }
-    served = {1: at(99), 2: at(98), 4: at(97), 5: at(95), 6: at(96)}
-    assert [seller for seller, _ in plan.in_order(pulls, served)] == [5, 6, 4, 3, 2, 1]
+    assert next_pull(standing(pulled=900), rules(), now=at(0)) is not None
+    assert next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
 
 
 def test_a_gap_is_not_pulled_while_push_is_away() -> None:
-    assert plan.next_pull(standing(gap(10, None), pulled=50), rules(), now=at(60)) is None
+    assert next_pull(standing(gap(10, None), pulled=50), rules(), now=at(60)) is None
 
 
 def test_a_gap_comes_before_a_sweep_that_is_due_as_well() -> None:
-    pull = plan.next_pull(standing(gap(10, 100)), rules(), now=at(200))
+    pull = next_pull(standing(gap(10, 100)), rules(), now=at(200))
     assert pull is not None
     assert pull.source is Source.GAP
 
 
 def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
     young = gap(150, 180, pulled=181, number=3)
-    pull = plan.next_pull(standing(gap(40, 60, number=2), young, gap(10, 30)), rules(), now=at(200))
+    several = standing(gap(40, 60, number=2), young, gap(10, 30))
+    pull, turn = next_pull(several, rules(), now=at(200)), several.turn(rules(), at(200))
     assert pull is not None
+    assert turn is not None
     assert pull.start == at(10 - OVERLAP)
-    assert [due.id for due in pull.gaps] == [2, 1]
+    assert [due.id for due in turn.gaps] == [2, 1]
     assert pull.reason == "gap 2,1"
 
 
@@ -138,7 +145,7 @@ def test_a_sweep_is_due_at_its_interval_and_begins_where_the_proof_ends(
     pulled: float | None, now: float, is_due: bool
 ) -> None:
     proven = (span(-1000, -200), span(-100, 0))
-    pull = plan.next_pull(standing(proven=proven, pulled=pulled), rules(), now=at(now))
+    pull = next_pull(standing(proven=proven, pulled=pulled), rules(), now=at(now))
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start) == (Source.SWEEP, at(-200 - OVERLAP)), "from the first hole"
@@ -151,30 +158,30 @@ def test_a_seller_without_messages_is_polled_at_the_interval_of_polls_whatever_s
 ) -> None:
     proven = (span(-1000, -200), span(-100, 0))
     polled = standing(proven=proven, pulled=pulled, is_polled=True)
-    pull = plan.next_pull(polled, rules(sweep=sweep), now=at(now))
+    pull = next_pull(polled, rules(sweep=sweep), now=at(now))
     assert pull == (Pull(at(-200 - OVERLAP), Source.GAP, "poll", comes_again=True) if is_due else None)
 
 
 def test_a_poll_is_listed_and_fetched_before_bulk_starts_and_sweeps() -> None:
     """Nothing else brings the changes of a seller without messages."""
-    pull = plan.next_pull(standing(is_polled=True), rules(), now=at(5))
+    pull = next_pull(standing(is_polled=True), rules(), now=at(5))
     assert pull is not None
     assert PRIORITY_OF[pull.source] < min(Priority.BOOTSTRAP, Priority.SWEEP)
 
 
 def test_a_gap_of_a_seller_without_messages_comes_before_its_poll() -> None:
-    pull = plan.next_pull(standing(gap(10, 100), is_polled=True), rules(), now=at(200))
+    pull = next_pull(standing(gap(10, 100), is_polled=True), rules(), now=at(200))
     assert pull is not None
     assert (pull.reason, pull.comes_again) == ("gap 1", False)
 
 
 def test_without_sweeps_only_gaps_are_pulled() -> None:
-    assert plan.next_pull(standing(), rules(sweep=0), now=at(10**6)) is None
-    assert plan.next_pull(standing(gap(1, 2)), rules(sweep=0), now=at(10**6)) is not None
+    assert next_pull(standing(), rules(sweep=0), now=at(10**6)) is None
+    assert next_pull(standing(gap(1, 2)), rules(sweep=0), now=at(10**6)) is not None
 
 
 def test_a_seller_that_is_not_bootstrapped_is_not_pulled() -> None:
-    assert plan.next_pull(standing(gap(1, 2), proven=()), rules(), now=at(10**6)) is None
+    assert next_pull(standing(gap(1, 2), proven=()), rules(), now=at(10**6)) is None
 
 
 gaps_ = st.builds(
@@ -239,12 +246,12 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
     while still_open:
         assert now < at(ended + ALLOWANCE + (len(failing) + 3) * (RETRY + SWEEP + poll)), "left alone"
         coverage = SellerCoverage(proven, still_open, pulled_at, is_polled)
-        pull = plan.next_pull(coverage, rules(sweep=sweep), now=now)
-        if pull is not None:
+        turn = coverage.turn(rules(sweep=sweep), now)
+        if turn is not None and (pull := plan.pull(turn, proven, rules(), now=now)) is not None:
             pulls += 1
             assert pulls < 200
             pulled_at = now
-            due = {pulled.id for pulled in pull.gaps}
+            due = {pulled.id for pulled in turn.gaps}
             still_open = [
                 gap_ if gap_.id not in due else Gap(*_values(gap_)[:-1], now) for gap_ in still_open
             ]
@@ -284,9 +291,9 @@ def test_time_that_the_platform_no_longer_lists_is_not_pulled_and_stops_nothing(
     away = gap(0, 100 * DAY)
     now = 100 * DAY + 60
     oldest = LISTS.oldest(at(now))
-    pull = plan.next_pull(standing(away), rules(), now=at(now))
+    pull = next_pull(standing(away), rules(), now=at(now))
     assert pull is not None
-    assert (pull.start, pull.gaps) == (oldest, [away])
+    assert (pull.start, pull.reason) == (oldest, "gap 1")
 
     proven = [span(-1000, 0), Span(oldest, at(100 * DAY))]
     later = at(100 * DAY + ALLOWANCE)
@@ -294,11 +301,11 @@ def test_time_that_the_platform_no_longer_lists_is_not_pulled_and_stops_nothing(
     assert plan.closed([away], proven, rules(), now=later) == [away]
     # Time that nobody can list any more stays a hole, and the next sweeps begin where this one ended.
     assert spans.holes(proven) == [Span(at(0), oldest)]
-    sweep = plan.next_pull(standing(proven=proven), rules(), now=later)
+    sweep = next_pull(standing(proven=proven), rules(), now=later)
     assert sweep == Pull(at(100 * DAY - OVERLAP), Source.SWEEP, "sweep", comes_again=True)
 
 
 def test_after_a_long_time_without_pulls_the_sweep_begins_where_the_platform_begins_to_list() -> None:
     now = at(100 * DAY)
-    sweep = plan.next_pull(standing(), rules(), now=now)
+    sweep = next_pull(standing(), rules(), now=now)
     assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep", comes_again=True)

@@ -72,9 +72,10 @@ async def _on_server(url: str, statement: str) -> None:
 
 
 @asynccontextmanager
-async def emptied(url: str) -> AsyncIterator[Pool]:
+async def emptied(url: str, *, connections: int = 4) -> AsyncIterator[Pool]:
     """A pool on the migrated database, with nothing in it but two sellers."""
-    async with database.connect(settings_for(url)) as pool:
+    settings = settings_for(url).model_copy(update={"database_pool_size": connections})
+    async with database.connect(settings) as pool:
         tables = await pool.fetchval(
             "select string_agg(tablename, ', ') from pg_tables "
             "where schemaname = 'public' and tablename <> 'migrations'"

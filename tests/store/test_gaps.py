@@ -188,9 +188,9 @@ async def test_a_closed_gap_is_open_no_more_and_stays_closed(pool: Pool) -> None
     await push_connections.write(pool, gone)
     await open_for(pool, gone)
     first, second = await gaps.open_gaps(pool)
-    await gaps.mark_pulled(pool, first, at(110))
-    await gaps.close(pool, first, at(120))
-    await gaps.close(pool, first, at(999))
+    await gaps.mark_pulled(pool, [first], at(110))
+    await gaps.close(pool, [first], at(120))
+    await gaps.close(pool, [first], at(999))
     assert [gap.id for gap in await gaps.open_gaps(pool)] == [second.id]
     closed_at = await pool.fetchval("select closed_at from gaps where id = $1", first.id)
     assert closed_at == at(120)
@@ -206,7 +206,7 @@ async def test_gaps_are_returned_oldest_first_with_their_last_pull(pool: Pool) -
         await open_for(pool, gone)
     found = await gaps.open_gaps(pool)
     assert [gap.began for gap in found] == [at(20), at(20), at(50), at(50)]
-    await gaps.mark_pulled(pool, found[0], at(130))
+    await gaps.mark_pulled(pool, found[:1], at(130))
     assert (await gaps.open_gaps(pool))[0] == Gap(
         found[0].id, found[0].seller_id, at(20), None, found[0].cause, at(100), at(130)
     )

@@ -66,7 +66,7 @@ VICTIMS = {
     "enrich-1": points_of("enricher")[::2],
     "enrich-2": points_of("enricher")[1::2],
     "push": points_of("push"),
-    "reconcile": points_of("pull", "replay"),
+    "reconcile": points_of("pull", "sharing", "replay"),
 }
 IN_SECONDS = {
     "takeover.former_fenced",
@@ -76,6 +76,7 @@ IN_SECONDS = {
     "push.acknowledged",
     "pull.hinted",
     "pull.stored",
+    "sharing.shared",
 }
 """The points for which the suite has time; `make soak` runs all of them.
 

@@ -64,6 +64,9 @@ Point = Literal[
     "pull.hinted",
     "pull.stored",
     "pull.claimed",
+    # A reconciler takes its share of the work.
+    "sharing.renewed",
+    "sharing.shared",
     # An operator's replay.
     "replay.notified",
     # Asking again for what was not shown as promised, or was parked.

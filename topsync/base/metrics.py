@@ -61,7 +61,18 @@ PUSH_UNCONFIRMED_BYTES = Gauge(
 POLLED_BEHIND_SECONDS = Gauge(
     "topsync_polled_behind_seconds",
     "The time since the proof of the seller without messages whose proof is oldest: the visibility allowance "
-    "and up to a poll interval, while polls work; 0 where none is polled; from the leading reconciler.",
+    "and up to a poll interval, while polls work; 0 where none is polled; from each reconciler for its "
+    "sellers.",
+)
+SWEEP_INTERVAL_SECONDS = Gauge(
+    "topsync_sweep_interval_seconds",
+    "How far sweeps of a seller are apart, from each reconciler for its sellers: the setting, or longer "
+    "where the calls do not suffice; 0 without sweeps.",
+)
+LEASES_HELD = Gauge(
+    "topsync_leases_held",
+    "Sellers that this reconciler pulls, and duties that it carries out.",
+    ["kind"],
 )
 
 CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
@@ -126,7 +137,7 @@ POSTPONED = {
 REFETCHES_WAITING = Gauge(
     "topsync_refetches_waiting",
     "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
-    "until their seller is back. From the leading reconciler.",
+    "until their seller is back. From the reconciler that has this duty.",
     ["reason"],
 )
 
@@ -160,7 +171,10 @@ WINDOWS_PULLED = Counter(
     "Increment windows pulled, by priority and outcome.",
     ["priority", "outcome"],
 )
-GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
+GAPS_OPEN = Gauge(
+    "topsync_gaps_open",
+    "Gaps that are not proven closed yet, from each reconciler for its sellers.",
+)
 
 SESSION_SECONDS_LEFT = Gauge(
     "topsync_session_seconds_left",

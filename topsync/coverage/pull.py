@@ -42,6 +42,10 @@ log = telemetry.get_logger(__name__)
 FIRST_REHINT_SECONDS = 2.0
 LONGEST_REHINT_SECONDS = 30.0
 POLL_SECONDS = 0.1
+LONGEST_POLL_SECONDS = 1.0
+"""Between two looks at what is stored. The wait grows: dozens of pulls look, while writers wait for calls."""
+
+POLL_GROWTH = 1.5
 
 
 class NotStoredError(RuntimeError):
@@ -97,6 +101,7 @@ class Puller:
             NotStoredError: the writers did not store everything in time.
             ListingFailedError: the platform's list kept changing.
             ListRefusedError: the platform refuses the list of orders.
+            LeaseLostError: another process pulls the seller now; nothing was written.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
         listings = await self._list_all(request)
@@ -212,6 +217,7 @@ class Puller:
         left = [dict(listing.wanted) for listing in listings]
         total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
+        look_after = POLL_SECONDS
         timer = StallTimer(self.settings.stored_within_seconds)
         while True:
             for each, listing in zip(left, listings, strict=True):
@@ -236,7 +242,8 @@ class Puller:
                 failpoints.reach("pull.hinted")
                 rehint_at = loop.time() + rehint_after
                 rehint_after = min(rehint_after * 2, LONGEST_REHINT_SECONDS)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(look_after)
+            look_after = min(look_after * POLL_GROWTH, LONGEST_POLL_SECONDS)
 
     async def _hint(self, left: Sequence[dict[int, Listed]], listings: Sequence[SpanListing]) -> None:
         now = self.clock.now()
@@ -264,7 +271,9 @@ class Puller:
             for listing in of_others
             for part, proof in zip(listing.parts, listing.proofs, strict=True)
         ]
-        await coverage.record(self.pool, windows, parts=[listing.of.kind for listing in of_others])
+        await coverage.record(
+            self.pool, windows, parts=[listing.of.kind for listing in of_others], lease=request.lease
+        )
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
         proven_to = max((proof.end for proof in order_proofs if proof), default=None)
         outcome = replace(_outcome(listings, proven_to), windows=windows)

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from schemas.change import Source
 from topsync.model.priority import PRIORITY_OF, Priority
+from topsync.store.work_leases import WorkLease
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ class PullRequest:
 
     Gaps and bulk starts are pulled so that nothing may be missing afterwards, and so are replays.
     """
+
+    lease: WorkLease | None = None
+    """The seller's, where its pulls are leased: nothing is written once another process has it."""
 
     @property
     def priority(self) -> Priority:

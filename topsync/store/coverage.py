@@ -8,7 +8,9 @@ from datetime import datetime
 
 from topsync.model.kind import Kind
 from topsync.model.span import Span
+from topsync.store import work_leases
 from topsync.store.database import Connection, Pool, sql
+from topsync.store.work_leases import WorkLease
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,24 @@ class PulledWindow:
     """What was listed. The ledger is made from the windows of orders only; see `record` for their parts."""
 
 
-async def record(pool: Pool, windows: Sequence[PulledWindow], *, parts: Collection[Kind] = ()) -> None:
+async def record(
+    pool: Pool,
+    windows: Sequence[PulledWindow],
+    *,
+    parts: Collection[Kind] = (),
+    lease: WorkLease | None = None,
+) -> None:
     """Write pulled windows and, in the same transaction, what they prove (I4, I6).
 
     `parts` says of which kinds of parts everything is true that the ledger now claims about the seller: they
     were listed for all of these windows, and for all that was claimed without them before
-    (`claimed_without`).
+    (`claimed_without`). `lease` is the seller's, where its pulls are leased.
+
+    Raises:
+        LeaseLostError: another process pulls the seller now; nothing was written.
     """
     also = sorted(kind.value for kind in parts)
-    async with pool.acquire() as connection, connection.transaction():
+    async with work_leases.fenced(pool, lease) as connection:
         for window in windows:
             await connection.execute(
                 sql("coverage.record_window"),
@@ -80,4 +91,17 @@ async def proven(pool: Pool) -> dict[int, list[Span]]:
     return {
         row["seller_id"]: [Span(*ends) for ends in zip(row["starts"] or (), row["ends"] or (), strict=True)]
         for row in await pool.fetch(sql("coverage.proven"))
+    }
+
+
+async def proven_of(connection: Pool | Connection, seller_id: int) -> list[Span]:
+    """A seller's proven spans in order; they neither overlap nor touch."""
+    return [Span(*row) for row in await connection.fetch(sql("coverage.proven_of"), seller_id)]
+
+
+async def last_proven(pool: Pool, seller_ids: Collection[int]) -> dict[int, datetime]:
+    """The end of the last proven time of those sellers of which anything is proven (`spans.last_proven`)."""
+    return {
+        row["seller_id"]: row["last"]
+        for row in await pool.fetch(sql("coverage.last_proven"), list(seller_ids))
     }

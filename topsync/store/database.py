@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -61,6 +61,9 @@ REFUSALS: Errors = (*OUTAGE_ERRORS, asyncpg.InvalidCatalogNameError, asyncpg.Ins
 _AUTHORISATION_ERRORS: Errors = sqlstates.errors_of(*sqlstates.AUTHORISATION)
 
 SERVER = "the database (TOPSYNC_DATABASE_URL)"
+
+IDLE_TRANSACTION: Final = "5s"
+"""A transaction whose process stands still for so long is undone by the server, with its locks."""
 
 CONNECT_SECONDS = 60.0
 """How long connecting may take; the driver's default."""
@@ -185,11 +188,39 @@ async def try_lock(connection: Connection, key: int) -> bool:
         return bool(await connection.fetchval("select pg_try_advisory_lock($1)", key))
 
 
+async def try_shared_lock(connection: Connection, key: int) -> bool:
+    """Take an advisory lock together with others, as `try_lock` does alone."""
+    with _ended_by_failure(connection):
+        return bool(await connection.fetchval("select pg_try_advisory_lock_shared($1)", key))
+
+
 async def unlock(connection: Connection, key: int) -> None:
     """Give an advisory lock back. If its connection has ended, or ends now, it is given back by that."""
     if not _has_ended(connection):
         with suppress(*OUTAGE_ERRORS), _ended_by_failure(connection):
             await connection.execute("select pg_advisory_unlock($1)", key)
+
+
+async def unlock_all(connection: Connection) -> None:
+    """Give back every advisory lock of a connection that nobody else uses."""
+    if not _has_ended(connection):
+        with _ended_by_failure(connection):
+            await connection.execute("select pg_advisory_unlock_all()")
+
+
+async def try_transaction_lock(connection: Connection, key: int) -> bool:
+    """Take an advisory lock until the transaction ends; false when another has it."""
+    return bool(await connection.fetchval("select pg_try_advisory_xact_lock($1)", key))
+
+
+async def end_when_idle(connection: Connection) -> None:
+    """Let the server undo this transaction, and end the session, when its process stands still within it.
+
+    Otherwise a frozen process would hold its locks for as long as its connection lives.
+    """
+    await connection.execute(
+        "select set_config('idle_in_transaction_session_timeout', $1, true)", IDLE_TRANSACTION
+    )
 
 
 def _has_ended(connection: Connection) -> bool:

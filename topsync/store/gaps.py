@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -54,11 +55,19 @@ async def open_gaps(pool: Pool) -> list[Gap]:
     return [Gap(*row) for row in await pool.fetch(sql("gaps.open"))]
 
 
-async def mark_pulled(pool: Pool, gap: Gap, at: datetime) -> None:
-    """Note when a gap's windows were last pulled."""
-    await pool.execute(sql("gaps.pulled"), gap.id, at)
+async def open_gaps_of(connection: Pool | Connection, seller_ids: Collection[int]) -> dict[int, list[Gap]]:
+    """The gaps of these sellers that are not proven closed, oldest first; of sellers that have any."""
+    found: dict[int, list[Gap]] = {}
+    for row in await connection.fetch(sql("gaps.open_of"), list(seller_ids)):
+        found.setdefault(row["seller_id"], []).append(Gap(*row))
+    return found
 
 
-async def close(pool: Pool, gap: Gap, at: datetime) -> None:
-    """Note that a gap is proven complete. Idempotent."""
-    await pool.execute(sql("gaps.close"), gap.id, at)
+async def mark_pulled(connection: Pool | Connection, pulled: Iterable[Gap], at: datetime) -> None:
+    """Note when gaps were last pulled."""
+    await connection.execute(sql("gaps.pulled"), [gap.id for gap in pulled], at)
+
+
+async def close(connection: Pool | Connection, proven: Iterable[Gap], at: datetime) -> None:
+    """Note that gaps are proven complete. Idempotent."""
+    await connection.execute(sql("gaps.close"), [gap.id for gap in proven], at)

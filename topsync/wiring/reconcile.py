@@ -8,11 +8,17 @@ from datetime import timedelta
 
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
+from reconciler.duties import Duties, Duty
+from reconciler.membership import Membership
 from reconciler.plan import PullRules
+from reconciler.pulls import Pulls
+from reconciler.push_watch import PushWatch
 from reconciler.refetching import Refetching
-from reconciler.replays import Replays
+from reconciler.replays import CancelledReplays, Replays
 from reconciler.requests import SignalReader
 from reconciler.service import Reconciler
+from reconciler.turns import PullTurns
+from reconciler.under_way import UnderWay
 from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
@@ -49,53 +55,77 @@ async def run(lifetime: Lifetime) -> None:
         detail_tasks = opened.detail_tasks
         if detail_tasks is None:
             log.info("the platform has no tasks of many orders: backlogs are drained by single orders")
-        reconciler = Reconciler(
-            settings=own,
-            rules=PullRules(
-                lists=list_rules,
-                list_allowances=cover.list_allowances,
-                sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
-                poll_interval=schemes.poll_interval,
-                gap_retry=timedelta(seconds=own.gap_retry_seconds),
-            ),
+        replays = Replays(
             pool=pool,
             puller=puller,
             sessions=sessions,
             clock=clock,
-            refetching=Refetching(
-                pool=pool,
-                producer=producer,
-                topics=registry,
-                clock=clock,
-                max_attempts=own.refetch_attempts,
-                hints_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+            notifications_topic=registry.notifications.name,
+            calls_per_second=budget.calls_per_second,
+        )
+        refetching = Refetching(
+            pool=pool,
+            producer=producer,
+            topics=registry,
+            clock=clock,
+            max_attempts=own.refetch_attempts,
+            hints_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+        )
+        bulk = BulkDetails(
+            pool=pool,
+            producer=producer,
+            topics=registry,
+            tasks=detail_tasks,
+            clock=clock,
+            sessions=sessions,
+            rules=backlog_plan.BacklogRules(
+                from_seconds=own.bulk_from_seconds,
+                tasks_at_once=own.bulk_tasks,
+                calls_per_second=budget.calls_per_second,
+                backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                orders_per_task=0 if detail_tasks is None else detail_tasks.max_orders,
             ),
-            bulk=BulkDetails(
-                pool=pool,
-                producer=producer,
-                topics=registry,
-                tasks=detail_tasks,
-                clock=clock,
-                sessions=sessions,
-                rules=backlog_plan.BacklogRules(
-                    from_seconds=own.bulk_from_seconds,
-                    tasks_at_once=own.bulk_tasks,
-                    calls_per_second=budget.calls_per_second,
-                    backlog_changes=settings.load(EnricherSettings).backlog_changes,
-                    orders_per_task=0 if detail_tasks is None else detail_tasks.max_orders,
+            poll_seconds=own.bulk_poll_seconds,
+            deadline_seconds=own.bulk_deadline_seconds,
+        )
+        push_watch = PushWatch(
+            pool=pool,
+            clock=clock,
+            scheme=schemes.scheme,
+            silent_for=timedelta(seconds=own.push_lost_after_seconds),
+            poll_seconds=own.reconcile_poll_seconds,
+        )
+        # Each is done by one process at a time; the names are those of their leases.
+        duties: dict[str, list[Duty]] = {
+            "push": [push_watch],
+            "refetches": [refetching],
+            "backlog": [bulk],
+            "replays": [replays, CancelledReplays(replays)],
+        }
+        woken = asyncio.Event()
+        reconciler = Reconciler(
+            pool=pool,
+            membership=Membership(pool, duties, own.reconcile_calm_seconds),
+            pulls=Pulls(
+                rules=PullRules(
+                    lists=list_rules,
+                    list_allowances=cover.list_allowances,
+                    sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
+                    poll_interval=schemes.poll_interval,
+                    gap_retry=timedelta(seconds=own.gap_retry_seconds),
                 ),
-                poll_seconds=own.bulk_poll_seconds,
-                deadline_seconds=own.bulk_deadline_seconds,
-            ),
-            replays=Replays(
                 pool=pool,
                 puller=puller,
                 sessions=sessions,
                 clock=clock,
-                notifications_topic=registry.notifications.name,
-                calls_per_second=budget.calls_per_second,
+                scheme=schemes.scheme,
+                under_way=UnderWay(woken.set),
+                turns=PullTurns(own.reconcile_parallel_sellers),
             ),
-            scheme=schemes.scheme,
+            duties=Duties(duties, UnderWay(woken.set)),
+            hand_back=replays.hand_back,
+            poll_seconds=own.reconcile_poll_seconds,
+            woken=woken,
         )
         watch = SessionWatch(
             pool=pool,

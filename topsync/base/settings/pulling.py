@@ -100,7 +100,17 @@ class ReconcilerSettings(EnvironmentSettings):
         1, description="How often connections, gaps and jobs are looked at."
     )
     reconcile_parallel_sellers: int = Field(
-        4, ge=1, le=64, description="Sellers that are pulled at the same time."
+        32,
+        ge=1,
+        le=256,
+        description="Sellers that a reconciler pulls at the same time. Too few: the calls that the budget "
+        "allows are not used. Too many: memory, and statements while they wait for what they asked for.",
+    )
+    reconcile_calm_seconds: Seconds = Field(
+        60,
+        description="How long after a reconciler joined the others give it its share of the sellers. Longer "
+        "than the step of a rolling update takes, from a new pod's start to the end of the old; otherwise "
+        "sellers move more than once. What nobody has is taken at once.",
     )
 
 

@@ -15,6 +15,14 @@ left join coverage as c using (seller_id)
 order by s.seller_id
 
 
+-- name: proven_of
+select lower(r) as starts, upper(r) as ends from coverage, unnest(proven) as r where seller_id = $1 order by r
+
+
+-- name: last_proven
+select seller_id, upper(proven) as last from coverage where seller_id = any($1::bigint[]) and not isempty(proven)
+
+
 -- name: record_window
 insert into windows (seller_id, span, source, reason, pulled_at, listed, hinted, proven_to, lists)
 select seller_id, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9, $10

@@ -43,9 +43,16 @@ where
 select id, seller_id, began, ended, cause, opened_at, pulled_at from gaps where closed_at is null order by began, id
 
 
+-- name: open_of
+select id, seller_id, began, ended, cause, opened_at, pulled_at
+from gaps
+where closed_at is null and seller_id = any($1::bigint[])
+order by began, id
+
+
 -- name: pulled
-update gaps set pulled_at = $2 where id = $1
+update gaps set pulled_at = $2 where id = any($1::bigint[])
 
 
 -- name: close
-update gaps set closed_at = $2 where id = $1 and closed_at is null
+update gaps set closed_at = $2 where id = any($1::bigint[]) and closed_at is null
