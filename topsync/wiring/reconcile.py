@@ -12,6 +12,7 @@ from reconciler.plan import PullRules
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
 from reconciler.requests import SignalReader
+from reconciler.retention import Retention
 from reconciler.service import Reconciler
 from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
@@ -19,7 +20,9 @@ from topsync.base.settings import (
     BudgetSettings,
     CoverageSettings,
     EnricherSettings,
+    KafkaSettings,
     ReconcilerSettings,
+    RetentionSettings,
     SchemeSettings,
     SessionSettings,
 )
@@ -36,7 +39,8 @@ async def run(lifetime: Lifetime) -> None:
     parts.check_settings(platform)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
     budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
-    schemes = settings.load(SchemeSettings)
+    schemes, retention = settings.load(SchemeSettings), settings.load(RetentionSettings)
+    kept = retention.kept(settings.load(KafkaSettings))
     vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
     kafka, registry = await parts.open_topics()
     async with (
@@ -95,6 +99,7 @@ async def run(lifetime: Lifetime) -> None:
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
             ),
+            retention=Retention(pool, clock, kept, retention.retention_interval_seconds),
             scheme=schemes.scheme,
         )
         watch = SessionWatch(

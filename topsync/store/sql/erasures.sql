@@ -5,7 +5,8 @@ select
     (select count(*) from certificates where seller_id = $1) as certificates,
     (select count(*) from slice_rows where seller_id = $1)
         + (select count(*) from export_rows where seller_id = $1) as slice_rows,
-    (select count(*) from windows where seller_id = $1) as windows,
+    (select count(*) from windows where seller_id = $1)
+        + (select count(*) from window_days where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
     (select count(*) from replay_jobs where seller_id = $1) as replays
 
@@ -137,6 +138,10 @@ delete from export_rows where ctid = any(array(select ctid from export_rows wher
 
 -- name: clear_windows
 delete from windows where ctid = any(array(select ctid from windows where seller_id = $1 limit $2))
+
+
+-- name: clear_window_days
+delete from window_days where seller_id = $1
 
 
 -- name: clear_refetches
