@@ -62,7 +62,7 @@ from (
 group by 1, 2, 3, 4
 order by 1, 2, 3, 4
 """
-"""By seller, day, list and source, what both tables tell together: reckoned in another way than the product's."""
+"""By seller, day, list and source, what both tables tell together: reckoned in another way."""
 
 
 def window(

@@ -112,7 +112,7 @@ with gone as (
         from push_connections as c
         where c.lost_at < $1::timestamptz
           and c.gap_opened
-          and not exists (select from gaps as g where g.connection = c.id)
+          and (select count(*) from gaps as g where g.connection = c.id) = 0
           and c.last_proof_at < (select max(last_proof_at) from push_connections)
         order by c.lost_at
         limit $2
