@@ -29,6 +29,7 @@ BENCHMARKS: Final = (
     "bulk",
     "audit",
     "slow_day",
+    "sizes",
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""
 

@@ -201,19 +201,23 @@ _KEEPS_ALL: Final = frozenset({"Sort", "Incremental Sort", "Aggregate", "Hash", 
 def _scans(
     node: Mapping[str, Any], large: Collection[str], partial: Collection[str], *, cut_short: bool
 ) -> Iterator[str]:
-    kind, index = node["Node Type"], node.get("Index Name", "")
+    index = node.get("Index Name", "")
     relation: str | None = node.get("Relation Name") or index_table(index, large)
-    if relation is not None and relation in large:
-        if kind in ("Seq Scan", "Sample Scan") or (
-            kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan")
-            and "Index Cond" not in node
-            and index not in partial
-            and not cut_short
-        ):
-            yield relation
-    below = (cut_short or kind == "Limit") and kind not in _KEEPS_ALL
+    if relation in large and _reads_all(node, is_partial=index in partial, cut_short=cut_short):
+        yield str(relation)
+    below = (cut_short or node["Node Type"] == "Limit") and node["Node Type"] not in _KEEPS_ALL
     for child in node.get("Plans", ()):
         yield from _scans(child, large, partial, cut_short=below)
+
+
+def _reads_all(node: Mapping[str, Any], *, is_partial: bool, cut_short: bool) -> bool:
+    match node["Node Type"]:
+        case "Seq Scan" | "Sample Scan":
+            return True
+        case "Index Scan" | "Index Only Scan" | "Bitmap Index Scan":
+            return "Index Cond" not in node and not is_partial and not cut_short
+        case _:
+            return False
 
 
 def index_table(index: str, large: Collection[str]) -> str | None:
