@@ -1,7 +1,7 @@
 """How large each table gets: bytes a row, measured, and what a year brings to a large installation.
 
 Each table is filled with rows as the services write them, in a real PostgreSQL; its size is that of the
-table, its indexes and its texts beside the rows. How many rows a day brings is reckoned: `DAILY` says from what.
+table, its indexes and its texts beside the rows. How many rows a day brings is reckoned, in `DAILY`.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ insert into refunds (
 )
 select
     id + 1000000 * copy, id + copy, id + copy, 2200000000000 + copy, now(), now(), 'SUCCESS',
-    sha256(id::text::bytea), now(), 'push', 1, refund::jsonb, '{"transitions": ["refund-closed"], "changed": ["status"]}'
+    sha256(id::text::bytea), now(), 'push', 1, refund::jsonb,
+    '{"transitions": ["refund-closed"], "changed": ["status"]}'
 from unnest($1::bigint[], $2::text[]) as t (id, refund), generate_series(1, $3::integer) as copy
 """
 

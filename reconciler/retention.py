@@ -70,12 +70,13 @@ class Retention:
     async def _delete(self, *, until: float) -> set[str]:
         """Delete in turn a piece of each table that has more, so that none waits for a larger one.
 
-        Returns the tables that still have old rows at the end of the time.
+        Each gets one piece at least, however late it is. Returns the tables that still have old rows at the
+        end of the time.
         """
         loop = asyncio.get_running_loop()
         now = await self._now()
         left = dict.fromkeys(GOING)
-        while left and loop.time() < until:
+        while left:
             for table in list(left):
                 begun = loop.time()
                 deleted = await retention.delete(
@@ -86,6 +87,8 @@ class Retention:
                     del left[table]
                 else:
                     await asyncio.sleep(pause_after(loop.time() - begun))
+            if loop.time() >= until:
+                break
         return set(left)
 
     async def _now(self) -> datetime:
