@@ -180,7 +180,10 @@ select count(*) from gone
 
 
 -- name: oldest_session_warnings
-select min(given_at) from session_warnings
+select min(w.given_at)
+from session_warnings as w
+join sellers as s using (seller_id)
+where w.session_version < s.session_version
 
 
 -- name: api_calls
