@@ -32,7 +32,7 @@ from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 from topsync.store import database, schema
 from topsync.store.database import Pool
-from topsync.store.tables import TABLES, Goes, GrowsWith, Table
+from topsync.store.tables import TABLES, Goes, GrowsWith, TableGrowth
 
 SELLERS: Final = 3000
 ORDERS_A_DAY: Final = 100
@@ -284,9 +284,9 @@ def _kept_days() -> list[float]:
 
     def days(table: str) -> float:
         match TABLES[table]:
-            case Table(rows=Goes(period=period)):
+            case TableGrowth(rows=Goes(period=period)):
                 return kept[period] / timedelta(days=1)
-            case Table(grows_with=GrowsWith.FAULTS):
+            case TableGrowth(grows_with=GrowsWith.FAULTS):
                 return letters_days
             case _:
                 return math.inf

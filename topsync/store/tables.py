@@ -54,7 +54,7 @@ class Goes:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableGrowth:
     """What is decided about a table."""
 
     grows_with: GrowsWith
@@ -68,31 +68,33 @@ _FORMER_RELEASE: Final = Stays(
     "a process of the former release may go on with a bulk start in it; the next release drops it"
 )
 
-TABLES: Final[Mapping[str, Table]] = {
+TABLES: Final[Mapping[str, TableGrowth]] = {
     **{
-        kind.plural: Table(GrowsWith.ORDERS, Stays("it is what topsync is there to keep"), is_large=True)
+        kind.plural: TableGrowth(
+            GrowsWith.ORDERS, Stays("it is what topsync is there to keep"), is_large=True
+        )
         for kind in Kind
     },
-    "tombstones": Table(
+    "tombstones": TableGrowth(
         GrowsWith.WORK, Stays("each goes when its topic has it, and not before"), is_large=True
     ),
-    "partition_owners": Table(GrowsWith.NOTHING, Stays("a row for each partition")),
-    "sellers": Table(
+    "partition_owners": TableGrowth(GrowsWith.NOTHING, Stays("a row for each partition")),
+    "sellers": TableGrowth(
         GrowsWith.SELLERS, Stays("an erased seller keeps its row, so that nothing of it is written again")
     ),
-    "erasures": Table(GrowsWith.SELLERS, Stays("the proof that the seller was erased, and when")),
-    "session_warnings": Table(
+    "erasures": TableGrowth(GrowsWith.SELLERS, Stays("the proof that the seller was erased, and when")),
+    "session_warnings": TableGrowth(
         GrowsWith.SELLERS, Goes(Period.WARNINGS, "given_at", "the session is the seller's")
     ),
-    "coverage": Table(GrowsWith.SELLERS, Stays("what is proven, a row for each seller")),
-    "windows": Table(
+    "coverage": TableGrowth(GrowsWith.SELLERS, Stays("what is proven, a row for each seller")),
+    "windows": TableGrowth(
         GrowsWith.PULLS,
         Goes(Period.WINDOWS, "pulled_at", "its seller is being erased, which takes them all"),
         is_large=True,
     ),
-    "window_days": Table(GrowsWith.DAYS, Goes(Period.WINDOW_SUMS, "day"), is_large=True),
-    "gaps": Table(GrowsWith.LOSSES, Goes(Period.GAPS, "closed_at", "it is open"), is_large=True),
-    "push_connections": Table(
+    "window_days": TableGrowth(GrowsWith.DAYS, Goes(Period.WINDOW_SUMS, "day"), is_large=True),
+    "gaps": TableGrowth(GrowsWith.LOSSES, Goes(Period.GAPS, "closed_at", "it is open"), is_large=True),
+    "push_connections": TableGrowth(
         GrowsWith.LOSSES,
         Goes(
             Period.GAPS,
@@ -100,43 +102,43 @@ TABLES: Final[Mapping[str, Table]] = {
             "it is up, has still to open its gaps, a gap refers to it, or `status` names it as the last",
         ),
     ),
-    "replay_jobs": Table(GrowsWith.REQUESTS, Goes(Period.JOBS, "finished_at", "it has not ended")),
-    "republications": Table(
+    "replay_jobs": TableGrowth(GrowsWith.REQUESTS, Goes(Period.JOBS, "finished_at", "it has not ended")),
+    "republications": TableGrowth(
         GrowsWith.REQUESTS, Goes(Period.JOBS, "coalesce(finished_at, cancelled_at)", "it has not ended")
     ),
-    "republication_parts": Table(GrowsWith.REQUESTS, Stays("each goes with its republication")),
-    "bootstraps": Table(GrowsWith.SELLERS, Stays("whether a seller's bulk start is done")),
-    "export_slices": Table(GrowsWith.BULK_STARTS, _CERTIFIED),
-    "slice_rows": Table(GrowsWith.BULK_STARTS, _CERTIFIED, is_large=True),
-    "certificates": Table(GrowsWith.BULK_STARTS, Stays("the proof of a bulk start")),
-    "exports": Table(GrowsWith.NOTHING, _FORMER_RELEASE),
-    "export_rows": Table(GrowsWith.NOTHING, _FORMER_RELEASE, is_large=True),
-    "refetches": Table(
+    "republication_parts": TableGrowth(GrowsWith.REQUESTS, Stays("each goes with its republication")),
+    "bootstraps": TableGrowth(GrowsWith.SELLERS, Stays("whether a seller's bulk start is done")),
+    "export_slices": TableGrowth(GrowsWith.BULK_STARTS, _CERTIFIED),
+    "slice_rows": TableGrowth(GrowsWith.BULK_STARTS, _CERTIFIED, is_large=True),
+    "certificates": TableGrowth(GrowsWith.BULK_STARTS, Stays("the proof of a bulk start")),
+    "exports": TableGrowth(GrowsWith.NOTHING, _FORMER_RELEASE),
+    "export_rows": TableGrowth(GrowsWith.NOTHING, _FORMER_RELEASE, is_large=True),
+    "refetches": TableGrowth(
         GrowsWith.WORK,
         Stays("each goes when its order has come, or is a dead letter; those parked wait for their seller"),
         is_large=True,
     ),
-    "detail_tasks": Table(GrowsWith.WORK, Stays("each goes when its orders are handed over")),
-    "open_letters": Table(
+    "detail_tasks": TableGrowth(GrowsWith.WORK, Stays("each goes when its orders are handed over")),
+    "open_letters": TableGrowth(
         GrowsWith.FAULTS,
         Stays("each goes when its letter is dealt with; whoever adds some takes away what the topic dropped"),
         is_large=True,
     ),
-    "dead_letter_retries": Table(
+    "dead_letter_retries": TableGrowth(
         GrowsWith.FAULTS,
         Stays("each goes with its letter: whoever adds some takes away what the topic dropped"),
         is_large=True,
     ),
-    "witness_progress": Table(GrowsWith.NOTHING, Stays("a row for each partition that is read")),
-    "witness_findings": Table(
+    "witness_progress": TableGrowth(GrowsWith.NOTHING, Stays("a row for each partition that is read")),
+    "witness_findings": TableGrowth(
         GrowsWith.FAULTS, Stays("each is a promise that was not kept; the audit names it until it is removed")
     ),
-    "compacted_topics": Table(GrowsWith.NOTHING, Stays("a row for each topic")),
-    "topic_losses": Table(GrowsWith.NOTHING, Stays("a row for each topic, until it is repaired")),
-    "api_calls": Table(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "day")),
-    "call_budget": Table(GrowsWith.NOTHING, Stays("a row for each limit")),
-    "call_bans": Table(GrowsWith.NOTHING, Stays("a row for each scope")),
-    "migrations": Table(GrowsWith.NOTHING, Stays("a row for each migration")),
+    "compacted_topics": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic")),
+    "topic_losses": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic, until it is repaired")),
+    "api_calls": TableGrowth(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "day")),
+    "call_budget": TableGrowth(GrowsWith.NOTHING, Stays("a row for each limit")),
+    "call_bans": TableGrowth(GrowsWith.NOTHING, Stays("a row for each scope")),
+    "migrations": TableGrowth(GrowsWith.NOTHING, Stays("a row for each migration")),
 }
 
 GOING: Final[Mapping[str, Goes]] = {
