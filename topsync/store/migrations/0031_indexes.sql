@@ -8,8 +8,6 @@ create index concurrently gaps_by_end on gaps (closed_at) where closed_at is not
 -- Whether a gap refers to a connection, also for the foreign key.
 drop index concurrently if exists gaps_by_connection;
 create index concurrently gaps_by_connection on gaps (connection) where connection is not null;
-drop index concurrently if exists replay_jobs_by_end;
-create index concurrently replay_jobs_by_end on replay_jobs (finished_at) where finished_at is not null;
 drop index concurrently if exists dead_letter_retries_by_last_mark;
 create index concurrently dead_letter_retries_by_last_mark on dead_letter_retries (greatest(retried_at, closed_at));
 drop index concurrently if exists dead_letter_retries_by_age;
