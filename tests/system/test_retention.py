@@ -44,7 +44,7 @@ async def test_rows_vanish_while_orders_flow_and_nothing_is_missing(
         await system.start("reconcile")
         await lose_push(system)
 
-        last = await systems.last_gap(system)
+        last = await last_gap(system)
         await eventually(lambda: gaps_are_gone(system, up_to=last))
         connections = "select count(*) from push_connections where lost_at is not null"
         await eventually(lambda: is_zero(system, connections))
@@ -59,15 +59,25 @@ async def test_rows_vanish_while_orders_flow_and_nothing_is_missing(
 
 
 async def lose_push(system: System) -> None:
-    """Push dies and comes back: gaps are opened, pulled and closed."""
-    before = await systems.last_gap(system)
+    """Push dies while it is connected, and comes back: gaps are opened."""
+    await eventually(lambda: is_connected(system))
+    before = await last_gap(system)
     await system.kill("push")
     await system.start("push")
     await eventually(lambda: has_opened_gaps(system, before))
 
 
+async def is_connected(system: System) -> bool:
+    return not await is_zero(system, "select count(*) from push_connections where not gap_opened")
+
+
 async def has_opened_gaps(system: System, before: int) -> bool:
-    return await systems.last_gap(system) > before
+    return await last_gap(system) > before
+
+
+async def last_gap(system: System) -> int:
+    """The number of the newest gap, also where it is gone."""
+    return int(await systems.value(system, "select last_value from gaps_id_seq"))
 
 
 async def gaps_are_gone(system: System, *, up_to: int) -> bool:
