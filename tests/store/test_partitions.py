@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 
 from tests.store import plans
-from tests.store.databases import SELLER, at, settings_for, version
+from tests.store.databases import SELLER, at, settings_for, until_a_lock_is_awaited, version
 from tests.store.test_plans import REASONS
 from tests.support.places import DOCS
 from topsync.store import database, erasures, orders, schema, sellers
@@ -54,8 +55,12 @@ async def test_the_plan_brings_every_order_into_the_parts_while_orders_change(da
         await connection.execute(STEPS["prepare"])
         await write(pool, epoch, 30, 31)  # new
         await write(pool, epoch, 2, modified=1)  # changed, before it is copied
-        last: int | None = await copy_a_piece(connection, 0)
-        await write(pool, epoch, 1, modified=2)  # changed, after it was copied
+        async with connection.transaction():
+            last: int | None = await copy_a_piece(connection, 0)
+            changing = asyncio.create_task(write(pool, epoch, 1, modified=2))  # changed while it is copied
+            await until_a_lock_is_awaited(pool)
+        await changing
+        await write(pool, epoch, 3, modified=2)  # changed, after it was copied
         while last is not None:
             last = await copy_a_piece(connection, last)
             await write(pool, epoch, 20, modified=float(last or 99))
