@@ -68,9 +68,9 @@ class RetentionSettings(EnvironmentSettings):
         "later is over.",
     )
     retention_interval_seconds: PositiveSeconds = Field(
-        600,
-        description="How often the reconciler looks for rows that are too old. A small value finds few each "
-        "time; a large value deletes in long rounds, which leave room to others all the same.",
+        3600,
+        description="How often the reconciler looks for rows that are too old. A smaller value finds fewer "
+        "of each seller and writes their sums more often; a larger value deletes in longer rounds.",
     )
 
     @field_validator("window_sums_kept_days")

@@ -8,19 +8,39 @@ select now()
 
 
 -- name: windows
--- Summed up by the platform's day, in the same statement. Nothing is summed up of a seller that is being erased, and
--- none is erased meanwhile: the lock of its row separates the two.
-with old as materialized (
-    select w.id
-    from windows as w
-    join sellers as s using (seller_id)
-    where w.pulled_at < $1::timestamptz and s.state <> 'erased'
-    order by w.pulled_at
+-- Summed up by the platform's day, in the same statement. One seller after the other, so that many windows become few
+-- sums, and the index by seller finds them. Nothing is summed up of a seller that is being erased, and none is erased
+-- meanwhile: the lock of its row separates the two.
+with due as materialized (
+    select s.seller_id
+    from sellers as s
+    where s.state <> 'erased'
+      and (
+          select w.pulled_at from windows as w where w.seller_id = s.seller_id order by w.pulled_at limit 1
+      ) < $1::timestamptz
+    order by s.seller_id
     limit $2
-    for update of w skip locked
-    for share of s skip locked
+), old as materialized (
+    select w.id, w.seller_id
+    from due
+    cross join lateral (
+        select id, seller_id
+        from windows
+        where seller_id = due.seller_id and pulled_at < $1::timestamptz
+        order by pulled_at
+        limit $2
+        for update skip locked
+    ) as w
+    limit $2
+), held as materialized (
+    select seller_id
+    from sellers
+    where seller_id = any(array(select seller_id from old)) and state <> 'erased'
+    order by seller_id
+    for share skip locked
 ), gone as (
-    delete from windows where id = any(array(select id from old))
+    delete from windows
+    where id = any(array(select o.id from old as o join held using (seller_id)))
     returning *
 ), summed as (
     insert into window_days as d (
@@ -61,7 +81,8 @@ select count(*) from gone
 
 
 -- name: oldest_windows
-select min(pulled_at) from windows
+select min((select w.pulled_at from windows as w where w.seller_id = s.seller_id order by w.pulled_at limit 1))
+from sellers as s
 
 
 -- name: window_days
