@@ -6,14 +6,17 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.table import Table
+
+FIGURES: Final[Mapping[str, str]] = {"what": "left", "measured": "right", "target": "right", "met": "left"}
+"""The columns of most reports, and where their texts stand."""
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
@@ -35,6 +38,11 @@ class Row:
     digits: int = 0
 
     @property
+    def cells(self) -> tuple[str, ...]:
+        """As in the table."""
+        return (self.what, self.figure, self.target, self.met)
+
+    @property
     def figure(self) -> str:
         return f"{self.value:,.{self.digits}f} {self.unit}".rstrip()
 
@@ -52,6 +60,14 @@ class Row:
         return "yes" if enough and (self.at_most is None or self.value <= self.at_most) else "**no**"
 
 
+class Line(Protocol):
+    """A row of a report's table."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its texts, one for each column of the report."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The results of a benchmark.
@@ -61,13 +77,15 @@ class Report:
         setup: what was run against what.
         page: where `--write` puts it.
         options: what else the command line had.
+        columns: of its table, and where their texts stand.
     """
 
     name: str
     setup: str
-    rows: Sequence[Row]
+    rows: Sequence[Line]
     page: Path = PAGE
     options: str = ""
+    columns: Mapping[str, str] = field(default_factory=lambda: FIGURES)
 
     @property
     def command(self) -> str:
@@ -87,10 +105,10 @@ def orders_option(orders: Sequence[int]) -> str:
 def show(report: Report) -> None:
     """Print a report as a table."""
     table = Table(title=report.name, caption=report.setup, caption_justify="left", title_justify="left")
-    for column in ("what", "measured", "target", "met"):
-        table.add_column(column, justify="right" if column in ("measured", "target") else "left")
+    for column, side in report.columns.items():
+        table.add_column(column, justify="right" if side == "right" else "left")
     for row in report.rows:
-        table.add_row(row.what, row.figure, row.target, row.met.replace("*", ""))
+        table.add_row(*(cell.replace("*", "") for cell in row.cells))
     Console(width=110).print(table)
 
 
@@ -101,15 +119,16 @@ def write(report: Report) -> None:
         ValueError: the page has no such place.
     """
     begin, end = f"<!-- {report.name}: begin -->", f"<!-- {report.name}: end -->"
-    rows = [f"| {row.what} | {row.figure} | {row.target} | {row.met} |" for row in report.rows]
+    rows = [f"| {' | '.join(row.cells)} |" for row in report.rows]
+    rules = ["---:" if side == "right" else "---" for side in report.columns.values()]
     body = "\n".join(
         (
             begin,
             f"`{report.command}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
             report.setup,
             "",
-            "| what | measured | target | met |",
-            "| --- | ---: | ---: | --- |",
+            f"| {' | '.join(report.columns)} |",
+            f"| {' | '.join(rules)} |",
             *rows,
             end,
         )

@@ -17,12 +17,14 @@ from topsync.base.settings import (
     EnricherSettings,
     KafkaSettings,
     PushSettings,
+    RetentionSettings,
     SettingsError,
     TaobaoSettings,
     TelemetrySettings,
     VaultSettings,
 )
 from topsync.model import linger
+from topsync.model.retention import Period
 from topsync.platforms.taobao.linger import WORDS
 from topsync.wiring import parts, platforms
 
@@ -282,3 +284,45 @@ def test_brokers_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPat
 def test_brokers_may_be_written_in_every_usual_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
     assert settings.load(KafkaSettings).kafka_bootstrap_servers == servers
+
+
+def test_rows_are_not_kept_for_a_shorter_time_than_something_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request in the topic `signals` may be read again: as long as that, its id must be known."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    kept = settings.load(RetentionSettings).kept(settings.load(KafkaSettings))
+    assert set(kept) == set(Period)
+    assert kept[Period.JOBS] > timedelta(days=98)
+
+    monkeypatch.setenv("TOPSYNC_JOBS_KEPT_DAYS", "97")
+    with pytest.raises(
+        SettingsError, match=r"^TOPSYNC_JOBS_KEPT_DAYS: .* a request again for 98 days"
+    ) as wrong:
+        settings.load(RetentionSettings).kept(settings.load(KafkaSettings))
+    assert "\n" not in str(wrong.value)
+    monkeypatch.setenv("TOPSYNC_NOTICES_RETENTION_HOURS", "2136")
+    assert settings.load(RetentionSettings).kept(settings.load(KafkaSettings))
+
+
+@pytest.mark.parametrize("named", ["TOPSYNC_WINDOW_SUMS_KEPT_DAYS", None])
+def test_sums_of_windows_do_not_go_before_the_windows(
+    monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    """Also where only one of the two is set."""
+    monkeypatch.setenv("TOPSYNC_WINDOWS_KEPT_DAYS", "1096")
+    if named:
+        monkeypatch.setenv(named, "1095.5")
+    with pytest.raises(
+        SettingsError, match=r"^TOPSYNC_WINDOW_SUMS_KEPT_DAYS: .* kept for 1096 days"
+    ) as wrong:
+        settings.load(RetentionSettings)
+    assert "\n" not in str(wrong.value)
+
+
+def test_nothing_is_kept_for_no_time_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (field for field in RetentionSettings.model_fields if field.endswith("_days")):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"TOPSYNC_{name.upper()}", "0")
+            with pytest.raises(SettingsError, match=f"TOPSYNC_{name.upper()}: .*greater than 0"):
+                settings.load(RetentionSettings)

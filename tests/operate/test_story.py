@@ -18,7 +18,7 @@ from topsync.operate.order_records import HintRecord, OrderRecords, VersionRecor
 from topsync.operate.story import OrderEvidence, StoryEventKind
 from topsync.operate.verdicts import OrderStanding
 from topsync.store.call_budget import Ban
-from topsync.store.order_facts import AroundOrder, OrderFacts, OrderWait, SellerGap, StoredRow
+from topsync.store.order_facts import AroundOrder, CoveringDay, OrderFacts, OrderWait, SellerGap, StoredRow
 from topsync.store.push_connections import PushConnection
 from topsync.store.sellers import Life, Seller, SellerState
 
@@ -195,6 +195,22 @@ def test_push_that_is_down_is_reported_unless_an_open_gap_reports_it() -> None:
     gap = SellerGap(NOW, None, "silent", NOW, None, None)
     down = replace(down, around=AroundOrder(gaps=(gap,)))
     assert OrderStanding.PUSH_DOWN not in [verdict.standing for verdict in verdicts.verdicts(down)]
+
+
+def test_windows_that_are_not_kept_any_more_are_told_of_by_their_days_sum() -> None:
+    pulled = NOW - timedelta(days=30)
+    day = CoveringDay(
+        day=pulled.date(), source="sweep", windows=288, listed=1440, hinted=7,
+        first_pulled_at=pulled - timedelta(hours=20), last_pulled_at=pulled,
+        start=pulled - timedelta(hours=21), end=pulled, proves=True,
+    )  # fmt: skip
+    (told,) = story.events(plain(around=AroundOrder(window_days=(day,))))
+    assert told.kind is StoryEventKind.PULL
+    assert told.at == pulled
+    assert "and proved it; day's sum of 2026-10-21: windows 288, orders in them 1440" in told.says
+    assert (told.facts["day"], told.facts["windows"], told.facts["proves"]) == (day.day, 288, True)
+    (unproven,) = story.events(plain(around=AroundOrder(window_days=(replace(day, proves=False),))))
+    assert "proved" not in unproven.says
 
 
 def test_a_seller_without_messages_waits_for_the_next_poll_and_not_for_push() -> None:

@@ -37,6 +37,7 @@ from topsync.store import (
     refetches,
     refunds,
     replay_jobs,
+    retention,
     sellers,
     slices,
 )
@@ -270,6 +271,7 @@ async def begin_bootstrap(pool: Pool, seller_id: int) -> Slice:
 
 async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool: Pool, epoch: int) -> None:
     await note_everything(pool)
+    assert await retention.delete(pool, "windows", before=at(1000), limit=10) == 2
     for seller_id in (SELLER, OTHER):
         await begin_bootstrap(pool, seller_id)
         proven = Span(at(-1), at(0))

@@ -26,6 +26,13 @@ OFTEN = retry.Policy(max_attempts=1000, first_wait_seconds=0.01, max_wait_second
 FORMER_RECORD = "insert into migrations (number, name) values ($1, $2)"
 """As a version that keeps no checksums writes it."""
 
+INDEX = """-- without a transaction
+drop index concurrently if exists findings_by_id;
+create index concurrently findings_by_id on witness_findings (id);
+"""
+
+VALID = "select indisvalid from pg_index where indexrelid = 'findings_by_id'::regclass"
+
 DONE = "select exists (select from migrations where number = $1)"
 
 
@@ -153,6 +160,57 @@ async def test_a_migration_that_never_gets_its_lock_gives_up_and_says_which_sess
             await busy.fetch("select * from gaps")
             with pytest.raises(SchemaError, match=rf"{changed} needs a lock .*pg_stat_activity"):
                 await schema.migrate(own, lock_waits=AT_ONCE)
+
+
+async def test_a_migration_without_a_transaction_builds_indexes_while_live_traffic_writes(
+    own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the transactions before it, and nobody waits for it, however long that takes."""
+    monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 0.05)
+    add = "insert into witness_findings (partition, record_offset, id, finding) values (0, $1, 1, 'x')"
+    async with migrated(own) as pool:
+        index = with_another(monkeypatch, INDEX)
+        async with pool.acquire() as busy:
+            long = busy.transaction()
+            await long.start()
+            await busy.execute(add, 1)
+            migrating = asyncio.create_task(schema.migrate(own, lock_waits=AT_ONCE))
+            await eventually(lambda: _waits_for_a_lock(pool))
+            async with asyncio.timeout(10):
+                await pool.execute(add, 2)
+            assert not migrating.done()
+            await long.commit()
+        assert await migrating == [index]
+        assert await pool.fetchval(VALID)
+        # What comes next waits for locks as before.
+        assert await pool.fetchval(DONE, NEXT)
+
+
+async def test_an_index_that_was_cut_short_is_built_again(
+    own: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt fails in the middle: what it left is not valid, and nothing is noted."""
+    async with migrated(own) as pool:
+        for offset in (1, 2):
+            await pool.execute(
+                "insert into witness_findings (partition, record_offset, id, finding) values (0, $1, 1, 'x')",
+                offset,
+            )
+        with_another(monkeypatch, INDEX.replace("create index", "create unique index"))
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await schema.migrate(own)
+        assert await pool.fetchval(VALID) is False
+        assert not await pool.fetchval(DONE, NEXT)
+        await pool.execute("delete from witness_findings where record_offset = 2")
+        assert len(await schema.migrate(own)) == 1
+        assert await pool.fetchval(VALID)
+
+
+def test_a_migration_says_on_its_first_line_that_it_is_no_transaction() -> None:
+    assert Migration(NEXT, "x", "create table a (id int);\n-- without a transaction\n").steps is None
+    drop, create = Migration(NEXT, "x", INDEX).steps or []
+    assert drop.endswith("drop index concurrently if exists findings_by_id")
+    assert create.startswith("create index concurrently findings_by_id")
 
 
 async def test_a_process_that_waits_for_another_migration_runs_no_statement_meanwhile(

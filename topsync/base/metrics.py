@@ -176,6 +176,21 @@ GAPS_OPEN = Gauge(
     "Gaps that are not proven closed yet, from each reconciler for its sellers.",
 )
 
+ROWS_DELETED = Counter(
+    "topsync_rows_deleted_total", "Rows deleted because they were too old, by table.", ["table"]
+)
+OLDEST_ROW = Gauge(
+    "topsync_oldest_row_timestamp_seconds",
+    "From when the oldest row is that age would delete, by table, as Unix time; from the leading reconciler: "
+    "of several, the latest counts.",
+    ["table"],
+)
+RETENTION_BEHIND = Counter(
+    "topsync_retention_rounds_behind_total",
+    "Rounds in which not all that was too old could be deleted: more comes than goes, or much was left from "
+    "before.",
+)
+
 SESSION_SECONDS_LEFT = Gauge(
     "topsync_session_seconds_left",
     "Until a seller's session ends, where that is known; negative when it is over. From the leading watch.",

@@ -178,6 +178,7 @@ def events(evidence: OrderEvidence) -> list[StoryEvent]:
         *_of_hints(evidence.records.hints),
         *_of_snapshots(evidence),
         *_of_windows(evidence),
+        *_of_window_days(evidence),
         *_of_versions(evidence),
         *_of_rows(evidence),
         *_of_letters(evidence),
@@ -295,6 +296,29 @@ def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             "proven_to": window.proven_to,
         }
         yield StoryEvent(window.pulled_at, StoryEventKind.PULL, says, facts)
+
+
+def _of_window_days(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    """What is left of windows that are not kept one by one any more."""
+    for day in evidence.around.window_days:
+        proven = " and proved it" if day.proves else ""
+        says = (
+            f"{day.source} pulled the lists of {_time(day.start)} to {_time(day.end)}, the span of its last "
+            f"change{proven}; day's sum of {day.day}: windows {day.windows}, orders in them {day.listed}, "
+            f"missing or older here {day.hinted}"
+        )
+        facts = {
+            "source": day.source,
+            "day": day.day,
+            "windows": day.windows,
+            "from": day.start,
+            "to": day.end,
+            "listed": day.listed,
+            "hinted": day.hinted,
+            "first_pulled_at": day.first_pulled_at,
+            "proves": day.proves,
+        }
+        yield StoryEvent(day.last_pulled_at, StoryEventKind.PULL, says, facts)
 
 
 def _of_versions(evidence: OrderEvidence) -> Iterator[StoryEvent]:

@@ -43,7 +43,6 @@ async def begin(
     row = await pool.fetchrow(
         sql("detail_tasks.begin"),
         seller_id,
-        BACKLOG,
         IN_TASK,
         list(sources),
         limit,

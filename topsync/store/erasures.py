@@ -190,6 +190,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "exports",
             "bootstraps",
             "certificates",
+            "window_days",
             "gaps",
             "replay_jobs",
             "republications",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final, Protocol
 
 import asyncpg
@@ -133,6 +133,28 @@ class CoveringWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class CoveringDay:
+    """The sum of a day's windows that are not kept one by one any more, of one source.
+
+    Together they hold the moment of the order's last change, and the last was pulled after it.
+    """
+
+    day: date
+    """Of the platform, on which they were pulled."""
+    source: str
+    windows: int
+    listed: int
+    hinted: int
+    first_pulled_at: datetime
+    last_pulled_at: datetime
+    start: datetime
+    """From here to the end, they listed everything; the change lies between."""
+    end: datetime
+    proves: bool
+    """Whether they proved the moment of the change."""
+
+
+@dataclass(frozen=True, slots=True)
 class SellerGap:
     """A span in which push could not be trusted for the order's seller."""
 
@@ -196,6 +218,8 @@ class AroundOrder:
 
     exported: ExportedRow | None = None
     windows: tuple[CoveringWindow, ...] = ()
+    window_days: tuple[CoveringDay, ...] = ()
+    """What became of windows that are too old to be kept."""
     gaps: tuple[SellerGap, ...] = ()
     """The open gaps first, then the latest."""
     republications: tuple[RepublishedAgain, ...] = ()
@@ -232,10 +256,12 @@ async def around(
     async with _looking(pool) as look:
         exported = await look("exported", tid, seller_id)
         windows = [] if modified is None else await look("windows", seller_id, modified, MOST_WINDOWS)
+        days = [] if modified is None else await look("window_days", seller_id, modified, MOST_WINDOWS)
         republished = await look("republications", tid, seller_id, since)
         return AroundOrder(
             exported=ExportedRow(*exported[0]) if exported else None,
             windows=tuple(CoveringWindow(*row) for row in windows),
+            window_days=tuple(CoveringDay(*row) for row in days),
             gaps=tuple(SellerGap(*row) for row in await look("gaps", seller_id, since, MOST_GAPS)),
             republications=tuple(
                 RepublishedAgain(**{**row, "topics": tuple(row["topics"])}) for row in republished

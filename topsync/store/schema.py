@@ -34,6 +34,9 @@ OTHERS_POLL_SECONDS: Final = 0.5
 LOCK_TIMEOUT_SECONDS: Final = 2.0
 """How long a migration waits for a lock of live traffic; others may wait as long behind it."""
 
+INDEX_WAIT_SECONDS: Final = 240.0
+"""How long a migration without a transaction waits for older transactions to end; nobody waits behind it."""
+
 LOCK_WAITS: Final = retry.Policy(
     max_attempts=None, max_elapsed_seconds=240.0, first_wait_seconds=1.0, max_wait_seconds=10.0
 )
@@ -41,6 +44,11 @@ LOCK_WAITS: Final = retry.Policy(
 (deploy/README.md)."""
 
 _LOCKED_OUT: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+_WITHOUT_TRANSACTION: Final = "-- without a transaction\n"
+"""The first line of a migration that builds indexes beside live traffic (`create index concurrently`)."""
+
+_END_OF_STATEMENT: Final = re.compile(r";\s*(?:\n|$)")
 
 _MIGRATION_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
@@ -60,6 +68,13 @@ class Migration(NamedTuple):
     def checksum(self) -> str:
         """A digest of its text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def steps(self) -> list[str] | None:
+        """Its statements, where each is run by itself; None where all of them are one transaction."""
+        if not self.text.startswith(_WITHOUT_TRANSACTION):
+            return None
+        return [step.strip() for step in _END_OF_STATEMENT.split(self.text) if step.strip()]
 
 
 class Applied(NamedTuple):
@@ -86,10 +101,11 @@ def newest() -> int:
 
 
 async def migrate(settings: DatabaseSettings, *, lock_waits: retry.Policy = LOCK_WAITS) -> list[str]:
-    """Bring the schema up to date; each migration is a transaction. Returns the names applied now.
+    """Bring the schema up to date. Returns the names applied now.
 
     Several processes may do so at the same time: the first works, the others wait for it. After a failure,
-    the migrations that were applied stay; run it again.
+    the migrations that were applied stay; run it again. Each is a transaction, except those whose first line
+    says otherwise: their statements may be run again.
 
     Raises:
         SchemaError: an applied migration has another text here, or live traffic kept a lock throughout.
@@ -168,11 +184,31 @@ def _require_unchanged(known: list[Migration], done: dict[int, Applied]) -> None
 
 
 async def _apply(connection: OwnConnection, migration: Migration) -> None:
+    if migration.steps is not None:
+        await _run_steps(connection, migration.steps)
+        await _record(connection, migration)
+        return
     async with connection.transaction():
         await connection.execute(migration.text)
-        await connection.execute(
-            sql("migrations.record"), migration.number, migration.name, migration.checksum
-        )
+        await _record(connection, migration)
+
+
+async def _run_steps(connection: OwnConnection, steps: list[str]) -> None:
+    """Run statements one by one. After a failure those that are done stay, and all are run again.
+
+    They wait longer than others: what they wait for are the transactions before them, and live traffic does
+    not wait for their locks.
+    """
+    await connection.execute(sql("migrations.wait_for_locks"), f"{INDEX_WAIT_SECONDS * 1000:.0f}")
+    try:
+        for step in steps:
+            await connection.execute(step)
+    finally:
+        await connection.execute(sql("migrations.wait_for_locks"), f"{LOCK_TIMEOUT_SECONDS * 1000:.0f}")
+
+
+async def _record(connection: OwnConnection, migration: Migration) -> None:
+    await connection.execute(sql("migrations.record"), migration.number, migration.name, migration.checksum)
 
 
 async def _unlocked(name: str, step: Callable[[], Awaitable[object]], *, lock_waits: retry.Policy) -> None:

@@ -16,6 +16,7 @@ from reconciler.push_watch import PushWatch
 from reconciler.refetching import Refetching
 from reconciler.replays import CancelledReplays, Replays
 from reconciler.requests import SignalReader
+from reconciler.retention import Retention
 from reconciler.service import Reconciler
 from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
@@ -25,7 +26,9 @@ from topsync.base.settings import (
     BudgetSettings,
     CoverageSettings,
     EnricherSettings,
+    KafkaSettings,
     ReconcilerSettings,
+    RetentionSettings,
     SchemeSettings,
     SessionSettings,
 )
@@ -42,7 +45,8 @@ async def run(lifetime: Lifetime) -> None:
     parts.check_settings(platform)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
     budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
-    schemes = settings.load(SchemeSettings)
+    schemes, retention = settings.load(SchemeSettings), settings.load(RetentionSettings)
+    kept = retention.kept(settings.load(KafkaSettings))
     vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
     kafka, registry = await parts.open_topics()
     async with (
@@ -101,6 +105,7 @@ async def run(lifetime: Lifetime) -> None:
             "refetches": [refetching],
             "backlog": [bulk],
             "replays": [replays, CancelledReplays(replays)],
+            "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()
         reconciler = Reconciler(

@@ -22,6 +22,7 @@ from topsync.base.settings.platform import (
 from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
 from topsync.base.settings.push import PushSettings
 from topsync.base.settings.reference import ALL, reference_page
+from topsync.base.settings.retention import RetentionSettings
 from topsync.base.settings.schemes import SchemeSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
 from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
@@ -39,6 +40,7 @@ __all__ = [
     "PlatformSettings",
     "PushSettings",
     "ReconcilerSettings",
+    "RetentionSettings",
     "SchemeSettings",
     "SessionSettings",
     "SettingsError",

@@ -15,6 +15,7 @@ from topsync.base.settings.platform import (
 )
 from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
 from topsync.base.settings.push import PushSettings
+from topsync.base.settings.retention import RetentionSettings
 from topsync.base.settings.schemes import SchemeSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
 from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
@@ -32,6 +33,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     EnricherSettings,
     CoverageSettings,
     ReconcilerSettings,
+    RetentionSettings,
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,

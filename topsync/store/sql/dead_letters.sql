@@ -20,4 +20,11 @@ on conflict (event_id) do update set closed_at = excluded.closed_at, closed_beca
 
 -- name: forget_old
 -- A dead letter is older than its marks: once the topic has dropped it, nobody asks for the marks.
-delete from dead_letter_retries where greatest(retried_at, closed_at) < now() - $1::interval
+delete from dead_letter_retries
+where event_id = any(array(
+    select event_id
+    from dead_letter_retries
+    where greatest(retried_at, closed_at) < now() - $1::interval
+    order by greatest(retried_at, closed_at)
+    limit 10000
+))

@@ -1,17 +1,22 @@
 -- name: begin
+-- Says `backlog` itself, for the index of the backlog.
 -- Takes the longest waiting of a seller's backlog into a task, which is to be requested next.
 with taken as materialized (
     select tid
     from refetches
-    where reason = $2 and seller_id = $1 and source = any($4::text[])
+    where reason = 'backlog' and seller_id = $1 and source = any($3::text[])
     order by due_at, tid
-    limit $5
+    limit $4
     for update skip locked
 ), marked as (
-    update refetches as r set reason = $3 from taken as t where r.tid = t.tid returning r.tid
+    update refetches as r
+    set reason = $2
+    from taken as t
+    where r.tid = t.tid and r.tid = any(array(select tid from taken))
+    returning r.tid
 )
 insert into detail_tasks (seller_id, tids, asked_at)
-select $1, array_agg(tid order by tid), $6 from marked having count(*) > 0
+select $1, array_agg(tid order by tid), $5 from marked having count(*) > 0
 returning id, seller_id, tids, asked_at, failures, task_id, 0::float8 as seconds
 
 
@@ -47,7 +52,7 @@ with held as materialized (
     select r.tid, t.wait
     from refetches as r
     join unnest($1::bigint[], $2::interval[]) as t (tid, wait) using (tid)
-    where r.reason = $3
+    where r.reason = $3 and r.tid = any($1::bigint[])
     order by r.tid
     for update of r
 )
@@ -56,7 +61,7 @@ set
     reason = case when held.wait is null then $5 else $4 end,
     due_at = case when held.wait is null then r.due_at else now() + held.wait end
 from held
-where r.tid = held.tid
+where r.tid = held.tid and r.tid = any($1::bigint[])
 
 
 -- name: forget

@@ -5,7 +5,8 @@ select
     (select count(*) from certificates where seller_id = $1) as certificates,
     (select count(*) from slice_rows where seller_id = $1)
         + (select count(*) from export_rows where seller_id = $1) as slice_rows,
-    (select count(*) from windows where seller_id = $1) as windows,
+    (select count(*) from windows where seller_id = $1)
+        + (select count(*) from window_days where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
     (select count(*) from replay_jobs where seller_id = $1) as replays
 
@@ -123,20 +124,31 @@ select kind, id, tid, seller_id, revision, erased_at from tombstones order by ki
 -- name: forget_tombstones
 delete from tombstones as d
 using unnest($1::text[], $2::bigint[]) as t (kind, id)
-where d.kind = t.kind and d.id = t.id
+where d.kind = t.kind and d.id = t.id and d.kind = any($1) and d.id = any($2)
 
 
 -- name: clear_slice_rows
-delete from slice_rows where ctid = any(array(select ctid from slice_rows where seller_id = $1 limit $2))
+-- By their key, because by `ctid` a plan made for an empty table would read all of it. Two slices may hold the same id:
+-- then a few more go, which go anyway.
+with picked as materialized (
+    select slice, id from slice_rows where seller_id = $1 order by slice, id limit $2
+)
+delete from slice_rows
+where seller_id = $1 and slice = any(array(select slice from picked)) and id = any(array(select id from picked))
 
 
 -- name: clear_export_rows
 -- Of the former release, as `exports`.
-delete from export_rows where ctid = any(array(select ctid from export_rows where seller_id = $1 limit $2))
+delete from export_rows
+where seller_id = $1 and tid = any(array(select tid from export_rows where seller_id = $1 order by tid limit $2))
 
 
 -- name: clear_windows
-delete from windows where ctid = any(array(select ctid from windows where seller_id = $1 limit $2))
+delete from windows where id = any(array(select id from windows where seller_id = $1 order by pulled_at limit $2))
+
+
+-- name: clear_window_days
+delete from window_days where seller_id = $1
 
 
 -- name: clear_refetches

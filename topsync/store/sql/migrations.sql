@@ -29,3 +29,7 @@ insert into migrations (number, name, checksum) values ($1, $2, $3)
 
 -- name: note_checksum
 update migrations set checksum = $2 where number = $1 and checksum is null
+
+
+-- name: wait_for_locks
+select set_config('lock_timeout', $1, false)

@@ -11,9 +11,12 @@ where o.noted_at > now() - $5::interval
 -- name: note
 -- Several writers note at the same time: in the same sequence, so that they cause no deadlock.
 with old as materialized (
-    select ctid from open_letters where noted_at < now() - $7::interval for update skip locked
+    select event_id from open_letters where noted_at < now() - $7::interval
+    order by noted_at
+    limit 1000
+    for update skip locked
 ), forgotten as (
-    delete from open_letters where ctid in (select ctid from old)
+    delete from open_letters where event_id = any(array(select event_id from old)) and noted_at < now() - $7::interval
 )
 insert into open_letters as o (tid, kind, id, reason, event_id, seller_id)
 select tid, kind, id, reason, event_id, seller_id
@@ -26,11 +29,7 @@ set event_id = excluded.event_id, seller_id = excluded.seller_id, noted_at = now
 
 
 -- name: forget
-delete from open_letters
-where (tid, kind, id, reason) in (
-    select tid, kind, id, reason
-    from open_letters
-    where event_id = any($1::text[])
-    order by tid, kind, id, reason
-    for update
+with held as materialized (
+    select 1 from open_letters where event_id = any($1::text[]) order by tid, kind, id, reason for update
 )
+delete from open_letters where event_id = any($1::text[]) and (select count(*) from held) > 0

@@ -61,6 +61,24 @@ order by pulled_at
 limit $3
 
 
+-- name: window_days
+-- The same of windows that are too old to be kept one by one. A day's sum does not say which of its windows had the
+-- order: it may have been pulled before, on the same day, and then the next day's has it, too.
+select
+    day, source, windows, listed, hinted, first_pulled_at, last_pulled_at,
+    (select lower(r) from unnest(pulled) as r where r @> $2::timestamptz) as start,
+    (select upper(r) from unnest(pulled) as r where r @> $2::timestamptz) as until,
+    proven @> $2::timestamptz as proves
+from window_days
+where seller_id = $1
+  and lists = 'orders'
+  and day >= ($2::timestamptz at time zone interval '8 hours')::date
+  and last_pulled_at >= $2::timestamptz
+  and pulled @> $2::timestamptz
+order by day, source
+limit $3
+
+
 -- name: gaps
 -- The open gaps, and the latest that are closed.
 select began, ended, cause, opened_at, pulled_at, closed_at

@@ -43,14 +43,23 @@ set
 
 -- name: forget_answered
 -- Without sellers that are away, since their orders are not answered: so they cost nothing here. A part of a kind that
--- only a newer release knows is not answered either.
+-- only a newer release knows is not answered either. Looks orders up by their ids, see `before` in versions.sql; the
+-- state of a part is no `exists`, for which PostgreSQL might read the parts of all orders into memory.
+with asked as materialized (
+    select r.tid
+    from refetches as r
+    join sellers as s using (seller_id)
+    where (r.due_at <= now() or r.attempts > 0) and s.state in ('new', 'live')
+)
 delete from refetches
 where tid = any(array(
     select r.tid
     from refetches as r
     join orders as o using (tid)
     join sellers as s on s.seller_id = r.seller_id
-    where (r.due_at <= now() or r.attempts > 0)
+    where r.tid = any(array(select tid from asked))
+      and o.tid = any(array(select tid from asked))
+      and (r.due_at <= now() or r.attempts > 0)
       and s.state in ('new', 'live')
       and (
           o.fetched_at >= r.settled_after
@@ -64,8 +73,8 @@ where tid = any(array(
           from unnest(r.parts) as wanted (kind, id)
           where not case wanted.kind
               -- each part
-              when '{kind}' then exists (
-                  select from {table} as v where v.{key} = wanted.id and v.fetched_at >= r.settled_after
+              when '{kind}' then coalesce(
+                  (select v.fetched_at >= r.settled_after from {table} as v where v.{key} = wanted.id), false
               )
               -- end
               else false
@@ -111,7 +120,7 @@ where tid = any(array(
     select r.tid
     from refetches as r
     join unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after) using (tid)
-    where r.reason = 'lingering' and r.settled_after <= t.settled_after
+    where r.reason = 'lingering' and r.settled_after <= t.settled_after and r.tid = any($1)
     order by r.tid
     for update of r
 ))
@@ -162,15 +171,15 @@ limit $4
 
 -- name: being_brought
 -- Orders that were asked for more than once do not count: a long wait for an order must not hold up others.
+with asked as materialized (
+    select tid, settled_after, modified from refetches where reason = $1 and attempts = 0 and due_at > now()
+)
 select count(*)
-from refetches as r
-left join orders as o using (tid)
-where r.reason = $1 and r.attempts = 0 and r.due_at > now()
-  and (
-    o.tid is null
-    or o.fetched_at < r.settled_after
-    or o.modified < r.modified
-  )
+from asked as r
+left join orders as o on o.tid = r.tid and o.tid = any(array(select tid from asked))
+where o.tid is null
+   or o.fetched_at < r.settled_after
+   or o.modified < r.modified
 
 
 -- name: reasons
@@ -181,7 +190,10 @@ select tid, reason from refetches where tid = any($1::bigint[])
 with held as materialized (
     select tid from refetches where tid = any($1::bigint[]) order by tid for update
 )
-update refetches as r set reason = $2, due_at = now() + $3::interval from held where r.tid = held.tid
+update refetches as r
+set reason = $2, due_at = now() + $3::interval
+from held
+where r.tid = held.tid and r.tid = any($1::bigint[])
 
 
 -- name: asked
@@ -189,13 +201,14 @@ with held as materialized (
     select r.tid, t.wait
     from refetches as r
     join unnest($1::bigint[], $2::interval[]) as t (tid, wait) using (tid)
+    where r.tid = any($1)
     order by r.tid
     for update of r
 )
 update refetches as r
 set attempts = r.attempts + 1, due_at = now() + held.wait
 from held
-where r.tid = held.tid
+where r.tid = held.tid and r.tid = any($1)
 
 
 -- name: forget
@@ -210,7 +223,7 @@ where tid = any(array(
     select r.tid
     from refetches as r
     join unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after) using (tid)
-    where r.settled_after <= t.settled_after
+    where r.settled_after <= t.settled_after and r.tid = any($1)
     order by r.tid
     for update of r
 ))
