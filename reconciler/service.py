@@ -15,6 +15,7 @@ from functools import partial
 
 from reconciler import plan
 from reconciler.backlogs import BulkDetails
+from reconciler.comparing import NightlyComparison
 from reconciler.plan import Pull, PullRules, SellerCoverage
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
@@ -40,7 +41,7 @@ log = telemetry.get_logger(__name__)
 LEADER_LOCK = 0x72656364
 """Advisory lock of the reconciler that works (the letters `recd`)."""
 
-NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
+NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog", "comparison"})
 """What may be under way beside the pulls of sellers."""
 
 HAND_BACK_SECONDS = 2.0
@@ -65,6 +66,7 @@ class Reconciler:
     refetching: Refetching
     bulk: BulkDetails
     replays: Replays
+    comparing: NightlyComparison
     scheme: Scheme
     """The installation's."""
     _judges_silence: bool = False
@@ -110,6 +112,8 @@ class Reconciler:
             self._start("refetches", self.refetching.round)
         if self._is_free("backlog"):
             self._start("backlog", self.bulk.round)
+        if self._is_free("comparison"):
+            self._start("comparison", self.comparing.round)
         if "replay" not in self._busy:
             self._start("replay", self.replays.round)
         if "cancelled" not in self._busy:

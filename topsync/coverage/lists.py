@@ -76,21 +76,26 @@ class SellerList:
         return await TABLES[self.kind].outstanding(pool, listed, latest_now=latest_now)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
-        """The hint that asks the writer for it.
+        """The hint that asks the writer for it."""
+        return hint(self.request, self.kind, listed, self.order_of(listed.id), now=now)
 
-        A thing that is not an order itself promises nothing of its order: the orders' own list does that.
-        """
-        order = Change(
-            seller_id=self.request.seller_id,
-            tid=self.order_of(listed.id),
-            event="listed",
-            occurred_at=listed.modified or listed.settled_after,
-            settled_after=listed.settled_after,
-            received_at=now,
-            source=self.request.source,
-            reason=self.request.reason,
-        )
-        return named.naming(order, self.kind, Named(listed.id, listed.modified))
+
+def hint(request: PullRequest, kind: Kind, listed: Listed, tid: int, *, now: datetime) -> Change:
+    """The hint that asks the writer for an object, whose order is `tid`, as a pull does.
+
+    A thing that is not an order itself promises nothing of its order: the orders' own list does that.
+    """
+    order = Change(
+        seller_id=request.seller_id,
+        tid=tid,
+        event="listed",
+        occurred_at=listed.modified or listed.settled_after,
+        settled_after=listed.settled_after,
+        received_at=now,
+        source=request.source,
+        reason=request.reason,
+    )
+    return named.naming(order, kind, Named(listed.id, listed.modified))
 
 
 @dataclass(slots=True)
@@ -139,6 +144,17 @@ class Lister:
             if of.request.end is not None or self.clock.latest_now() < span.end:
                 return self._found(of, parts, calls_made)
         raise ListingFailedError("listing takes longer than any reach beyond the present")
+
+    async def count(self, of: SellerList, span: Span) -> int | None:
+        """How many a list has in a closed span of whole seconds, no longer than may be asked for. One call.
+
+        None where the platform does not say.
+
+        Raises:
+            ListRefusedError: see there.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
+        """
+        return (await self._fetch(of, PageRequest(span, 1, 1, counting=True))).total
 
     async def _drive(self, of: SellerList, span: Span, now: datetime) -> tuple[list[SpanPart], int]:
         rules = of.lists.rules(of.kind)

@@ -138,6 +138,20 @@ class Puller:
         of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
         return await self._lister.all_of(of, request.start)
 
+    async def count_closed(self, kind: Kind, request: PullRequest) -> int | None:
+        """How many of a kind were changed in a closed span that has passed, a day at most. One call.
+
+        None where the platform does not say.
+
+        Raises:
+            ListRefusedError: see there.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
+        """
+        if request.end is None:
+            raise ValueError("only what has passed can be counted")
+        of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
+        return await self._lister.count(of, Span(request.start, request.end))
+
     async def refusal_to_fetch(self, found: SpanListing) -> str | None:
         """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the
         right to list are different rights.

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
+from reconciler.comparing import NightlyComparison
 from reconciler.plan import PullRules
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
@@ -17,6 +18,7 @@ from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BudgetSettings,
+    ComparisonSettings,
     CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
@@ -25,6 +27,7 @@ from topsync.base.settings import (
 )
 from topsync.model.kind import Kind
 from topsync.sellers.session_watch import SessionWatch
+from topsync.verify.reports import Reports
 from topsync.wiring import opening, parts, platforms
 
 log = telemetry.get_logger(__name__)
@@ -94,6 +97,14 @@ async def run(lifetime: Lifetime) -> None:
                 clock=clock,
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
+            ),
+            comparing=NightlyComparison(
+                pool=pool,
+                comparison=parts.comparison(opened, pool, puller, sessions),
+                sessions=sessions,
+                reports=Reports(pool, producer, registry.notifications.name),
+                clock=clock,
+                hours=settings.load(ComparisonSettings).hours,
             ),
             scheme=schemes.scheme,
         )

@@ -61,5 +61,5 @@ class TaobaoCreatedLists:
             return WindowTooWide(needs_rest=True)
         except RequestRefusedError as error:
             return Refused(str(error), whole_kind=refunds.refuses_all(error))
-        orders = {row.tid: CreatedOrder(row.created, row.modified) for row in page.rows}
+        orders = {row.tid: CreatedOrder(row.created, row.modified, row.status) for row in page.rows}
         return CreatedPage(page.total, page.has_next, orders)
