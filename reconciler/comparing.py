@@ -26,7 +26,7 @@ from topsync.store.comparisons import Report
 from topsync.store.database import Pool
 from topsync.store.sellers import SellerState
 from topsync.verify import rotation
-from topsync.verify.comparison import AWAY, Comparing, Comparison
+from topsync.verify.comparison import AWAY, Comparing, PlatformComparison
 from topsync.verify.reports import Reports
 from topsync.verify.rotation import DayTask
 
@@ -45,7 +45,7 @@ class NightlyComparison:
     """The duty, and what it needs; a single process has it at a time."""
 
     pool: Pool
-    comparison: Comparison
+    comparison: PlatformComparison
     sessions: Sessions
     reports: Reports
     clock: ServerClock

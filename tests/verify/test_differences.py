@@ -23,7 +23,7 @@ from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.verify import differences
 from topsync.verify.agreement import ShownObject
-from topsync.verify.differences import Candidate, Doubt, Finding, InFull, ListedState
+from topsync.verify.differences import Doubt, Doubtful, Finding, InFull, ListedState
 from topsync.verify.views import AuditedKind
 
 VISIBLE_WITHIN, COPIED_WITHIN = 30, 20
@@ -257,7 +257,7 @@ def test_why_something_seems_to_differ(
 
 @pytest.mark.parametrize("copy", [copied(4, revision=4), copied(4, is_published=False), None])
 def test_a_row_that_has_moved_between_the_looks_is_no_difference(copy: CopyState | None) -> None:
-    before = Candidate(1, Doubt.BEHIND, listed(5), copied(4))
+    before = Doubtful(1, Doubt.BEHIND, listed(5), copied(4))
     copies = {} if copy is None else {1: copy}
     assert list(differences.second_look([before], {1: listed(5)}, copies)) == []
 
@@ -325,8 +325,8 @@ def test_every_amount_of_the_contract_counts_as_money() -> None:
     assert "orders" not in differences.money_names(Trade)
 
 
-def candidate(second: float) -> Candidate:
-    return Candidate(int(second), Doubt.MISSING, ListedState(moment(second), created=moment(second)), None)
+def candidate(second: float) -> Doubtful:
+    return Doubtful(int(second), Doubt.MISSING, ListedState(moment(second), created=moment(second)), None)
 
 
 @given(st.lists(st.integers(0, 86399), max_size=40), st.integers(1, 20))

@@ -13,7 +13,7 @@ from topsync.model.difference import Difference
 from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.sellers.sessions import Account
-from topsync.verify.differences import Candidate
+from topsync.verify.differences import Doubtful
 from topsync.verify.rotation import DayTask
 
 
@@ -62,7 +62,7 @@ class FirstLook:
     """When it may be looked at again, by the platform's clock."""
     looked_at: datetime
     """Server time before the list was asked: what the platform changes from then on may be on its way."""
-    candidates: Sequence[Candidate]
+    candidates: Sequence[Doubtful]
     is_cut: bool
     """Whether there were more."""
     sample: Sequence[int]
@@ -77,4 +77,6 @@ class Confirmed:
     modified: datetime | None
     """The `modified` that the copy must have at least; None where any later fetch will do."""
     revision: int | None = None
-    """Of a row that holds something else than its hash says: the revision that was compared."""
+    """Of a row that is wrong, the revision that was compared: it may hold something else than its hash says,
+    and a fetch of what the hash says would not replace it. None where there is no row, or nothing is wrong in
+    it."""

@@ -78,7 +78,7 @@ class Comparing:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PlatformComparison:
     """Everything that comparing needs."""
 
     comparer: DayComparer
@@ -128,7 +128,7 @@ class Comparison:
 class _SellersKind:
     """What is left of a kind of a seller."""
 
-    by: Comparison
+    by: PlatformComparison
     work: Comparing
     turns: asyncio.Semaphore
     seller_id: int

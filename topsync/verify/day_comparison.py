@@ -24,7 +24,7 @@ from topsync.store.version_tables import TABLES
 from topsync.verify import differences, in_full, rotation
 from topsync.verify.compared_day import ComparedDay, Confirmed, FirstLook
 from topsync.verify.day_repair import DayRepair
-from topsync.verify.differences import Candidate, Doubt, Finding, ListedState
+from topsync.verify.differences import Doubt, Doubtful, Finding, ListedState
 from topsync.verify.in_full import DETAILS_AT_MOST, AskedInFull
 
 CANDIDATES_AT_MOST: Final = 2000
@@ -102,7 +102,7 @@ class DayComparer:
             ListingFailedError, ListRefusedError: nothing is known of the day.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
-        looked_at, candidates = self.puller.clock.now(), list[Candidate]()
+        looked_at, candidates = self.puller.clock.now(), list[Doubtful]()
         sample, is_cut = set[int](), False
         async for span, listed in self._listed(of, [of.span]):
             copies = await TABLES[of.kind].copies_of_day(self.pool, of.seller_id, span)
@@ -140,7 +140,7 @@ class DayComparer:
         found += [await self._confirm_sampled(of, id_, unmoved) for id_ in first.sample]
         return [each for each in found if each is not None]
 
-    async def _still_in_doubt(self, first: FirstLook) -> list[Candidate]:
+    async def _still_in_doubt(self, first: FirstLook) -> list[Doubtful]:
         of, ids = first.of, {each.id for each in first.candidates}
         if not ids:
             return []
@@ -191,7 +191,7 @@ class DayComparer:
                 )
 
     async def _confirm(
-        self, of: ComparedDay, each: Candidate, looked_at: datetime, *, may_ask: bool
+        self, of: ComparedDay, each: Doubtful, looked_at: datetime, *, may_ask: bool
     ) -> Confirmed | None:
         """How a candidate differs, or None: it is on the move, or only the list is wrong."""
         asked = None
@@ -206,13 +206,13 @@ class DayComparer:
         asked = await self._in_full(of, id_, settled_before)
         if not isinstance(asked.how, Finding):
             return None
-        return _confirmed(of, Candidate(id_, Doubt.OTHER, None, asked.copy), asked.how, asked)
+        return _confirmed(of, Doubtful(id_, Doubt.OTHER, None, asked.copy), asked.how, asked)
 
     async def _in_full(self, of: ComparedDay, id_: int, settled_before: datetime) -> AskedInFull:
         return await in_full.ask(self.pool, self.puller.details, of, id_, settled_before=settled_before)
 
 
-def _confirmed(of: ComparedDay, each: Candidate, how: Finding, asked: AskedInFull | None) -> Confirmed:
+def _confirmed(of: ComparedDay, each: Doubtful, how: Finding, asked: AskedInFull | None) -> Confirmed:
     """A difference with what its repair must reach."""
     listed, copy = each.listed, each.copy
     shown = [state.tid for state in (listed, copy) if state is not None and state.tid is not None]
@@ -229,7 +229,7 @@ def _confirmed(of: ComparedDay, each: Candidate, how: Finding, asked: AskedInFul
     )
     known = [listed.modified if listed else None, asked.modified if asked else None]
     modified = max((moment for moment in known if moment is not None), default=None)
-    if asked is None or asked.copy is None or asked.copy.modified != asked.modified:
+    compared = asked.copy if asked is not None and asked.copy is not None else copy
+    if compared is None or each.doubt is Doubt.UNPUBLISHED:
         return Confirmed(difference, modified)
-    # The row has the platform's `modified`, and something else: as it is, a fetch would not replace it.
-    return Confirmed(difference, modified, asked.copy.revision)
+    return Confirmed(difference, modified, compared.revision)

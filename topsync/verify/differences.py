@@ -71,7 +71,7 @@ class Doubt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Doubtful:
     """Something that seems to differ, as it was at the first look."""
 
     id: int
@@ -99,24 +99,24 @@ def doubt(listed: ListedState | None, copy: CopyState | None) -> Doubt | None:
     return None if copy.is_published else Doubt.UNPUBLISHED
 
 
-def first_look(listed: Mapping[int, ListedState], copies: Mapping[int, CopyState]) -> Iterator[Candidate]:
+def first_look(listed: Mapping[int, ListedState], copies: Mapping[int, CopyState]) -> Iterator[Doubtful]:
     """What seems to differ. `copies` has the rows of the day, and those of all that is listed."""
     for id_ in sorted(listed.keys() | copies.keys()):
         state, copy = listed.get(id_), copies.get(id_)
         if (why := doubt(state, copy)) is not None:
-            yield Candidate(id_, why, state, copy)
+            yield Doubtful(id_, why, state, copy)
 
 
 def second_look(
-    candidates: Iterable[Candidate],
+    candidates: Iterable[Doubtful],
     listed: Mapping[int, ListedState],
     copies: Mapping[int, CopyState],
-) -> Iterator[Candidate]:
+) -> Iterator[Doubtful]:
     """Of these, what still seems to differ after the pause, for the same reason and with an unmoved row."""
     for before in candidates:
         state, copy = listed.get(before.id), copies.get(before.id)
         if copy == before.copy and doubt(state, copy) is before.doubt:
-            yield Candidate(before.id, before.doubt, state, copy)
+            yield Doubtful(before.id, before.doubt, state, copy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _named(fields: list[str]) -> str:
 
 
 def windows(
-    candidates: Iterable[Candidate], whole: Span, *, joined_within: timedelta, at_most: int
+    candidates: Iterable[Doubtful], whole: Span, *, joined_within: timedelta, at_most: int
 ) -> list[Span]:
     """Windows of creation that hold all candidates again: few and short ones, or the whole day."""
     moments = sorted(moment for each in candidates if (moment := each.created) is not None)

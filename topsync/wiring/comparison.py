@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from topsync.base.clock import ServerClock
 from topsync.store.database import Pool
-from topsync.verify.comparison import Comparison
+from topsync.verify.comparison import PlatformComparison
 from topsync.verify.reports import Reports
 from topsync.verify.topic_rows import TopicRows
 from topsync.wiring import opening, parts, platforms
@@ -20,7 +20,7 @@ class OpenedComparison:
 
     pool: Pool
     clock: ServerClock
-    comparison: Comparison
+    comparison: PlatformComparison
     reports: Reports
     topic_rows: TopicRows
 

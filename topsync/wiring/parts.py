@@ -38,7 +38,7 @@ from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
-from topsync.verify.comparison import Comparison
+from topsync.verify.comparison import PlatformComparison
 from topsync.verify.day_comparison import DayComparer
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ def puller(
     )
 
 
-def comparison(opened: OpenPlatform, pool: Pool, puller: Puller, sessions: Sessions) -> Comparison:
+def comparison(opened: OpenPlatform, pool: Pool, puller: Puller, sessions: Sessions) -> PlatformComparison:
     """What compares sellers with the platform, as configured."""
     own, created = settings.load(ComparisonSettings), opened.created_lists
     comparer = DayComparer(
@@ -171,7 +171,7 @@ def comparison(opened: OpenPlatform, pool: Pool, puller: Puller, sessions: Sessi
         created=None if created is None else CreatedLister(puller.clock, created, puller.settings),
         copy_time=own.copy_time,
     )
-    return Comparison(comparer, sessions, own.comparison_parallel_sellers)
+    return PlatformComparison(comparer, sessions, own.comparison_parallel_sellers)
 
 
 def kinds(platform: OrderPlatform) -> tuple[Kind, ...]:
