@@ -26,6 +26,7 @@ from topsync.model.difference import Difference
 from topsync.model.kind import Kind
 from topsync.model.night import parse_hours
 from topsync.model.priority import Priority
+from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.platforms.port import Shown
 from topsync.platforms.taobao.created import TaobaoCreatedLists
@@ -36,7 +37,7 @@ from topsync.sellers.sessions import Sessions
 from topsync.simulator import refunds
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.server import Simulator
-from topsync.store import comparisons, coverage, orders, sellers
+from topsync.store import bootstraps, comparisons, coverage, orders, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
@@ -50,8 +51,8 @@ from topsync.verify.reports import Reports
 NIGHT = date(2025, 11, 20)
 BEGINS_AT = platform_time.parse(f"{NIGHT} 02:10:00")
 REPORT = f"night-{NIGHT}"
-HISTORY_DAYS = 20
-DAYS = 90
+DAYS = 25
+"""Of the bulk start: no others are compared."""
 
 
 @dataclass
@@ -137,7 +138,7 @@ class Desk:
 @asynccontextmanager
 async def comparing(database_url: str, *, hours: str = "02:00-06:00", **changes: Any) -> AsyncIterator[Desk]:
     """Two sellers, all of whose orders and refunds are stored and published."""
-    wish = {"orders": 60, "history_days": HISTORY_DAYS, "start_at": BEGINS_AT, **changes}
+    wish = {"orders": 60, "history_days": 20, "start_at": BEGINS_AT, **changes}
     vault, clock = Vault(VaultSettings(token_keys=SecretStr(new_key()))), ServerClock()
     async with Simulator(small(**wish)) as simulator, emptied(database_url) as pool:
         await pool.execute("truncate sellers cascade")
@@ -198,6 +199,14 @@ async def _bring_in(pool: Pool, simulator: Simulator, writer: Writer, vault: Vau
         async with pool.acquire() as connection:
             await sellers.set_live(connection, seller.user_id)
             await coverage.prove(connection, seller.user_id, Span(start, BEGINS_AT))
+        await bootstraps.begin(
+            pool,
+            seller.user_id,
+            scheme=Scheme.THREE,
+            first_day=NIGHT - timedelta(days=DAYS),
+            day_zero=NIGHT,
+            at=BEGINS_AT,
+        )
         book = simulator.world.book(seller)
         for number in book.numbers():
             trade = simulator.world.trade(seller, number)

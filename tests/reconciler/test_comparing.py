@@ -120,8 +120,8 @@ async def test_a_refund_that_has_moved_to_another_day_is_found_by_the_day_it_has
         "update refunds set modified = $1, refund = jsonb_set(refund, '{modified}', to_jsonb($2::text)) "
         "where refund_id = (select refund_id from refunds order by modified desc limit 1) "
         "returning refund_id",
-        platform_time.start_of(NIGHT) - timedelta(days=80),
-        "2025-09-01T00:00:00Z",
+        platform_time.start_of(NIGHT) - timedelta(days=22),
+        "2025-10-28T16:00:00Z",
     )
     assert row is not None
     await desk.duty.round()
@@ -243,4 +243,4 @@ async def test_nothing_is_compared_outside_the_hours_and_a_night_that_was_cut_sh
         await desk.another_process().round()
         (report,) = await comparisons.newest(desk.pool, 9)
         assert report.ended_at is not None
-        assert (report.days, report.days_left) == (1, 2 * 2 * DAYS - 1)
+        assert (report.days, report.days_left) == (1, 2 * 2 * (DAYS - 1) - 1), "of the days before that night"
