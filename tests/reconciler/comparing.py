@@ -100,6 +100,12 @@ class Desk:
     simulator: Simulator
     writer: Writer
     duty: NightlyComparison
+    client: TopClient
+
+    async def advance(self, by: timedelta) -> None:
+        """Move the platform's clock, and see it."""
+        self.simulator.clock.advance(by.total_seconds())
+        await self.client.sync_clock()
 
     @property
     def sellers(self) -> Sequence[SimulatedSeller]:
@@ -136,10 +142,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def comparing(database_url: str, *, hours: str = "02:00-06:00", **changes: Any) -> AsyncIterator[Desk]:
+async def comparing(
+    database_url: str, *, hours: str = "02:00-06:00", copy_seconds: float = 0.3, **changes: Any
+) -> AsyncIterator[Desk]:
     """Two sellers, all of whose orders and refunds are stored and published."""
     wish = {"orders": 60, "history_days": 20, "start_at": BEGINS_AT, **changes}
-    vault, clock = Vault(VaultSettings(token_keys=SecretStr(new_key()))), ServerClock()
+    vault, clock = Vault(VaultSettings(token_keys=SecretStr(new_key()))), ServerClock(doubt_seconds=0)
     async with Simulator(small(**wish)) as simulator, emptied(database_url) as pool:
         await pool.execute("truncate sellers cascade")
         config = GatewayConfig(
@@ -173,7 +181,7 @@ async def comparing(database_url: str, *, hours: str = "02:00-06:00", **changes:
             )
             created = CreatedLister(clock, TaobaoCreatedLists(client), puller.settings)
             sessions = Sessions(pool, vault)
-            comparer = DayComparer(pool, puller, created, copy_time=timedelta(seconds=0.3))
+            comparer = DayComparer(pool, puller, created, copy_time=timedelta(seconds=copy_seconds))
             duty = NightlyComparison(
                 pool=pool,
                 comparison=PlatformComparison(comparer, sessions, at_once=2),
@@ -183,7 +191,7 @@ async def comparing(database_url: str, *, hours: str = "02:00-06:00", **changes:
                 hours=parse_hours(hours),
             )
             await _bring_in(pool, simulator, writer, vault)
-            yield Desk(pool, simulator, writer, duty)
+            yield Desk(pool, simulator, writer, duty, client)
 
 
 async def _bring_in(pool: Pool, simulator: Simulator, writer: Writer, vault: Vault) -> None:

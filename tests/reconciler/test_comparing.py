@@ -142,10 +142,16 @@ async def test_a_type_that_lists_leave_out_is_named_and_counts_as_explained_the_
     assert found.keys() == {row["tid"] for row in of_past_days}
     assert {each.what.value for each in found.values()} == {"unlisted"}
     assert {each.note for each in found.values()} == {"trade type fixed"}
-    progress = await comparisons.progress(desk.pool, desk.sellers[0].user_id, Kind.ORDER)
-    assert sum(each.unlisted for each in progress.values()) > 0
-    for task in rotation.tasks(1, progress, progress, NIGHT + timedelta(days=1)):
-        assert task.unlisted == progress[task.day].unlisted
+    # Now everything is known: the next night, counts alone show that nothing else differs.
+    before, night = listed(desk), f"night-{NIGHT + timedelta(days=1)}"
+    monkeypatch.setattr(rotation, "turn", lambda _seller, _day, night: night - timedelta(days=6))
+    await desk.advance(timedelta(days=1))
+    await desk.another_process().round()
+    assert await desk.how(night) == {}
+    days = await desk.pool.fetchval(
+        "select count(*) from comparisons where kind = 'order' and since = $1", NIGHT
+    )
+    assert listed(desk) - before <= days + 3 * len(desk.sellers), "besides, the day that has ended since"
 
 
 async def test_an_order_that_the_platform_does_not_know_stays_and_is_named(
@@ -215,7 +221,7 @@ async def test_two_processes_at_once_make_one_report(desk: Desk) -> None:
 async def test_many_differences_of_a_day_are_repaired_some_at_a_time(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_comparison, "CANDIDATES_AT_MOST", 2)
+    monkeypatch.setattr(day_comparison, "CANDIDATES_AT_MOST", 1)
     seller = desk.sellers[0].user_id
     rows = await desk.pool.fetch(
         "delete from orders where seller_id = $1 and created < $2 returning tid",
@@ -224,6 +230,20 @@ async def test_many_differences_of_a_day_are_repaired_some_at_a_time(
     )
     await desk.duty.round()
     assert await desk.how() == {row["tid"]: ("missing", "repaired") for row in rows}
+
+
+async def test_a_night_that_is_too_short_begins_nothing_that_it_cannot_end_and_says_what_is_left(
+    migrated_database_url: str,
+) -> None:
+    async with comparing(migrated_database_url, hours="02:00-02:30", copy_seconds=900) as desk:
+        await desk.duty.round()
+        assert (await report_of(desk)).ended_at is None
+        assert listed(desk) == 0
+        await desk.advance(timedelta(hours=1))
+        await desk.duty.round()
+        report = await report_of(desk)
+        assert report.ended_at is not None
+        assert (report.days, report.days_left) == (0, 2 * 2 * DAYS)
 
 
 async def test_nothing_is_compared_outside_the_hours_and_a_night_that_was_cut_short_says_what_is_left(
