@@ -1,5 +1,5 @@
-"""The records of the topic `notifications`: markers of bootstraps, outcomes of replays, ends of sessions and
-sellers.
+"""The records of the topic `notifications`: markers of bootstraps, outcomes of replays and of comparisons
+with the platform, ends of sessions and sellers.
 
 Each kind has its own event type; readers skip types that they do not know.
 """
@@ -159,6 +159,70 @@ class ReplayFinished(Notification):
         return f"replay:{self.replay}"
 
 
+class DifferencesFound(Notification):
+    """The comparison with the platform has found that a seller's orders or refunds differ.
+
+    Each night that finds some writes one record a seller, and so does each audit of an operator. They are
+    named one by one in the report: `topsync report show`.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.comparison.differed.v1"
+
+    report: str
+    """The report's id."""
+    seller_id: PlatformId
+    missing: int
+    """Orders and refunds that the platform lists and the copy did not have."""
+    behind: int
+    """Those of which the copy had an older state."""
+    sum: int
+    """Those with another amount."""
+    unknown: int
+    """Those that the platform neither lists nor shows; they stay in the copy."""
+    unlisted: int
+    """Those that the platform shows and its lists leave out."""
+    repaired: int
+    """How many of all these agreed when they were compared again."""
+    left: int
+    """How many did not."""
+    some_orders: tuple[PlatformId, ...] = ()
+    """The first of the orders that differed, by id."""
+    some_refunds: tuple[PlatformId, ...] = ()
+    """The same of refunds."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"comparison:{self.report}:{self.seller_id}"
+
+
+class ComparisonFinished(Notification):
+    """A night's comparison with the platform has ended; one record a night, also when nothing differed."""
+
+    event_type: ClassVar[str] = "taobao.ops.comparison.finished.v1"
+
+    report: str
+    """The report's id."""
+    night: date
+    """The platform day (GMT+8) on which its hours began."""
+    began_at: Instant
+    days: int
+    """How many days of sellers were compared, each kind by itself."""
+    days_left: int
+    """How many were not: the next night begins with them."""
+    found: int
+    """How many orders and refunds differed."""
+    repaired: int
+    left: int
+    sellers_failed: int
+    """Sellers that could not be compared, or not wholly."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"comparison:{self.report}"
+
+
 class SessionWarned(Notification):
     """A seller's session ends soon, or has ended: then no change of the seller can be fetched."""
 
@@ -222,6 +286,8 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     BootstrapBegun,
     BootstrapCompleted,
     ReplayFinished,
+    DifferencesFound,
+    ComparisonFinished,
     SessionWarned,
     SellerErased,
     MessageReceived,

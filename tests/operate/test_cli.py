@@ -64,7 +64,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
     assert {name for (name, *_) in COMMANDS} == {
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
         "deadletter", "orders", "certificate",
-        "status", "replay", "republish", "audit", "new-key", "settings", "simulate", "demo",
+        "status", "replay", "report", "republish", "audit", "new-key", "settings", "simulate", "demo",
     }  # fmt: skip
 
 

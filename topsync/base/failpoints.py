@@ -69,6 +69,13 @@ Point = Literal[
     "sharing.shared",
     # An operator's replay.
     "replay.notified",
+    # The comparison with the platform.
+    "comparison.differences_noted",
+    "comparison.doubted",
+    "comparison.hinted",
+    "comparison.settled",
+    "comparison.day_noted",
+    "comparison.notified",
     # Asking again for what was not shown as promised, or was parked.
     "refetching.answered_forgotten",
     "refetching.lingering_hinted",

@@ -200,3 +200,15 @@ SELLERS = Gauge("topsync_sellers", "Sellers by state.", ["state"])
 SESSION_REFRESHES = Counter(
     "topsync_session_refreshes_total", "Attempts to refresh a session, by outcome.", ["outcome"]
 )
+
+DIFFERENCES = Counter(
+    "topsync_differences_total",
+    "Orders and refunds that differed from the platform's, by how, and by outcome: each is `found`, and then "
+    "`repaired` or `left`.",
+    ["difference", "outcome"],
+)
+COMPARISON_DAYS_LEFT = Gauge(
+    "topsync_comparison_days_left",
+    "Days of sellers, by kind, that the last night had no time to compare, or that failed; from the leading "
+    "reconciler.",
+)

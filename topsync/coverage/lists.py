@@ -76,21 +76,26 @@ class SellerList:
         return await TABLES[self.kind].outstanding(pool, listed, latest_now=latest_now)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
-        """The hint that asks the writer for it.
+        """The hint that asks the writer for it."""
+        return hint(self.request, self.kind, listed, self.order_of(listed.id), now=now)
 
-        A thing that is not an order itself promises nothing of its order: the orders' own list does that.
-        """
-        order = Change(
-            seller_id=self.request.seller_id,
-            tid=self.order_of(listed.id),
-            event="listed",
-            occurred_at=listed.modified or listed.settled_after,
-            settled_after=listed.settled_after,
-            received_at=now,
-            source=self.request.source,
-            reason=self.request.reason,
-        )
-        return named.naming(order, self.kind, Named(listed.id, listed.modified))
+
+def hint(request: PullRequest, kind: Kind, listed: Listed, tid: int, *, now: datetime) -> Change:
+    """The hint that asks the writer for an object, whose order is `tid`, as a pull does.
+
+    A thing that is not an order itself promises nothing of its order: the orders' own list does that.
+    """
+    order = Change(
+        seller_id=request.seller_id,
+        tid=tid,
+        event="listed",
+        occurred_at=listed.modified or listed.settled_after,
+        settled_after=listed.settled_after,
+        received_at=now,
+        source=request.source,
+        reason=request.reason,
+    )
+    return named.naming(order, kind, Named(listed.id, listed.modified))
 
 
 @dataclass(slots=True)

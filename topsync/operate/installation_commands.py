@@ -82,6 +82,11 @@ async def status(*, as_json: bool = False) -> None:
     terminal.say(*(f"! {problem}" for problem in wrong) if wrong else ("nothing is wrong",))
 
 
+def has_simulator() -> bool:
+    """Whether the platform is a simulator that shows its truth."""
+    return settings.load(SimulatorAdminSettings).simulator_admin_url is not None
+
+
 async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
     """Audit and print a row per seller, then the line for machines; 0 only when all four counts are 0."""
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)

@@ -25,6 +25,8 @@ class CreatedOrder:
     created: datetime | None
     """None where the row does not say."""
     modified: datetime
+    status: str | None = None
+    """The platform's word for how far it is; None where the row does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ async def get(pool: Pool, seller_id: int) -> Bootstrap | None:
     return _read(row) if row else None
 
 
+async def first_days(pool: Pool, seller_id: int | None = None) -> dict[int, date]:
+    """The first day that bulk starts brought: of all sellers, or of one. It is absent where none began."""
+    rows = await pool.fetch(sql("bootstraps.first_days"), seller_id)
+    return {row["seller_id"]: row["first_day"] for row in rows}
+
+
 async def under_way(pool: Pool, seller_id: int) -> Bootstrap:
     """A seller's bulk start, which must have begun.
 

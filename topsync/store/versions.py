@@ -22,9 +22,11 @@ from schemas import content
 from schemas.change import Source
 from schemas.delta import Delta, TransitionWord, join
 from schemas.platform_object import PlatformObject
+from topsync.model.copy_state import CopyState
 from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.listed import Listed
+from topsync.model.span import Span
 from topsync.model.unpublished import Unpublished
 from topsync.store import deltas
 from topsync.store.database import Connection, Pool, sql, statements
@@ -376,6 +378,32 @@ class VersionTable(ABC, Generic[V, T]):
             for row in await pool.fetch(self.statement("values_of"), some):
                 yield row["key"], row["value"]
 
+    async def count_of_day(self, pool: Pool, seller_id: int, span: Span) -> int:
+        """How many of a seller are dated in a half-open span: see `dated`."""
+        return int(await pool.fetchval(self.statement("count_of_day"), seller_id, span.start, span.end))
+
+    async def copies_of_day(self, pool: Pool, seller_id: int, span: Span) -> dict[int, CopyState]:
+        """Those of a seller that are dated in a half-open span, by id. The caller bounds how many."""
+        rows = await pool.fetch(self.statement("copies_of_day"), seller_id, span.start, span.end)
+        return dict(map(_copy_state, rows))
+
+    async def copies(self, pool: Pool, keys: Iterable[int]) -> dict[int, CopyState]:
+        """What is stored of these; what is not stored is absent from the answer."""
+        wanted = list(keys)
+        found: dict[int, CopyState] = {}
+        for start in range(0, len(wanted), _STATES_AT_ONCE):
+            some = wanted[start : start + _STATES_AT_ONCE]
+            found.update(map(_copy_state, await pool.fetch(self.statement("copies"), some)))
+        return found
+
+    async def doubt(self, pool: Pool, revisions: Mapping[int, int]) -> None:
+        """Let the next fetch of these replace what their rows hold, also where it has the row's `modified`.
+
+        `revisions` are those that were compared: a row that has moved since is let be. Any process may do so,
+        the owner of the partition writes what follows. Idempotent.
+        """
+        await pool.execute(self.statement("doubt"), list(revisions), list(revisions.values()))
+
     async def reached(self, pool: Pool, seller_id: int, keys: Iterable[int]) -> dict[int, Reached]:
         """Of these objects of a seller, those that are stored, and how far they have come."""
         rows = await pool.fetch(self.statement("reached"), list(keys), seller_id)
@@ -444,10 +472,17 @@ class VersionTable(ABC, Generic[V, T]):
             "own_values": "".join(f"{source}, " for source in self.own.values()),
             "set_own": "".join(f"{column} = excluded.{column}, " for column in self.own),
             "oid": "oid" if "oid" in self.own else "null",
+            "dated": "created" if self.kind.leads else "modified",
             "guard": sql(f"{self.kind.plural}.guard"),
         }.items():
             text = text.replace(f"{{{name}}}", filling)
         return text
+
+
+def _copy_state(row: asyncpg.Record) -> tuple[int, CopyState]:
+    return row["key"], CopyState(
+        row["tid"], row["created"], row["modified"], row["status"], row["revision"], row["is_published"]
+    )
 
 
 def version_row(

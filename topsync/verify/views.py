@@ -11,6 +11,7 @@ import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
+from schemas.platform_object import WireForm
 from schemas.types import parse_instant
 from topsync.base.settings import KafkaSettings
 from topsync.model.kind import Kind
@@ -47,6 +48,10 @@ class AuditedKind:
         """Read it as the platform writes it."""
         written = self.table.model.read(orjson.loads(line)).content
         return self._shown(written, digest_of(written))
+
+    def of_detail(self, value: WireForm) -> ShownObject:
+        """Read it as the platform has just shown it in full."""
+        return self._shown(value.content, digest_of(value.content))
 
     def of_wire(self, value: bytes | str) -> ShownObject:
         """Read it as the table holds it."""

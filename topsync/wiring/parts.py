@@ -14,6 +14,7 @@ from topsync.base.errors import first_of, reaching
 from topsync.base.settings import (
     BudgetSettings,
     CertificateSettings,
+    ComparisonSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
@@ -23,6 +24,7 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.base.vault import Vault
+from topsync.coverage.created import CreatedLister
 from topsync.coverage.pull import Puller
 from topsync.model import linger
 from topsync.model.kind import Kind
@@ -36,6 +38,8 @@ from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
+from topsync.verify.comparison import PlatformComparison
+from topsync.verify.day_comparison import DayComparer
 
 T = TypeVar("T")
 
@@ -156,6 +160,18 @@ def puller(
         detail_lag=detail_lag(),
         kinds=kinds(platform),
     )
+
+
+def comparison(opened: OpenPlatform, pool: Pool, puller: Puller, sessions: Sessions) -> PlatformComparison:
+    """What compares sellers with the platform, as configured."""
+    own, created = settings.load(ComparisonSettings), opened.created_lists
+    comparer = DayComparer(
+        pool=pool,
+        puller=puller,
+        created=None if created is None else CreatedLister(puller.clock, created, puller.settings),
+        copy_time=own.copy_time,
+    )
+    return PlatformComparison(comparer, sessions, own.comparison_parallel_sellers)
 
 
 def kinds(platform: OrderPlatform) -> tuple[Kind, ...]:

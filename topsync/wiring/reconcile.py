@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
+from reconciler.comparing import NightlyComparison
 from reconciler.duties import Duties, Duty
 from reconciler.membership import Membership
 from reconciler.plan import PullRules
@@ -24,6 +25,7 @@ from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BudgetSettings,
+    ComparisonSettings,
     CoverageSettings,
     EnricherSettings,
     KafkaSettings,
@@ -34,6 +36,7 @@ from topsync.base.settings import (
 )
 from topsync.model.kind import Kind
 from topsync.sellers.session_watch import SessionWatch
+from topsync.verify.reports import Reports
 from topsync.wiring import opening, parts, platforms
 
 log = telemetry.get_logger(__name__)
@@ -105,6 +108,16 @@ async def run(lifetime: Lifetime) -> None:
             "refetches": [refetching],
             "backlog": [bulk],
             "replays": [replays, CancelledReplays(replays)],
+            "comparison": [
+                NightlyComparison(
+                    pool=pool,
+                    comparison=parts.comparison(opened, pool, puller, sessions),
+                    sessions=sessions,
+                    reports=Reports(pool, producer, registry.notifications.name),
+                    clock=clock,
+                    hours=settings.load(ComparisonSettings).hours,
+                )
+            ],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()

@@ -88,7 +88,7 @@ async def test_orders_of_all_types_are_asked_for_with_as_few_fields_as_can_be(
     await listed(gateway, client, answers_trades())
     form = gateway.calls()[-1].form
     assert form["type"] == ",".join(ALL_TRADE_TYPES)
-    assert form["fields"] == "tid,created,modified"
+    assert form["fields"] == "tid,created,modified,status"
     assert (form["start_created"], form["end_created"]) == (
         platform_time.format(at(0)),
         platform_time.format(at(86400 * 30)),

@@ -9,6 +9,7 @@ Kubernetes secret).
 from __future__ import annotations
 
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import SettingsError, load, variable, wrong
@@ -32,6 +33,7 @@ __all__ = [
     "BootstrapSettings",
     "BudgetSettings",
     "CertificateSettings",
+    "ComparisonSettings",
     "CoverageSettings",
     "DatabaseSettings",
     "EnricherSettings",

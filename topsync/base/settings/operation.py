@@ -27,6 +27,8 @@ class TelemetrySettings(EnvironmentSettings):
 class SimulatorAdminSettings(EnvironmentSettings):
     """The simulator's ground truth; only `topsync audit` and `topsync demo` use it."""
 
-    simulator_admin_url: HttpUrl = Field(
-        description="Administrative address of a running `topsync simulate`."
+    simulator_admin_url: HttpUrl | None = Field(
+        None,
+        description="Administrative address of a running `topsync simulate`. Without it, `topsync audit` "
+        "compares with the platform itself.",
     )

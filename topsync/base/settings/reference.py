@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import variable
@@ -34,6 +35,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     CoverageSettings,
     ReconcilerSettings,
     RetentionSettings,
+    ComparisonSettings,
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,

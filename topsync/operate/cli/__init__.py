@@ -20,6 +20,7 @@ from topsync.operate.cli import (
     installation,
     orders,
     replays,
+    reports,
     republishing,
     sellers,
     services,
@@ -44,6 +45,7 @@ app.add_typer(sellers.app, name="sellers", rich_help_panel=OPERATIONS)
 app.add_typer(certificates.app, name="certificate", rich_help_panel=OPERATIONS)
 app.add_typer(dead_letters.app, name="deadletter", rich_help_panel=OPERATIONS)
 app.add_typer(replays.app, name="replay", rich_help_panel=OPERATIONS)
+app.add_typer(reports.app, name="report", rich_help_panel=OPERATIONS)
 
 
 def main() -> None:

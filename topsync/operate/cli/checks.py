@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from topsync.operate.cli.arguments import AsDocument
+from topsync.operate.cli.arguments import AsDocument, Moment
 from topsync.operate.cli.panels import OPERATIONS
 
 app = typer.Typer()
@@ -24,18 +25,39 @@ def status(as_json: AsDocument = False) -> None:
 
 @app.command(rich_help_panel=OPERATIONS)
 def audit(
+    seller: Annotated[
+        list[str] | None, typer.Option(help="Compare with the platform itself: this seller; repeatable.")
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        Moment("--from", help="Compare with the platform itself: from this day on (GMT+8)."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        Moment("--to", help="Compare with the platform itself: up to and including this day; yesterday."),
+    ] = None,
     settle_seconds: Annotated[
         float,
-        typer.Option(help="How long a difference of the first look may last; after that it is an error."),
+        typer.Option(
+            help="With the simulator: how long a difference of the first look may last; after that it is an "
+            "error."
+        ),
     ] = 60,
     as_json: AsDocument = False,
 ) -> None:
-    """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
+    """Compare order by order: platform = table = compacted topic. Exit status 0 only when all agree.
 
-    Orders may change meanwhile: a difference has --settle-seconds to disappear.
+    With a simulator (TOPSYNC_SIMULATOR_ADMIN_URL), it compares everything with
+    the simulator's truth: differences have --settle-seconds to disappear.
 
-    The platform's orders come from the simulator: TOPSYNC_SIMULATOR_ADMIN_URL.
+    Without one, or with --seller, --from or --to, it does what each night does,
+    for these sellers and days: it asks the platform's lists for every order and
+    refund, looks twice, has what differs fetched again, and leaves a report.
+    By default for all sellers and the last seven days.
     """
-    from topsync.operate import installation_commands
+    from topsync.operate import installation_commands, platform_audit
 
+    if seller or start or end or not installation_commands.has_simulator():
+        asked = platform_audit.AskedAudit(seller or [], start, end)
+        sys.exit(asyncio.run(platform_audit.run(asked, as_json=as_json)))
     sys.exit(asyncio.run(installation_commands.audit(settle_seconds=settle_seconds, as_json=as_json)))

@@ -8,7 +8,7 @@ LIST_FIELDS: Final = ("tid", "modified", "created", "status")
 """The only fields taken from lists: on sale days the others are missing or stale (docs/platform/gateway.md
 6.3)."""
 
-CREATED_FIELDS: Final = ("tid", "created", "modified")
+CREATED_FIELDS: Final = ("tid", "created", "modified", "status")
 """Lists by creation are read whole, page after page: the fewer fields, the faster (docs/platform/gateway.md
 3.6 says so of the export)."""
 

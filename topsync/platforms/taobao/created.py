@@ -57,5 +57,5 @@ class TaobaoCreatedLists:
         )
         if not isinstance(page, AnswerPage):
             return page
-        orders = {row.tid: CreatedOrder(row.created, row.modified) for row in page.rows}
+        orders = {row.tid: CreatedOrder(row.created, row.modified, row.status) for row in page.rows}
         return CreatedPage(page.total, page.has_next, orders)

@@ -16,6 +16,10 @@ from bootstraps
 where seller_id = $1
 
 
+-- name: first_days
+select seller_id, first_day from bootstraps where seller_id = $1 or $1 is null
+
+
 -- name: planned
 update bootstraps set planned_at = $2, listed_because = $3 where seller_id = $1
 

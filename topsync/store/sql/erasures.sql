@@ -204,6 +204,18 @@ delete from replay_jobs where seller_id = $1
 delete from republications where seller_id = $1
 
 
+-- name: clear_comparisons
+delete from comparisons where seller_id = $1
+
+
+-- name: clear_differences
+delete from differences where seller_id = $1
+
+
+-- name: clear_comparison_failures
+delete from comparison_failures where seller_id = $1
+
+
 -- name: clear_session_warnings
 delete from session_warnings where seller_id = $1
 

@@ -131,6 +131,34 @@ order by t.{key}
 select {key} as key, modified, content_hash from {table} where seller_id = $1
 
 
+-- name: count_of_day
+-- How many of a seller are dated in a span: orders by their creation, their parts by their change.
+select count(*) from {table} where seller_id = $1 and {dated} >= $2 and {dated} < $3
+
+
+-- name: copies_of_day
+select
+    {key} as key, tid, created, modified, status, revision, published_revision >= revision as is_published
+from {table}
+where seller_id = $1 and {dated} >= $2 and {dated} < $3
+
+
+-- name: copies
+select
+    {key} as key, tid, created, modified, status, revision, published_revision >= revision as is_published
+from {table}
+where {key} = any($1::bigint[])
+
+
+-- name: doubt
+-- What a row holds is not what its hash says: the next fetch of the same `modified` counts as another version, and
+-- replaces it. Only while the row is the revision that was compared. Not a version itself: nothing is published.
+update {table} as v
+set content_hash = ''
+from unnest($1::bigint[], $2::bigint[]) as t ({key}, revision)
+where v.{key} = t.{key} and v.{key} = any($1) and v.revision = t.revision
+
+
 -- name: reached
 -- Of these objects of a seller, those that are stored: how far, and whether any version was published.
 select {key} as key, modified, published_revision > 0 as was_published
