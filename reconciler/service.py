@@ -15,6 +15,7 @@ from functools import partial
 
 from reconciler import plan
 from reconciler.backlogs import BulkDetails
+from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.plan import Pull, PullRules, SellerCoverage
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
@@ -31,7 +32,7 @@ from topsync.model.scheme import Scheme
 from topsync.platforms.port import SessionRefusedError
 from topsync.sellers import schemes
 from topsync.sellers.sessions import Sessions
-from topsync.store import coverage, database, gaps, push_connections
+from topsync.store import circuits, coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.stream.producer import PublishError
 
@@ -40,7 +41,7 @@ log = telemetry.get_logger(__name__)
 LEADER_LOCK = 0x72656364
 """Advisory lock of the reconciler that works (the letters `recd`)."""
 
-NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
+NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog", "circuits"})
 """What may be under way beside the pulls of sellers."""
 
 HAND_BACK_SECONDS = 2.0
@@ -65,6 +66,8 @@ class Reconciler:
     refetching: Refetching
     bulk: BulkDetails
     replays: Replays
+    circuit_judge: CircuitJudge
+    brake: PullBrake
     scheme: Scheme
     """The installation's."""
     _judges_silence: bool = False
@@ -100,6 +103,7 @@ class Reconciler:
                     await lifetime.sleep(self.settings.reconcile_poll_seconds)
             finally:
                 metrics.POLLED_BEHIND_SECONDS.set(0)
+                metrics.CIRCUITS_OPEN.clear()
                 await self._drop_everything()
                 await database.unlock(connection, LEADER_LOCK)
 
@@ -110,6 +114,8 @@ class Reconciler:
             self._start("refetches", self.refetching.round)
         if self._is_free("backlog"):
             self._start("backlog", self.bulk.round)
+        if self._is_free("circuits"):
+            self._start("circuits", self.circuit_judge.round)
         if "replay" not in self._busy:
             self._start("replay", self.replays.round)
         if "cancelled" not in self._busy:
@@ -119,7 +125,13 @@ class Reconciler:
         metrics.GAPS_OPEN.set(len(open_gaps))
         due = await self._due_pulls(open_gaps)
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
-        for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
+        for seller_id, pull in self.brake.admitted(
+            plan.in_order(due, self._pulled_at),
+            self._pulled_at,
+            await circuits.all_of(self.pool),
+            room=room,
+            now=self.clock.now(),
+        ):
             self._start(seller_id, partial(self._pull, seller_id, pull))
 
     async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:

@@ -162,6 +162,16 @@ WINDOWS_PULLED = Counter(
 )
 GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
 
+CIRCUITS_OPEN = Gauge(
+    "topsync_circuits_open",
+    "Circuits that are open or half open, because too many calls fail: of the platform, of APIs, of sellers. "
+    "From the leading reconciler.",
+    ["scope"],
+)
+CIRCUITS_OPENED = Counter(
+    "topsync_circuits_opened_total", "Circuits that have opened, also after a failed probe.", ["scope"]
+)
+
 SESSION_SECONDS_LEFT = Gauge(
     "topsync_session_seconds_left",
     "Until a seller's session ends, where that is known; negative when it is over. From the leading watch.",

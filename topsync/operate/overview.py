@@ -16,18 +16,20 @@ from topsync.base import settings
 from topsync.base.errors import OperatorError
 from topsync.base.settings import (
     BudgetSettings,
+    CircuitSettings,
     CoverageSettings,
     EnricherSettings,
     KafkaSettings,
     ReconcilerSettings,
     SchemeSettings,
 )
+from topsync.budget.circuit import Circuit, CircuitState
 from topsync.model.call_limits import CallLimits
 from topsync.model.scheme import Scheme
 from topsync.operate import republish_command
 from topsync.sellers import schemes, session_rules, status
 from topsync.sellers.status import SellerStatus
-from topsync.store import activity, api_calls, call_budget, push_connections, refetches
+from topsync.store import activity, api_calls, call_budget, circuits, push_connections, refetches
 from topsync.store.activity import Process
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
@@ -74,6 +76,8 @@ class Overview:
     limits: CallLimits
     spent_today: int
     bans: list[Ban]
+    circuits: list[Circuit]
+    """Those that are not closed: pulls are held back."""
     calls: Mapping[str, int]
     lost: list[str]
     """Sentences: what is wrong with the compacted topics, and what is being done about it."""
@@ -106,6 +110,11 @@ async def look(pool: Pool) -> Overview:
     """Read everything once."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     own, cover, now = settings.load(SchemeSettings), settings.load(CoverageSettings), datetime.now(UTC)
+    known = await circuits.all_of(pool)
+    not_closed = [each for each in known.values() if each.state is not CircuitState.CLOSED]
+    poll_interval = own.poll_interval
+    if not_closed:
+        poll_interval = max(poll_interval, settings.load(CircuitSettings).pull_interval)
     enrichers, problem = await _enrichers()
     return Overview(
         processes=[process for process in await activity.processes(pool) if process.service != "command"],
@@ -117,13 +126,14 @@ async def look(pool: Pool) -> Overview:
         limits=settings.load(BudgetSettings).limits,
         spent_today=await call_budget.spent_today(pool),
         bans=await call_budget.bans(pool),
+        circuits=not_closed,
         calls=await api_calls.by_api(pool),
         lost=await republish_command.findings(pool),
         sellers=await status.of_all(pool),
         scheme=own.scheme,
-        poll_interval=own.poll_interval,
+        poll_interval=poll_interval,
         polls_are_late_after=cover.list_allowances.visibility_allowance(now)
-        + LATE_AFTER_POLLS * own.poll_interval
+        + LATE_AFTER_POLLS * poll_interval
         + timedelta(seconds=cover.stored_within_seconds),
         now=now,
     )
@@ -160,6 +170,11 @@ def problems(seen: Overview) -> list[str]:
     found += [
         f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
         for ban in seen.bans
+    ]
+    found += [
+        f"too many calls fail: the circuit {each.scope} has been {each.state.replace('_', ' ')} since "
+        f"{platform_time.format(each.opened_at)} (GMT+8), and pulls are held back; it closes by itself"
+        for each in seen.circuits
     ]
     return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands, seen)]
 

@@ -91,6 +91,10 @@ def _budget(seen: Overview) -> Table:
         table.add("left today", f"{left}, the last {limits.live_reserve} for live changes")
     for ban in seen.bans:
         table.add(f"closed: {ban.scope}", Styled(f"until {platform_time.format(ban.until)} (GMT+8)", WRONG))
+    for each in seen.circuits:
+        since = platform_time.format(each.opened_at)
+        text = f"{each.state.replace('_', ' ')} since {since} (GMT+8)"
+        table.add(f"circuit {each.scope}", Styled(text, WRONG))
     return table
 
 
@@ -183,6 +187,16 @@ def document(seen: Overview) -> seller_documents.Document:
             "calls_per_day": seen.limits.calls_per_day,
             "leased_today": seen.spent_today,
             "bans": [{"scope": ban.scope, "until": ban.until} for ban in seen.bans],
+            "circuits": [
+                {
+                    "scope": each.scope,
+                    "state": each.state.value,
+                    "opened_at": each.opened_at,
+                    "calls": each.evidence.calls,
+                    "failed": each.evidence.failed,
+                }
+                for each in seen.circuits
+            ],
         },
         "calls": dict(seen.calls),
         "sellers": [

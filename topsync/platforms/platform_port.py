@@ -15,6 +15,7 @@ from typing import Protocol
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.gate import Gate
 from topsync.model.kind import Kind
 from topsync.model.linger import LingerWords
@@ -43,15 +44,19 @@ class CallRecord:
     Attributes:
         api: the name under which it passed the gate.
         outcome: a fixed word of the platform's for how it ended.
+        verdict: what that says of the platform.
         seconds: from sending to the answer or the failure, without the time at the gate.
         attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
+        seller_id: whose session it was made with, where that is known (`SellerSession`).
     """
 
     api: str
     priority: Priority
     outcome: str
+    verdict: CallVerdict
     seconds: float
     attempt: int
+    seller_id: int | None = None
 
 
 Observer = Callable[[CallRecord], None]
@@ -117,6 +122,11 @@ class OrderPlatform(Protocol):
     @property
     def kinds(self) -> frozenset[Kind]:
         """The kinds of objects that it has: orders always."""
+        ...
+
+    @property
+    def pull_apis(self) -> frozenset[str]:
+        """The APIs, as they pass the gate, without which no pull comes to its end: lists and details."""
         ...
 
     @property

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
+from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.plan import PullRules
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
@@ -17,6 +18,7 @@ from topsync.base import settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BudgetSettings,
+    CircuitSettings,
     CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
@@ -36,7 +38,7 @@ async def run(lifetime: Lifetime) -> None:
     parts.check_settings(platform)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
     budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
-    schemes = settings.load(SchemeSettings)
+    schemes, circuit = settings.load(SchemeSettings), settings.load(CircuitSettings)
     vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
     kafka, registry = await parts.open_topics()
     async with (
@@ -95,6 +97,8 @@ async def run(lifetime: Lifetime) -> None:
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
             ),
+            circuit_judge=CircuitJudge(pool, lambda: circuit.rules),
+            brake=PullBrake(circuit.pull_interval, platform.pull_apis),
             scheme=schemes.scheme,
         )
         watch = SessionWatch(

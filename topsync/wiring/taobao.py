@@ -22,6 +22,7 @@ from topsync.platforms.platform_port import Observer
 from topsync.platforms.port import ListRules
 from topsync.platforms.session_port import GrantReading
 from topsync.platforms.taobao import linger, lists, sessions
+from topsync.platforms.taobao.calls import refunds, trades
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
@@ -104,6 +105,9 @@ class TaobaoPlatform:
     server: str = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
     kinds: frozenset[Kind] = frozenset(Kind)
     linger_words: LingerWords = linger.WORDS
+    pull_apis: frozenset[str] = frozenset(
+        {trades.INCREMENTS.api, trades.FULLINFO_API, refunds.RECEIVED.api, refunds.DETAIL_API}
+    )
 
     def list_rules(self, kind: Kind) -> ListRules:  # noqa: ARG002 -- the same for each
         """See `OrderPlatform`."""

@@ -73,6 +73,7 @@ class MemoryPlatform:
     server: str = "the platform in memory"
     kinds: frozenset[Kind] = frozenset({Kind.ORDER})
     linger_words: None = None
+    pull_apis: frozenset[str] = frozenset()
 
     def list_rules(self, kind: Kind) -> ListRules:
         return MemoryLists.RULES

@@ -9,6 +9,7 @@ Kubernetes secret).
 from __future__ import annotations
 
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import SettingsError, load, variable, wrong
@@ -31,6 +32,7 @@ __all__ = [
     "BootstrapSettings",
     "BudgetSettings",
     "CertificateSettings",
+    "CircuitSettings",
     "CoverageSettings",
     "DatabaseSettings",
     "EnricherSettings",

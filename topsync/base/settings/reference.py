@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import variable
@@ -32,6 +33,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     EnricherSettings,
     CoverageSettings,
     ReconcilerSettings,
+    CircuitSettings,
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,

@@ -22,8 +22,10 @@ from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
 from topsync.platforms.platform_port import CallRecord, Observer
+from topsync.platforms.session_port import SellerSession
 from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
+    VERDICTS,
     BadAnswerError,
     CallOutcome,
     ClockRefusedError,
@@ -169,10 +171,10 @@ class TopClient(HttpUser):
                     answered = await self._exchange(request, session, timestamp)
                 except TopError as error:
                     error.api = request.api
-                    self._record(request.api, priority, error.outcome, started, number)
+                    self._record(request.api, session, priority, error.outcome, started, number)
                     await self._close_gate(request.api, error)
                     raise
-                self._record(request.api, priority, CallOutcome.OK, started, number)
+                self._record(request.api, session, priority, CallOutcome.OK, started, number)
                 return answered
 
         return await retry.run(attempt, decide=self._decide, policy=self._config.retries)
@@ -209,10 +211,18 @@ class TopClient(HttpUser):
             await self._gate.ban(error.scope, api, error.wait_seconds)
 
     def _record(
-        self, api: str, priority: Priority, outcome: CallOutcome, started: float, attempt: int
+        self,
+        api: str,
+        session: SecretStr | None,
+        priority: Priority,
+        outcome: CallOutcome,
+        started: float,
+        attempt: int,
     ) -> None:
         if self._observer is not None:
-            self._observer(CallRecord(api, priority, outcome, time.monotonic() - started, attempt))
+            seller_id = session.seller_id if isinstance(session, SellerSession) else None
+            seconds = time.monotonic() - started
+            self._observer(CallRecord(api, priority, outcome, VERDICTS[outcome], seconds, attempt, seller_id))
 
     def _decide(self, error: Exception, attempt: int) -> retry.Decision:
         return decide(error, attempt, max_inline_wait_seconds=self._config.max_inline_wait_seconds)

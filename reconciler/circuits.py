@@ -1,0 +1,146 @@
+"""The circuits: one process judges for all, and every reconciler holds its pulls back by the result.
+
+The evidence comes from every process that calls the platform (`topsync/wiring/call_counts.py`), so one judge
+sees all of it. Should two processes judge for a moment, they judge by the same evidence and the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from reconciler.plan import Pull
+from topsync.base import metrics, telemetry
+from topsync.budget import circuit
+from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence
+from topsync.model.circuit_rules import CircuitRules
+from topsync.store import circuits
+from topsync.store.database import Pool
+
+log = telemetry.get_logger(__name__)
+
+PROBES: Final = 3
+"""Pulls that a reconciler makes, beside the hourly pulls, each time a circuit is half open: a pull is a few
+calls, and a platform that is still ill is not to be hit by many."""
+
+KEPT: Final = timedelta(minutes=1)
+"""How much longer than the window evidence is kept: more than two clocks' readings are apart."""
+
+
+@dataclass(slots=True)
+class CircuitJudge:
+    """Judges all circuits by what all processes have counted. For one process at a time."""
+
+    pool: Pool
+    rules: Callable[[], CircuitRules]
+    """As they are now."""
+
+    async def round(self) -> None:
+        """Judge once; what has changed is written down, logged and counted."""
+        rules, now = self.rules(), await circuits.now(self.pool)
+        before = await circuits.all_of(self.pool)
+        evidence = await circuits.evidence(self.pool, since=now - rules.window, until=now)
+        after = {
+            scope: circuit.judged(scope, before.get(scope), evidence.get(scope, Evidence()), rules, now)
+            for scope in sorted(before.keys() | evidence.keys())
+        }
+        changed = [each for scope, each in after.items() if each is not None and each != before.get(scope)]
+        await circuits.write(self.pool, changed, [scope for scope in before if after[scope] is None])
+        await circuits.prune(self.pool, before=now - rules.window - KEPT, after=now + KEPT)
+        for each in changed:
+            _tell(each, before.get(each.scope))
+        _measure([each for each in after.values() if each is not None])
+
+
+def _tell(now: Circuit, before: Circuit | None) -> None:
+    """Log a change of state; only a circuit that opens, or closes, is news for people."""
+    if before is not None and before.state is now.state:
+        return
+    say = log.info if now.state is CircuitState.HALF_OPEN else log.warning
+    say(
+        f"circuit {now.state.replace('_', ' ')}",
+        scope=now.scope,
+        calls=now.evidence.calls,
+        failed=now.evidence.failed,
+        opened_at=now.opened_at.isoformat(),
+    )
+    if now.state is CircuitState.OPEN:
+        metrics.CIRCUITS_OPENED.labels(_kind(now.scope)).inc()
+
+
+def _measure(known: Sequence[Circuit]) -> None:
+    for kind in (PLATFORM, "api", "seller"):
+        metrics.CIRCUITS_OPEN.labels(kind).set(
+            sum(each.state is not CircuitState.CLOSED and _kind(each.scope) == kind for each in known)
+        )
+
+
+def _kind(scope: str) -> str:
+    return scope.partition(":")[0]
+
+
+@dataclass(slots=True)
+class PullBrake:
+    """Holds pulls back while a circuit that concerns them is not closed.
+
+    Each seller is then pulled once in `interval`, whatever for: a gap, a poll, a sweep. Beside these, a few
+    probes go out while the circuit is half open.
+    """
+
+    interval: timedelta
+    pull_apis: Collection[str]
+    """The APIs that a pull needs."""
+    _probes: dict[str, tuple[datetime, int]] = field(default_factory=dict)
+    """By scope: since when its circuit is half open, and how many probes have gone out since then."""
+
+    def admitted(
+        self,
+        pulls: Sequence[tuple[int, Pull]],
+        pulled_at: Mapping[int, datetime],
+        known: Mapping[str, Circuit],
+        *,
+        room: int,
+        now: datetime,
+    ) -> Iterator[tuple[int, Pull]]:
+        """Up to `room` of these pulls, in their order, that may begin now. `now` is platform time.
+
+        A seller that this process has not pulled yet counts as pulled when the circuit opened. That is the
+        database's time, which differs from the platform's by seconds.
+        """
+        holding = {scope: each for scope, each in known.items() if each.state is not CircuitState.CLOSED}
+        for scope in self._probes.keys() - holding.keys():
+            del self._probes[scope]
+        shared = [
+            holding[scope]
+            for scope in (PLATFORM, *map(circuit.api_scope, self.pull_apis))
+            if scope in holding
+        ]
+        for seller_id, pull in pulls:
+            if room <= 0:
+                return
+            own = holding.get(circuit.seller_scope(seller_id))
+            concerned = shared if own is None else [*shared, own]
+            if self._may_begin(concerned, pulled_at.get(seller_id), now):
+                room -= 1
+                yield seller_id, pull
+
+    def _may_begin(self, concerned: Sequence[Circuit], pulled_at: datetime | None, now: datetime) -> bool:
+        if not concerned:
+            return True
+        last = pulled_at or min(each.opened_at for each in concerned)
+        # Where the platform's clock was set back, nobody waits for it to come here again.
+        if not timedelta(0) <= now - last < self.interval:
+            return True
+        if any(each.state is CircuitState.OPEN for each in concerned):
+            return False
+        sent = {each.scope: self._sent(each) for each in concerned}
+        if any(count >= PROBES for count in sent.values()):
+            return False
+        self._probes |= {each.scope: (each.since, sent[each.scope] + 1) for each in concerned}
+        return True
+
+    def _sent(self, half_open: Circuit) -> int:
+        since, count = self._probes.get(half_open.scope, (half_open.since, 0))
+        return count if since == half_open.since else 0
