@@ -10,11 +10,12 @@ import orjson
 import pytest
 
 from tests.store.databases import SELLER, at, emptied
+from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence, seller_scope
 from topsync.model.refetch import NO_SESSION, Refetch
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.operate import installation_commands
-from topsync.store import coverage, push_connections, refetches, sellers
+from topsync.store import circuits, coverage, push_connections, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
 
@@ -101,6 +102,26 @@ async def test_for_machines_the_same_is_a_single_document(
     assert (first["seller_id"], first["state"], first["reason"]) == (str(SELLER), "expired", REFUSED)
     assert (first["held_up"], first["waiting_orders"], first["parked_orders"]) == (True, 37, 150)
     assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
+
+
+async def test_a_circuit_that_is_not_closed_is_a_problem_and_a_closed_circuit_is_not_shown(
+    pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait, seen = timedelta(minutes=1), Evidence(200, 60)
+    await circuits.write(
+        pool,
+        [
+            Circuit(PLATFORM, CircuitState.HALF_OPEN, at(60), at(0), wait, seen),
+            Circuit(seller_scope(SELLER), CircuitState.CLOSED, at(60), at(0), wait, seen),
+        ],
+        [],
+    )
+    shown = orjson.loads(await status(capsys, as_json=True))
+    (problem,) = [line for line in shown["problems"] if "circuit" in line]
+    assert "the circuit platform has been half open since 2025-11-20 10:00:00 (GMT+8)" in problem
+    (circuit,) = shown["budget"]["circuits"]
+    assert (circuit["scope"], circuit["calls"], circuit["failed"]) == ("platform", 200, 60)
+    assert "circuit platform" in await status(capsys)
 
 
 async def test_where_no_sellers_scheme_has_messages_no_push_is_expected(

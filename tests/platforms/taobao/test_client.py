@@ -7,6 +7,7 @@ import dataclasses
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,11 +34,14 @@ from tests.support import pace
 from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.model.priority import Priority
 from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.session_port import SellerSession
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
+    VERDICTS,
     BadAnswerError,
     CallOutcome,
     ClockRefusedError,
@@ -201,6 +205,32 @@ async def test_a_failure_that_a_retry_cannot_repair_is_asked_once(
         await fullinfo(client)
     assert len(gateway.calls()) == 1
     assert caught.value.request_id == "demo0err00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        (GOOD, CallVerdict.ANSWERED),
+        ("error_isp_unavailable_code50.json", CallVerdict.FAILED),
+        ("error_isv_trade_not_exist.json", CallVerdict.ANSWERED),
+        ("error_isv_parameters_mismatch.json", CallVerdict.ANSWERED),
+        ("error_isv_service_rejection.json", CallVerdict.SAYS_NOTHING),
+        ("error_app_call_limited_app_daily.json", CallVerdict.SAYS_NOTHING),
+        ("error_invalid_session.json", CallVerdict.SELLER_REFUSED),
+    ],
+)
+async def test_a_call_says_whose_it_was_and_whether_the_platform_is_to_blame(
+    gateway: Gateway, client: TopClient, records: list[CallRecord], name: str, verdict: CallVerdict
+) -> None:
+    gateway.script.extend([answers_sample(name)] * 5)
+    with suppress(TopError):
+        await client.call(FULLINFO, session=SellerSession(SESSION, 7), priority=Priority.LIVE)
+    first = next(record for record in records if record.api == FULLINFO.api)
+    assert (first.seller_id, first.verdict) == (7, verdict)
+
+
+def test_every_outcome_has_a_verdict() -> None:
+    assert VERDICTS.keys() == set(CallOutcome)
 
 
 async def test_an_unknown_application_is_asked_about_once_and_the_operator_reads_what_to_check(
