@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from schemas.change import Source
 from topsync.coverage import spans
+from topsync.model.calendar import Calendar
 from topsync.model.gap import Gap
 from topsync.model.span import Span
-from topsync.model.visibility import ListAllowances
 from topsync.platforms.port import ListRules
 
 
@@ -20,7 +20,7 @@ class PullRules:
 
     lists: ListRules
     """Of the list of orders."""
-    list_allowances: ListAllowances
+    calendar: Calendar
     sweep_interval: timedelta
     """Zero: no sweeps."""
     poll_interval: timedelta
@@ -72,12 +72,12 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
     due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
     if due:
         began = max(min(gap.began for gap in due), oldest)
-        start = began - rules.list_allowances.overlap(began, now=now)
+        start = began - rules.calendar.overlap(began, now=now)
         return Pull(max(start, oldest), Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
     interval = rules.poll_interval if standing.is_polled else rules.sweep_interval
     if interval and (standing.pulled_at is None or _has_passed(interval, standing.pulled_at, now)):
         proven_to = spans.proven_from(standing.proven, oldest)
-        start = max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest)
+        start = max(proven_to - rules.calendar.overlap(proven_to, now=now), oldest)
         source, reason = (Source.GAP, "poll") if standing.is_polled else (Source.SWEEP, "sweep")
         return Pull(start, source, reason, comes_again=True)
     return None
@@ -103,7 +103,7 @@ def _is_due(gap: Gap, rules: PullRules, now: datetime) -> bool:
         return False
     if gap.pulled_at is None:
         return True
-    provable_at = gap.ended + rules.list_allowances.visibility_allowance(gap.ended)
+    provable_at = gap.ended + rules.calendar.visibility_allowance(gap.ended)
     if gap.pulled_at < provable_at:
         return now >= provable_at
     return _has_passed(rules.gap_retry, gap.pulled_at, now)

@@ -58,7 +58,8 @@ class Reconciler:
     """The process."""
 
     settings: ReconcilerSettings
-    rules: PullRules
+    rules: Callable[[datetime], PullRules]
+    """Those of a platform time: the calendar has a say in them."""
     pool: Pool
     puller: Puller
     sessions: Sessions
@@ -147,6 +148,7 @@ class Reconciler:
         ends = [spans.last_proven(proven[seller_id]) for seller_id in polled & proven.keys()]
         behind = [now - end for end in ends if end is not None]
         metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
+        rules = self.rules(now)
         due = {}
         for seller_id in usable.keys() - self._busy.keys():
             standing = SellerCoverage(
@@ -155,7 +157,7 @@ class Reconciler:
                 self._pulled_at.get(seller_id),
                 is_polled=seller_id in polled,
             )
-            if pull := plan.next_pull(standing, self.rules, now=now):
+            if pull := plan.next_pull(standing, rules, now=now):
                 due[seller_id] = pull
         return due
 
@@ -240,6 +242,7 @@ class Reconciler:
             raise
         proven = (await coverage.proven(self.pool)).get(seller_id, [])
         mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]
-        for gap in plan.closed(mine, proven, self.rules, now=self.clock.now()):
+        now = self.clock.now()
+        for gap in plan.closed(mine, proven, self.rules(now), now=now):
             await gaps.close(self.pool, gap, self.clock.now())
             log.info("gap proven closed", seller_id=seller_id, gap=gap.id)

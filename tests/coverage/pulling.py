@@ -16,6 +16,7 @@ from tests.budget.gates import local_gate
 from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, Gateway, error, ok, serving
 from tests.store.databases import emptied
 from tests.stream.clusters import create_topics
+from tests.support.calendars import calendar_of
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage.pull import Puller
@@ -120,6 +121,7 @@ async def pulling(
                 producer=producer,
                 changes_topic=topics.changes.name,
                 settings=settings,
+                calendar=lambda: calendar_of(settings),
                 detail_lag=timedelta(0),
                 kinds=(Kind.ORDER,),
             )

@@ -160,6 +160,10 @@ WINDOWS_PULLED = Counter(
     "Increment windows pulled, by priority and outcome.",
     ["priority", "outcome"],
 )
+CALENDAR_WRONG = Gauge(
+    "topsync_calendar_wrong",
+    "1 where the file of the sale-day calendar has become wrong, and what it said before stays in force.",
+)
 GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
 
 CIRCUITS_OPEN = Gauge(

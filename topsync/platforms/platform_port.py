@@ -162,13 +162,20 @@ class OrderPlatform(Protocol):
         ...
 
     def open(
-        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+        self,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Observer,
+        retries: retry.Policy | None,
+        failure_wait_seconds: Callable[[], float],
     ) -> AbstractAsyncContextManager[OpenPlatform]:
         """Open the platform. That asks nobody, and the clock is not set by it: see `OpenPlatform.time`.
 
         Each call, also each attempt to repeat it, passes the `gate` and is reported to the `observer`.
         Calls are signed and timed by the `clock`. `retries` stands in place of the platform's own policy for
-        answers that fail.
+        answers that fail. `failure_wait_seconds` is asked each time for the least wait after a failure of the
+        platform's own; 0: the policy's.
 
         Raises:
             SettingsError: a setting is missing or wrong.

@@ -14,12 +14,11 @@ from reconciler.refetching import Refetching
 from reconciler.replays import Replays
 from reconciler.requests import SignalReader
 from reconciler.service import Reconciler
-from topsync.base import settings, telemetry
+from topsync.base import live_calendar, settings, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BudgetSettings,
     CircuitSettings,
-    CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
     SchemeSettings,
@@ -36,27 +35,28 @@ async def run(lifetime: Lifetime) -> None:
     """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
     platform = platforms.chosen()
     parts.check_settings(platform)
-    own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
+    own = settings.load(ReconcilerSettings)
     budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
     schemes, circuit = settings.load(SchemeSettings), settings.load(CircuitSettings)
     vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
+    calendar = live_calendar.configured()
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
-        opening.open_platform(platform, pool) as (opened, clock),
+        opening.open_platform(platform, pool, calendar=calendar) as (opened, clock),
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
     ):
-        puller = parts.puller(platform, opened, pool, clock, producer, registry)
+        puller = parts.puller(platform, opened, pool, clock, producer, registry, calendar)
         detail_tasks = opened.detail_tasks
         if detail_tasks is None:
             log.info("the platform has no tasks of many orders: backlogs are drained by single orders")
         reconciler = Reconciler(
             settings=own,
-            rules=PullRules(
+            rules=lambda now: PullRules(
                 lists=list_rules,
-                list_allowances=cover.list_allowances,
-                sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
+                calendar=calendar(),
+                sweep_interval=calendar().at(now).sweep_interval,
                 poll_interval=schemes.poll_interval,
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),
@@ -70,7 +70,9 @@ async def run(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 max_attempts=own.refetch_attempts,
-                hints_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+                hints_at_once=lambda: math.ceil(
+                    calendar().at(clock.now()).limits.calls_per_second * own.reconcile_poll_seconds
+                ),
             ),
             bulk=BulkDetails(
                 pool=pool,
@@ -97,7 +99,7 @@ async def run(lifetime: Lifetime) -> None:
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
             ),
-            circuit_judge=CircuitJudge(pool, lambda: circuit.rules),
+            circuit_judge=CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit),
             brake=PullBrake(circuit.pull_interval, platform.pull_apis),
             scheme=schemes.scheme,
         )

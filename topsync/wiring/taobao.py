@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -137,7 +137,13 @@ class TaobaoPlatform:
 
     @asynccontextmanager
     async def open(
-        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+        self,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Observer,
+        retries: retry.Policy | None,
+        failure_wait_seconds: Callable[[], float],
     ) -> AsyncIterator[OpenTaobao]:
         """See `OrderPlatform`."""
         own, calls = settings.load(TaobaoSettings), settings.load(PlatformSettings)
@@ -150,7 +156,9 @@ class TaobaoPlatform:
         )
         if retries is not None:
             config = replace(config, retries=retries)
-        async with TopClient(config, clock, gate, observer=observer) as client:
+        async with TopClient(
+            config, clock, gate, observer=observer, failure_wait_seconds=failure_wait_seconds
+        ) as client:
             yield OpenTaobao(client, clock)
 
 

@@ -32,6 +32,7 @@ from tests.platforms.taobao.gateway import (
 )
 from tests.support import pace
 from tests.support.places import CASES
+from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.budget.circuit import CallVerdict
@@ -129,6 +130,29 @@ async def test_a_transient_failure_is_tried_again(
         assert await tid_of(client) == 4000000000000000201
     made = [record for record in records if record.api == FULLINFO.api]
     assert [(record.outcome, record.attempt) for record in made] == [(outcome, 1), (CallOutcome.OK, 2)]
+
+
+async def test_on_a_sale_day_a_failure_of_the_platforms_own_is_not_repeated_soon(
+    gateway: Gateway, config: GatewayConfig
+) -> None:
+    """A call without an answer is: the way to the platform is no busier than usual."""
+    waits = {
+        failure: decide(failure, 1, max_inline_wait_seconds=60, failure_wait_seconds=60)
+        for failure in (ServiceUnavailableError("isp"), TransportError("reset"))
+    }
+    assert list(waits.values()) == [retry.Retry(60), retry.Retry(None)]
+    wait_seconds = pace.seconds(0.5)
+    quick = retry.Policy(max_attempts=2, first_wait_seconds=0.001)
+    gateway.script.extend([answers_sample("error_isp_remote_timeout.json"), answers_sample(GOOD)])
+    async with TopClient(
+        dataclasses.replace(config, retries=quick),
+        ServerClock(),
+        local_gate(),
+        failure_wait_seconds=lambda: wait_seconds,
+    ) as client:
+        await tid_of(client)
+    failed, repeated = gateway.calls()
+    assert repeated.at - failed.at >= wait_seconds
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Kubernetes secret).
 
 from __future__ import annotations
 
+from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
 from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.enricher import EnricherSettings
@@ -31,6 +32,7 @@ __all__ = [
     "ALL",
     "BootstrapSettings",
     "BudgetSettings",
+    "CalendarSettings",
     "CertificateSettings",
     "CircuitSettings",
     "CoverageSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
 from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.enricher import EnricherSettings
@@ -34,6 +35,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     CoverageSettings,
     ReconcilerSettings,
     CircuitSettings,
+    CalendarSettings,
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,
