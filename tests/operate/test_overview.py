@@ -94,7 +94,8 @@ async def test_for_machines_the_same_is_a_single_document(
     assert written.count("\n") == 1
     found = orjson.loads(written)
     assert set(found) == {
-        "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calls", "sellers",
+        "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calendar", "calls",
+            "sellers",
     }  # fmt: skip
     assert found["push"]["connections"] == []
     assert (found["push"]["last"]["reason"], found["push"]["last"]["cause"]) == (LOST, "closed")
