@@ -6,6 +6,7 @@ sees all of it. Should two processes judge for a moment, they judge by the same 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Final
 from reconciler.plan import Pull
 from topsync.base import metrics, telemetry
 from topsync.budget import circuit
-from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence
+from topsync.budget.circuit import PLATFORM, Circuit, CircuitState
 from topsync.model.circuit_rules import CircuitRules
 from topsync.store import circuits
 from topsync.store.database import Pool
@@ -24,6 +25,9 @@ log = telemetry.get_logger(__name__)
 PROBES: Final = 3
 """Pulls that a reconciler makes, beside the hourly pulls, each time a circuit is half open: a pull is a few
 calls, and a platform that is still ill is not to be hit by many."""
+
+LOOKS_A_WINDOW: Final = 60
+"""How often a window's evidence is judged: a look reads all of it, some hundred thousand rows at most."""
 
 KEPT: Final = timedelta(minutes=1)
 """How much longer than the window evidence is kept: more than two clocks' readings are apart."""
@@ -36,22 +40,25 @@ class CircuitJudge:
     pool: Pool
     rules: Callable[[], CircuitRules]
     """As they are now."""
+    _due_at: float = float("-inf")
+    """By the monotonic clock."""
 
     async def round(self) -> None:
-        """Judge once; what has changed is written down, logged and counted."""
-        rules, now = self.rules(), await circuits.now(self.pool)
+        """Judge, when it is time; what has changed is written down, logged and counted."""
+        rules = self.rules()
+        if (moment := time.monotonic()) < self._due_at:
+            return
+        self._due_at = moment + rules.window.total_seconds() / LOOKS_A_WINDOW
+        now = await circuits.now(self.pool)
         before = await circuits.all_of(self.pool)
         evidence = await circuits.evidence(self.pool, since=now - rules.window, until=now)
-        after = {
-            scope: circuit.judged(scope, before.get(scope), evidence.get(scope, Evidence()), rules, now)
-            for scope in sorted(before.keys() | evidence.keys())
-        }
-        changed = [each for scope, each in after.items() if each is not None and each != before.get(scope)]
-        await circuits.write(self.pool, changed, [scope for scope in before if after[scope] is None])
+        after = circuit.judged_all(before, evidence, rules, now)
+        changed = [each for scope, each in after.items() if each != before.get(scope)]
+        await circuits.write(self.pool, changed, before.keys() - after.keys())
         await circuits.prune(self.pool, before=now - rules.window - KEPT, after=now + KEPT)
         for each in changed:
             _tell(each, before.get(each.scope))
-        _measure([each for each in after.values() if each is not None])
+        _measure(list(after.values()))
 
 
 def _tell(now: Circuit, before: Circuit | None) -> None:

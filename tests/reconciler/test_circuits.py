@@ -25,6 +25,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 LISTS, OTHER = "taobao.trades.sold.increment.get", "taobao.topats.trades.sold.get"
 RULES = CircuitRules(
     opens_above=0.05,
+    seller_opens_above=0.5,
     least_calls=50,
     least_seller_calls=20,
     window=5 * MINUTE,

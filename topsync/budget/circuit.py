@@ -13,6 +13,7 @@ ahead of now counts as passed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -96,6 +97,26 @@ class Circuit:
     evidence: Evidence = Evidence()
 
 
+def judged_all(
+    before: Mapping[str, Circuit], evidence: Mapping[str, Evidence], rules: CircuitRules, now: datetime
+) -> dict[str, Circuit]:
+    """All circuits from now on that are not closed, or were closed a short while ago; see `judged`.
+
+    While the platform's circuit is not closed, a seller's failures are the platform's, and open none.
+    """
+
+    def judge(scope: str) -> Circuit | None:
+        return judged(scope, before.get(scope), evidence.get(scope, Evidence()), rules, now)
+
+    platform = judge(PLATFORM)
+    is_ill = platform is not None and platform.state is not CircuitState.CLOSED
+    after = {PLATFORM: platform}
+    for scope in (before.keys() | evidence.keys()) - {PLATFORM}:
+        opens_none = is_ill and scope not in before and scope.startswith(_SELLER)
+        after[scope] = None if opens_none else judge(scope)
+    return {scope: each for scope in sorted(after) if (each := after[scope]) is not None}
+
+
 def judged(
     scope: str, circuit: Circuit | None, evidence: Evidence, rules: CircuitRules, now: datetime
 ) -> Circuit | None:
@@ -119,7 +140,7 @@ def _closed(
 ) -> Circuit | None:
     least_calls = rules.least_seller_calls if scope.startswith(_SELLER) else rules.least_calls
     enough = evidence.calls >= least_calls
-    if enough and evidence.failed > rules.opens_above * evidence.calls:
+    if enough and evidence.failed > _opens_above(scope, rules) * evidence.calls:
         # Soon after it was closed, the probes have only been lucky.
         wait = rules.first_wait if circuit is None else min(2 * circuit.wait, rules.longest_wait)
         return Circuit(scope, CircuitState.OPEN, now, now, wait, evidence)
@@ -136,15 +157,19 @@ def _open(circuit: Circuit, now: datetime) -> Circuit:
 
 def _half_open(circuit: Circuit, evidence: Evidence, rules: CircuitRules, now: datetime) -> Circuit:
     lasted = now - circuit.since
-    may_fail = CLOSES_AT * rules.opens_above * max(evidence.calls, rules.probe_calls)
-    if evidence.failed > may_fail:
+    may_fail = CLOSES_AT * _opens_above(circuit.scope, rules)
+    # Where few calls are made, few must do; where nobody calls, there is nothing to hold back.
+    is_over = lasted >= rules.window if evidence.calls else lasted >= max(rules.window, rules.longest_wait)
+    if evidence.failed > may_fail * (evidence.calls if is_over else max(evidence.calls, rules.probe_calls)):
         wait = min(2 * circuit.wait, rules.longest_wait)
         return replace(circuit, state=CircuitState.OPEN, since=now, wait=wait, evidence=evidence)
-    # Where few calls are made, few must do; where nobody calls, there is nothing to hold back.
-    is_quiet = lasted >= rules.window if evidence.calls else lasted >= max(rules.window, rules.longest_wait)
-    if evidence.calls >= rules.probe_calls or is_quiet:
+    if evidence.calls >= rules.probe_calls or is_over:
         return replace(circuit, state=CircuitState.CLOSED, since=now, evidence=evidence)
     return circuit
+
+
+def _opens_above(scope: str, rules: CircuitRules) -> float:
+    return rules.seller_opens_above if scope.startswith(_SELLER) else rules.opens_above
 
 
 class Tally:

@@ -12,6 +12,9 @@ class CircuitRules:
 
     opens_above: float
     """The share of failing calls, 0 to 1."""
+    seller_opens_above: float
+    """The same for a seller. Much higher: among thousands of sellers with few calls each, some have a few
+    failures too many by chance at any time."""
     least_calls: int
     """With fewer calls in the window no circuit opens."""
     least_seller_calls: int

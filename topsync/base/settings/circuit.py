@@ -17,9 +17,16 @@ class CircuitSettings(EnvironmentSettings):
         0.05,
         gt=0,
         le=1,
-        description="Above this share of failing calls the circuit opens: of the platform as a whole, of an "
-        "API, or of a seller. A call fails that gets no answer, none that can be read, or a failure of the "
-        "platform's own (`isp`). 1: never.",
+        description="Above this share of failing calls the circuit opens: of the platform as a whole, or of "
+        "an API. A call fails that gets no answer, none that can be read, or a failure of the platform's own "
+        "(`isp`). 1: never.",
+    )
+    circuit_seller_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="The same for a seller. It must be much higher: of thousands of sellers with a few calls "
+        "each, some have a few failures too many by chance at any time. 1: never.",
     )
     circuit_least_calls: int = Field(
         50,
@@ -57,6 +64,7 @@ class CircuitSettings(EnvironmentSettings):
         """When circuits open and close."""
         return CircuitRules(
             opens_above=self.circuit_share,
+            seller_opens_above=self.circuit_seller_share,
             least_calls=self.circuit_least_calls,
             least_seller_calls=self.circuit_least_seller_calls,
             window=timedelta(seconds=self.circuit_window_seconds),
