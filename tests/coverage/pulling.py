@@ -102,7 +102,7 @@ async def pulling(
     gateway: Gateway, database_url: str, kafka: KafkaSettings, settings: CoverageSettings
 ) -> AsyncIterator[Pulling]:
     """A puller of orders whose clock is set, over new topics and an emptied database."""
-    clock, topics = ServerClock(), await create_topics(kafka)
+    clock, topics, calendar = ServerClock(), await create_topics(kafka), calendar_of(settings)
     async with (
         serving(gateway.handle, "/router/rest") as address,
         emptied(database_url) as pool,
@@ -121,7 +121,7 @@ async def pulling(
                 producer=producer,
                 changes_topic=topics.changes.name,
                 settings=settings,
-                calendar=lambda: calendar_of(settings),
+                calendar=lambda: calendar,
                 detail_lag=timedelta(0),
                 kinds=(Kind.ORDER,),
             )

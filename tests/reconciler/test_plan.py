@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,7 @@ def span(start: float, end: float) -> Span:
     return Span(at(start), at(end))
 
 
+@cache
 def rules(*, sweep: float = SWEEP) -> PullRules:
     usual = CoverageSettings(visibility_allowance_seconds=ALLOWANCE, overlap_seconds=OVERLAP)
     late = RuleChanges(visibility=timedelta(seconds=3 * ALLOWANCE), overlap=timedelta(seconds=3 * OVERLAP))
