@@ -17,18 +17,28 @@ from typing import Any, Final, cast
 from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
+from reconciler.circuits import PullBrake
 from reconciler.membership import Membership
 from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
 from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
 from topsync.base.clock import ServerClock
-from topsync.base.settings import CoverageSettings, DatabaseSettings, VaultSettings
+from topsync.base.settings import (
+    BudgetSettings,
+    CircuitSettings,
+    CoverageSettings,
+    DatabaseSettings,
+    ReconcilerSettings,
+    VaultSettings,
+)
+from topsync.base.settings.calendar import usual_rules
 from topsync.base.vault import Vault
 from topsync.coverage.pull import Puller
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
+from topsync.model.calendar import Calendar
 from topsync.model.scheme import Scheme
 from topsync.platforms.port import ListRules
 from topsync.sellers.sessions import Sessions
@@ -256,15 +266,19 @@ def _clock(now: datetime) -> ServerClock:
 
 def _pulls(pool: Pool, sessions: Sessions, now: datetime) -> Pulls:
     """What looks for due sellers, and pulls none."""
+    calendar = Calendar(
+        usual_rules(CoverageSettings(), ReconcilerSettings(), BudgetSettings(), CircuitSettings())
+    )
     rules = PullRules(
         lists=ListRules(longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90)),
-        list_allowances=CoverageSettings().list_allowances,
+        calendar=calendar,
         sweep_interval=timedelta(seconds=300),
         poll_interval=timedelta(seconds=60),
         gap_retry=timedelta(seconds=60),
     )
     return Pulls(
-        rules=rules,
+        rules=lambda _: rules,
+        brake=PullBrake(timedelta(hours=1), frozenset()),
         pool=pool,
         puller=cast(Puller, None),
         sessions=sessions,

@@ -337,7 +337,7 @@ class BootstrapJob:
     def _seam(self, state: Bootstrap) -> datetime:
         """Where the increments take over: day zero's first second, minus the overlap for late orders."""
         start = platform_time.start_of(state.day_zero)
-        return start - self.start.puller.settings.list_allowances.overlap(start, now=state.started_at)
+        return start - self.start.puller.calendar().overlap(start, now=state.started_at)
 
     def _failed_slices(self, found: Sequence[Slice]) -> str:
         texts = [

@@ -10,9 +10,9 @@ from typing import Final
 
 from schemas.change import Source
 from topsync.coverage import spans
+from topsync.model.calendar import Calendar
 from topsync.model.gap import Gap
 from topsync.model.span import Span
-from topsync.model.visibility import ListAllowances
 from topsync.platforms.port import ListRules
 
 NOBODY_KNOWS: Final = datetime.min.replace(tzinfo=UTC)
@@ -25,7 +25,7 @@ class PullRules:
 
     lists: ListRules
     """Of the list of orders."""
-    list_allowances: ListAllowances
+    calendar: Calendar
     sweep_interval: timedelta
     """Zero: no sweeps."""
     poll_interval: timedelta
@@ -115,11 +115,11 @@ def pull(turn: Turn, proven: Sequence[Span], rules: PullRules, *, now: datetime)
     oldest = rules.lists.oldest(now)
     if turn.gaps:
         began = max(min(gap.began for gap in turn.gaps), oldest)
-        start = began - rules.list_allowances.overlap(began, now=now)
+        start = began - rules.calendar.overlap(began, now=now)
         reason = "gap " + ",".join(str(gap.id) for gap in turn.gaps)
         return Pull(max(start, oldest), Source.GAP, reason)
     proven_to = spans.proven_from(proven, oldest)
-    start = max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest)
+    start = max(proven_to - rules.calendar.overlap(proven_to, now=now), oldest)
     source, reason = (Source.GAP, "poll") if turn.kind is TurnKind.POLL else (Source.SWEEP, "sweep")
     return Pull(start, source, reason, comes_again=True)
 
@@ -130,7 +130,7 @@ def _due_since(gap: Gap, rules: PullRules, now: datetime) -> datetime | None:
         return None
     if gap.pulled_at is None:
         return gap.ended
-    provable_at = gap.ended + rules.list_allowances.visibility_allowance(gap.ended)
+    provable_at = gap.ended + rules.calendar.visibility_allowance(gap.ended)
     if gap.pulled_at < provable_at:
         return provable_at if now >= provable_at else None
     return gap.pulled_at + rules.gap_retry if _has_passed(rules.gap_retry, gap.pulled_at, now) else None

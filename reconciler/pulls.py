@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from reconciler import plan
+from reconciler.circuits import PullBrake
 from reconciler.plan import Pull, PullRules, Turn, TurnKind
 from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
@@ -21,7 +22,7 @@ from topsync.model.scheme import Scheme
 from topsync.platforms.port import SessionRefusedError
 from topsync.sellers import schemes
 from topsync.sellers.sessions import Account, Sessions
-from topsync.store import coverage, gaps, work_leases
+from topsync.store import circuits, coverage, gaps, work_leases
 from topsync.store.database import Pool
 from topsync.store.work_leases import HeldLease, WorkLease
 
@@ -39,7 +40,9 @@ SLACK: Final = timedelta(seconds=15)
 class Pulls:
     """Everything that pulling the sellers needs."""
 
-    rules: PullRules
+    rules: Callable[[datetime], PullRules]
+    """Those of a platform time: the calendar has a say in them."""
+    brake: PullBrake
     pool: Pool
     puller: Puller
     sessions: Sessions
@@ -78,7 +81,9 @@ class Pulls:
         now = self.clock.now()
         behind = [now - end for seller_id, end in claimed.items() if seller_id in polled]
         metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
-        self._measure_sweeps(claimed.keys() - polled, now)
+        rules = self.rules(now)
+        self._measure_sweeps(claimed.keys() - polled, rules.sweep_interval, now)
+        self.brake.look(await circuits.all_of(self.pool))
         waiting = {}
         # Before its bulk start, there is nothing to pull for a seller.
         for seller_id in claimed:
@@ -87,7 +92,7 @@ class Pulls:
             turn = plan.due(
                 open_gaps.get(seller_id, ()),
                 self._pulled_at.get(seller_id),
-                self.rules,
+                rules,
                 is_polled=seller_id in polled,
                 now=now,
             )
@@ -101,6 +106,8 @@ class Pulls:
             seller_id, wanted = turn
             lease = self._leases.get(seller_id)
             if lease is None or not self.under_way.is_free(seller_id):
+                continue
+            if not self.brake.admits(seller_id, self._pulled_at.get(seller_id), now=self.clock.now()):
                 continue
             if wanted.kind is TurnKind.SWEEP:
                 self._sweeping.add(seller_id)
@@ -131,7 +138,7 @@ class Pulls:
         # A pull that fails is due again only after the interval, like a pull that worked.
         self._pulled_at[seller_id] = began_at
         proven = await coverage.proven_of(self.pool, seller_id)
-        pull = plan.pull(turn, proven, self.rules, now=began_at)
+        pull = plan.pull(turn, proven, self.rules(began_at), now=began_at)
         if pull is None:
             return
         if turn.gaps:
@@ -163,13 +170,13 @@ class Pulls:
             await work_leases.note_pull(connection, lease, began_at)
             still_open = (await gaps.open_gaps_of(connection, [seller_id])).get(seller_id, [])
             proven = await coverage.proven_of(connection, seller_id)
-            closed = plan.closed(still_open, proven, self.rules, now=self.clock.now())
-            await gaps.close(connection, closed, self.clock.now())
+            now = self.clock.now()
+            closed = plan.closed(still_open, proven, self.rules(now), now=now)
+            await gaps.close(connection, closed, now)
         _log_closed(closed)
 
-    def _measure_sweeps(self, swept: Collection[int], now: datetime) -> None:
+    def _measure_sweeps(self, swept: Collection[int], wanted: timedelta, now: datetime) -> None:
         """Say how far sweeps are apart: where calls do not suffice, farther than wanted, for all alike."""
-        wanted = self.rules.sweep_interval
         if not wanted:
             return
         waits = sorted(now - self._pulled_at[each] for each in swept if each in self._pulled_at)

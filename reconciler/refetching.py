@@ -10,7 +10,7 @@ Orders whose messages waited for others (`topsync/model/linger.py`) are hinted h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -120,7 +120,7 @@ class Refetching:
     topics: Registry
     clock: ServerClock
     max_attempts: int
-    hints_at_once: int
+    hints_at_once: Callable[[], int]
     """Of the orders whose messages have waited for others, so many are hinted in one round at most: what the
     budget answers until the next. More would only stand before fresh changes."""
 
@@ -154,7 +154,7 @@ class Refetching:
 
         Each is hinted once, whatever comes of it: a crash between hinting and forgetting repeats a hint.
         """
-        hinted = await refetches.lingered(self.pool, limit=self.hints_at_once)
+        hinted = await refetches.lingered(self.pool, limit=self.hints_at_once())
         if not hinted:
             return
         now = self.clock.now()

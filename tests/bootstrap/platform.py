@@ -33,6 +33,7 @@ from schemas.refund import Refund
 from schemas.trade import Trade
 from tests.platforms.taobao.test_export_file import line, packed, refund_line
 from tests.store.databases import SELLER, all_unpublished, emptied, platform_refund, platform_trade
+from tests.support.calendars import calendar_of
 from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings, KafkaSettings
 from topsync.coverage.created import CreatedLister
@@ -591,6 +592,7 @@ async def bulk_start(
             producer=cast("Producer", writing),
             changes_topic=topics.changes.name,
             settings=CoverageSettings(stored_within_seconds=2),
+            calendar=calendar_of,
             detail_lag=timedelta(0),
             kinds=kinds,
         )

@@ -25,7 +25,7 @@ async def make_gate(request: pytest.FixtureRequest, migrated_database_url: str) 
     async with emptied(migrated_database_url) as pool:
 
         def shared_book(limits: CallLimits) -> Book:
-            books.append(SharedBook(own, pool, limits))
+            books.append(SharedBook(own, pool, lambda: limits))
             return books[-1]
 
         yield partial(gate_on, shared_book)

@@ -16,6 +16,7 @@ from tests.budget.gates import local_gate
 from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, Gateway, error, ok, serving
 from tests.store.databases import emptied
 from tests.stream.clusters import create_topics
+from tests.support.calendars import calendar_of
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage.pull import Puller
@@ -101,7 +102,7 @@ async def pulling(
     gateway: Gateway, database_url: str, kafka: KafkaSettings, settings: CoverageSettings
 ) -> AsyncIterator[Pulling]:
     """A puller of orders whose clock is set, over new topics and an emptied database."""
-    clock, topics = ServerClock(), await create_topics(kafka)
+    clock, topics, calendar = ServerClock(), await create_topics(kafka), calendar_of(settings)
     async with (
         serving(gateway.handle, "/router/rest") as address,
         emptied(database_url) as pool,
@@ -120,6 +121,7 @@ async def pulling(
                 producer=producer,
                 changes_topic=topics.changes.name,
                 settings=settings,
+                calendar=lambda: calendar,
                 detail_lag=timedelta(0),
                 kinds=(Kind.ORDER,),
             )

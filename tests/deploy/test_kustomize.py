@@ -118,6 +118,37 @@ def test_under_a_scheme_without_messages_push_can_be_left_out(
     assert without.keys() == example.keys() - {"push"}
 
 
+def test_with_the_component_every_process_finds_the_same_calendar_and_sees_it_change(
+    example: dict[str, Workload], tmp_path: Path
+) -> None:
+    to_deploy = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources:\n  - {to_deploy}/overlays/example\ncomponents:\n  - {to_deploy}/components/calendar\n"
+    )
+
+    workloads = manifests.workloads(manifests.build(tmp_path))
+
+    assert workloads.keys() == example.keys()
+    for workload in workloads.values():
+        file = Path(workload.environment["TOPSYNC_CALENDAR_FILE"])
+        (container,) = workload.pod["containers"]
+        mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+        # What is mounted by `subPath` never changes.
+        assert mounts[str(file.parent)] == {
+            "name": "calendar",
+            "mountPath": str(file.parent),
+            "readOnly": True,
+        }
+        (volume,) = [each for each in workload.pod["volumes"] if each["name"] == "calendar"]
+        assert volume["configMap"]["name"] == "topsync-calendar"
+        assert len(container["volumeMounts"]) == len(example_mounts(example[workload.command])) + 1
+
+
+def example_mounts(workload: Workload) -> list[object]:
+    (container,) = workload.pod["containers"]
+    return list(container.get("volumeMounts", []))
+
+
 def test_the_code_shows_which_settings_a_process_loads() -> None:
     loaded = settings_of("enrich")
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import orjson
 import pytest
 
 from tests.store.databases import SELLER, at, emptied
+from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence, seller_scope
 from topsync.model.refetch import NO_SESSION, Refetch
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.operate import installation_commands
-from topsync.store import coverage, push_connections, refetches, sellers
+from topsync.store import circuits, coverage, push_connections, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
 
@@ -92,7 +94,8 @@ async def test_for_machines_the_same_is_a_single_document(
     assert written.count("\n") == 1
     found = orjson.loads(written)
     assert set(found) == {
-        "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calls", "sellers",
+        "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calendar", "calls",
+            "sellers",
     }  # fmt: skip
     assert found["push"]["connections"] == []
     assert (found["push"]["last"]["reason"], found["push"]["last"]["cause"]) == (LOST, "closed")
@@ -101,6 +104,47 @@ async def test_for_machines_the_same_is_a_single_document(
     assert (first["seller_id"], first["state"], first["reason"]) == (str(SELLER), "expired", REFUSED)
     assert (first["held_up"], first["waiting_orders"], first["parked_orders"]) == (True, 37, 150)
     assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
+
+
+async def test_a_circuit_that_is_not_closed_is_a_problem_and_a_closed_circuit_is_not_shown(
+    pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait, seen = timedelta(minutes=1), Evidence(200, 60)
+    await circuits.write(
+        pool,
+        [
+            Circuit(PLATFORM, CircuitState.HALF_OPEN, at(60), at(0), wait, seen),
+            Circuit(seller_scope(SELLER), CircuitState.CLOSED, at(60), at(0), wait, seen),
+        ],
+        [],
+    )
+    shown = orjson.loads(await status(capsys, as_json=True))
+    (problem,) = [line for line in shown["problems"] if "circuit" in line]
+    assert "the circuit platform has been half open since 2025-11-20 10:00:00 (GMT+8)" in problem
+    (circuit,) = shown["budget"]["circuits"]
+    assert (circuit["scope"], circuit["calls"], circuit["failed"]) == ("platform", 200, 60)
+    assert "circuit platform" in await status(capsys)
+
+
+async def test_the_calendar_is_shown_and_a_wrong_file_is_a_problem(
+    pool: Pool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await sellers.all_of(pool) is not None
+    file = tmp_path / "calendar.toml"
+    date = '[[dates]]\nsale = "{}"\nrules = "sale"\nstart = {}-01-01 00:00:00\nend = 2100-01-01 00:00:00\n'
+    rules = "[rules.sale]\nvisibility_allowance_seconds = 1200\ncalls_per_second = 7\n"
+    file.write_text(rules + date.format("11.11", 2020) + date.format("12.12", 2099), "utf-8")
+    monkeypatch.setenv("TOPSYNC_CALENDAR_FILE", str(file))
+    shown = orjson.loads(await status(capsys, as_json=True))
+    assert shown["calendar"]["sales"] == ["11.11"]
+    assert shown["calendar"]["next"]["sale"] == "12.12"
+    assert shown["calendar"]["visibility_allowance_seconds"] == 1200
+    assert shown["budget"]["calls_per_second"] == 7
+    assert "12.12, 2099-01-01 00:00:00 (GMT+8)" in await status(capsys)
+    file.write_text("[rules.sale]\noverlap = 3\n", "utf-8")
+    shown = orjson.loads(await status(capsys, as_json=True))
+    (problem,) = [line for line in shown["problems"] if "calendar" in line]
+    assert "line 2, rules.sale.overlap: unknown" in problem
 
 
 async def test_where_no_sellers_scheme_has_messages_no_push_is_expected(

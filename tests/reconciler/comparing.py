@@ -16,6 +16,7 @@ from schemas.change import Change
 from tests.budget.gates import local_gate
 from tests.simulator.platform_client import small
 from tests.store.databases import emptied
+from tests.support.calendars import calendar_of
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, VaultSettings
@@ -166,6 +167,9 @@ async def comparing(
                 {seller.user_id: SecretStr(seller.session) for seller in simulator.sellers},
                 epoch=await orders.take_over(pool, 0, "test"),
             )
+            cover = CoverageSettings(
+                visibility_allowance_seconds=0.2, stored_within_seconds=2, too_wide_wait_seconds=0
+            )
             puller = Puller(
                 pool=pool,
                 lists=TaobaoLists(client),
@@ -173,9 +177,8 @@ async def comparing(
                 clock=clock,
                 producer=cast("Producer", writer),
                 changes_topic="changes",
-                settings=CoverageSettings(
-                    visibility_allowance_seconds=0.2, stored_within_seconds=2, too_wide_wait_seconds=0
-                ),
+                settings=cover,
+                calendar=lambda: calendar_of(cover),
                 detail_lag=timedelta(0),
                 kinds=tuple(Kind),
             )

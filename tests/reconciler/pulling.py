@@ -11,13 +11,15 @@ from typing import cast
 
 from pydantic import SecretStr
 
+from reconciler.circuits import PullBrake
 from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
 from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
 from tests.store.databases import SELLER
+from tests.support.calendars import calendar_of
 from topsync.base.clock import ServerClock
-from topsync.base.settings import CoverageSettings, VaultSettings
+from topsync.base.settings import VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
@@ -80,13 +82,14 @@ async def puller_of_sellers(pool: Pool) -> tuple[FakePuller, Vault]:
 def pulls_by(puller: FakePuller, vault: Vault, ended: Callable[[], None] = lambda: None) -> Pulls:
     """The pulls of a process."""
     return Pulls(
-        rules=PullRules(
+        rules=lambda _: PullRules(
             lists=ListRules(longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90)),
-            list_allowances=CoverageSettings().list_allowances,
+            calendar=calendar_of(),
             sweep_interval=SWEEP,
             poll_interval=timedelta(seconds=60),
             gap_retry=timedelta(seconds=60),
         ),
+        brake=PullBrake(timedelta(hours=1), frozenset()),
         pool=puller.pool,
         puller=cast(Puller, puller),
         sessions=Sessions(puller.pool, vault),

@@ -221,7 +221,7 @@ async def test_an_order_that_is_missing_in_a_task_is_asked_for_alone(desk: Desk)
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(99))
     bulk = desk.bulk
-    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, hints_at_once=1).round()
+    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, hints_at_once=lambda: 1).round()
     assert await desk.hinted() == [NOBODYS]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from reconciler import plan
 from reconciler.plan import Pull, PullRules, Turn
 from schemas.change import Source
+from tests.support.calendars import calendar_of
+from topsync.base.settings import CoverageSettings
 from topsync.coverage import spans
+from topsync.model.calendar import RuleChanges, Sale
 from topsync.model.gap import Gap
 from topsync.model.priority import PRIORITY_OF, Priority
 from topsync.model.span import Span
-from topsync.model.visibility import Allowances, ListAllowances, Peak
 from topsync.platforms.port import ListRules
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
@@ -36,12 +39,13 @@ def span(start: float, end: float) -> Span:
     return Span(at(start), at(end))
 
 
+@cache
 def rules(*, sweep: float = SWEEP) -> PullRules:
-    usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
-    peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
-    list_allowances = ListAllowances(usual, peak, (Peak(at(100_000), at(110_000)),))
+    usual = CoverageSettings(visibility_allowance_seconds=ALLOWANCE, overlap_seconds=OVERLAP)
+    late = RuleChanges(visibility=timedelta(seconds=3 * ALLOWANCE), overlap=timedelta(seconds=3 * OVERLAP))
+    calendar = calendar_of(usual, Sale("opening", at(100_000), at(110_000), late))
     return PullRules(
-        LISTS, list_allowances, timedelta(seconds=sweep), timedelta(seconds=POLL), timedelta(seconds=RETRY)
+        LISTS, calendar, timedelta(seconds=sweep), timedelta(seconds=POLL), timedelta(seconds=RETRY)
     )
 
 

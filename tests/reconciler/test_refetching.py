@@ -92,7 +92,9 @@ async def desk(
     clock.observe(datetime.now(UTC), sent=clock.monotonic(), received=clock.monotonic())
     registry = await create_topics(kafka)
     async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
-        refetching = Refetching(pool, producer, registry, clock, ATTEMPTS, hints_at_once=HINTS_AT_ONCE)
+        refetching = Refetching(
+            pool, producer, registry, clock, ATTEMPTS, hints_at_once=lambda: HINTS_AT_ONCE
+        )
         yield Desk(pool, kafka, refetching)
 
 

@@ -32,7 +32,7 @@ async def main() -> None:
     stored: dict[str, float] = {}
     async with (
         database.connect(own) as pool,
-        open_book(own, pool, limits) as book,
+        open_book(own, pool, lambda: limits) as book,
         httpx.AsyncClient(limits=httpx.Limits(max_connections=64)) as http,
     ):
         gate = BudgetGate(book, GateConfig(max_in_flight=64, max_wait_seconds=30, ban_jitter_seconds=0.0))

@@ -109,7 +109,7 @@ OpenBook = Callable[[CallLimits], AbstractAsyncContextManager[SharedBook]]
 
 @pytest.fixture
 def open_one(own: DatabaseSettings, pool: Pool) -> OpenBook:
-    return lambda limits: open_book(own, pool, limits)
+    return lambda limits: open_book(own, pool, lambda: limits)
 
 
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
@@ -353,7 +353,7 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
         own = DatabaseSettings.model_validate({"database_url": postgres.url})
         limits = CallLimits(calls_per_second=100)
         await schema.migrate(own)
-        async with database.connect(own) as pool, open_book(own, pool, limits) as book:
+        async with database.connect(own) as pool, open_book(own, pool, lambda: limits) as book:
             gate = BudgetGate(book, GateConfig(ban_jitter_seconds=0.0))
 
             async def caller() -> None:
@@ -382,3 +382,18 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
 
 def test_a_ban_is_read_as_it_is_announced() -> None:
     assert call_budget.read_notification(f"{API} 12.5") == (API, 12.5)
+
+
+async def test_limits_that_a_sale_brings_hold_from_the_next_lease_on_and_end_with_it(
+    own: DatabaseSettings, pool: Pool
+) -> None:
+    """Also for an API that had no limit, and for callers who began to wait while it had one."""
+    usual = CallLimits(calls_per_second=1000)
+    in_force = [usual]
+    async with open_book(own, pool, lambda: in_force[0]) as book:
+        in_force[0] = CallLimits(calls_per_second=1000, api_calls_per_second={API: 10})
+        ask = Ask(Priority.LIVE, book.limits.scope_of(API), 50)
+        assert ask.scope == API
+        assert (await book.lease(ask)).calls <= 2
+        in_force[0] = usual
+        assert (await book.lease(ask)).calls > 2

@@ -285,7 +285,7 @@ async def test_a_defect_in_a_lease_is_raised_and_not_waited_for(database_url: st
     """Otherwise callers would wait for ever, and nobody would know why."""
     own, limits = settings_for(database_url), CallLimits(calls_per_second=1)
     await schema.migrate(own)
-    async with open_book(own, pool, limits) as book:
+    async with open_book(own, pool, lambda: limits) as book:
         await pool.execute("alter table call_budget rename to elsewhere")
         with pytest.raises(asyncpg.UndefinedTableError):
             await book.lease(Ask(Priority.LIVE, APP, 1))

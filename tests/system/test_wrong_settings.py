@@ -41,6 +41,7 @@ WITHIN_SECONDS = 20
         ("reconcile", "TOPSYNC_PAGE_SIZE", "1000"),
         ("bootstrap", "TOPSYNC_EXPORT_DAYS", "91"),
         ("witness", "KAFKA_BOOTSTRAP_SERVERS", None),
+        ("enrich", "TOPSYNC_CALENDAR_FILE", "/nowhere/calendar.toml"),
         ("migrate", "TOPSYNC_DATABASE_URL", None),
         ("topics apply", "TOPSYNC_REPLICATION_FACTOR", "none"),
         ("push", "TOPSYNC_LOG_LEVEL", "loud"),

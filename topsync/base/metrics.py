@@ -181,14 +181,28 @@ ROWS_DELETED = Counter(
 )
 OLDEST_ROW = Gauge(
     "topsync_oldest_row_timestamp_seconds",
-    "From when the oldest row is that age would delete, by table, as Unix time; from the leading reconciler: "
-    "of several, the latest counts.",
+    "From when the oldest row is that age would delete, by table, as Unix time; from the reconciler "
+    "that deletes.",
     ["table"],
 )
 RETENTION_BEHIND = Counter(
     "topsync_retention_rounds_behind_total",
     "Rounds in which not all that was too old could be deleted: more comes than goes, or much was left from "
     "before.",
+)
+CALENDAR_WRONG = Gauge(
+    "topsync_calendar_wrong",
+    "1 where the file of the sale-day calendar has become wrong, and what it said before stays in force.",
+)
+
+CIRCUITS_OPEN = Gauge(
+    "topsync_circuits_open",
+    "Circuits that are open or half open, because too many calls fail: of the platform, of APIs, of sellers. "
+    "From the reconciler that judges them.",
+    ["scope"],
+)
+CIRCUITS_OPENED = Counter(
+    "topsync_circuits_opened_total", "Circuits that have opened, also after a failed probe.", ["scope"]
 )
 
 SESSION_SECONDS_LEFT = Gauge(

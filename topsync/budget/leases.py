@@ -120,7 +120,8 @@ def terms(limits: CallLimits, ask: Ask) -> list[Terms]:
         return Terms(scope, 1 / calls_per_second, guaranteed, quota)
 
     lines = [line(APP, limits.calls_per_second, limits.quota(ask.priority))]
-    if ask.scope != APP:
+    # The limit of an API may have ended with a sale, after its callers began to wait.
+    if ask.scope in limits.api_calls_per_second:
         lines.append(line(ask.scope, limits.api_calls_per_second[ask.scope], None))
     return lines
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from topsync.coverage import listing, settling, spans
 from topsync.coverage.listing import ListingFailedError, ListingLimits, Page, PageRequest, SpanPart
 from topsync.coverage.pull_request import PullRequest
 from topsync.model import named
+from topsync.model.calendar import Calendar
 from topsync.model.kind import Kind
 from topsync.model.listed import Listed
 from topsync.model.named import Named
@@ -121,6 +122,7 @@ class Lister:
 
     clock: ServerClock
     settings: CoverageSettings
+    calendar: Callable[[], Calendar]
     detail_lag: timedelta
 
     async def all_of(self, of: SellerList, start: datetime) -> SpanListing:
@@ -206,7 +208,7 @@ class Lister:
         """
         if request.end is not None:
             return None
-        allowance = self.settings.list_allowances.visibility_allowance(part.asked_at)
+        allowance = self.calendar().visibility_allowance(part.asked_at)
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
 

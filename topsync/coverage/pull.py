@@ -27,6 +27,7 @@ from topsync.coverage import spans
 from topsync.coverage.listing import ListingFailedError, SpanPart
 from topsync.coverage.lists import Lister, ListRefusedError, SellerList, SpanListing
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.calendar import Calendar
 from topsync.model.kind import IN_WORDS, Kind
 from topsync.model.listed import Listed
 from topsync.model.span import Span
@@ -90,6 +91,8 @@ class Puller:
     producer: Producer
     changes_topic: str
     settings: CoverageSettings
+    calendar: Callable[[], Calendar]
+    """The sale-day calendar as it is now."""
     detail_lag: timedelta
     kinds: Sequence[Kind]
     """What is kept; the kind that leads is the first."""
@@ -179,7 +182,7 @@ class Puller:
 
     @property
     def _lister(self) -> Lister:
-        return Lister(self.clock, self.settings, self.detail_lag)
+        return Lister(self.clock, self.settings, self.calendar, self.detail_lag)
 
     async def _list_orders(self, request: PullRequest) -> SpanListing:
         window = timedelta(seconds=self.settings.window_seconds)

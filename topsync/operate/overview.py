@@ -12,22 +12,24 @@ from typing import Final
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas import platform_time
-from topsync.base import settings
+from topsync.base import live_calendar, settings
 from topsync.base.errors import OperatorError
 from topsync.base.settings import (
-    BudgetSettings,
+    CircuitSettings,
     CoverageSettings,
     EnricherSettings,
     KafkaSettings,
     ReconcilerSettings,
     SchemeSettings,
 )
+from topsync.budget.circuit import Circuit, CircuitState
+from topsync.model.calendar import Calendar
 from topsync.model.call_limits import CallLimits
 from topsync.model.scheme import Scheme
 from topsync.operate import republish_command
 from topsync.sellers import schemes, session_rules, status
 from topsync.sellers.status import SellerStatus
-from topsync.store import activity, api_calls, call_budget, push_connections, refetches
+from topsync.store import activity, api_calls, call_budget, circuits, push_connections, refetches
 from topsync.store.activity import Process
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
@@ -74,6 +76,11 @@ class Overview:
     limits: CallLimits
     spent_today: int
     bans: list[Ban]
+    circuits: list[Circuit]
+    """Those that are not closed: pulls are held back."""
+    calendar: Calendar
+    calendar_problem: str | None
+    """Why its file is not in force. Services go on with what they have read before."""
     calls: Mapping[str, int]
     lost: list[str]
     """Sentences: what is wrong with the compacted topics, and what is being done about it."""
@@ -106,6 +113,12 @@ async def look(pool: Pool) -> Overview:
     """Read everything once."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     own, cover, now = settings.load(SchemeSettings), settings.load(CoverageSettings), datetime.now(UTC)
+    known = await circuits.all_of(pool)
+    not_closed = [each for each in known.values() if each.state is not CircuitState.CLOSED]
+    poll_interval = own.poll_interval
+    if not_closed:
+        poll_interval = max(poll_interval, settings.load(CircuitSettings).pull_interval)
+    calendar, calendar_problem = _calendar()
     enrichers, problem = await _enrichers()
     return Overview(
         processes=[process for process in await activity.processes(pool) if process.service != "command"],
@@ -114,19 +127,30 @@ async def look(pool: Pool) -> Overview:
         enrichers=enrichers,
         kafka_problem=problem,
         waiting=await refetches.waiting(pool),
-        limits=settings.load(BudgetSettings).limits,
+        limits=calendar.at(now).limits,
         spent_today=await call_budget.spent_today(pool),
         bans=await call_budget.bans(pool),
+        circuits=not_closed,
+        calendar=calendar,
+        calendar_problem=calendar_problem,
         calls=await api_calls.by_api(pool),
         lost=await republish_command.findings(pool),
         sellers=await status.of_all(pool),
         scheme=own.scheme,
-        poll_interval=own.poll_interval,
-        polls_are_late_after=cover.list_allowances.visibility_allowance(now)
-        + LATE_AFTER_POLLS * own.poll_interval
+        poll_interval=poll_interval,
+        polls_are_late_after=calendar.visibility_allowance(now)
+        + LATE_AFTER_POLLS * poll_interval
         + timedelta(seconds=cover.stored_within_seconds),
         now=now,
     )
+
+
+def _calendar() -> tuple[Calendar, str | None]:
+    """The sale-day calendar and, where its file is wrong, the problem with the calendar of ordinary days."""
+    try:
+        return live_calendar.configured()(), None
+    except settings.SettingsError as error:
+        return Calendar(live_calendar.usual()), str(error)
 
 
 async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
@@ -161,6 +185,13 @@ def problems(seen: Overview) -> list[str]:
         f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
         for ban in seen.bans
     ]
+    found += [
+        f"too many calls fail: the circuit {each.scope} has been {each.state.replace('_', ' ')} since "
+        f"{platform_time.format(each.opened_at)} (GMT+8), and pulls are held back; it closes by itself"
+        for each in seen.circuits
+    ]
+    if seen.calendar_problem is not None:
+        found.append(f"the sale-day calendar is wrong: {seen.calendar_problem}")
     return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands, seen)]
 
 

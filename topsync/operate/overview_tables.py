@@ -28,6 +28,7 @@ def of(seen: Overview) -> Iterable[Table]:
     if seen.waiting:
         yield _waiting(seen)
     yield _budget(seen)
+    yield _calendar(seen)
     if seen.calls:
         yield _calls(seen)
     yield _sellers(seen)
@@ -91,6 +92,26 @@ def _budget(seen: Overview) -> Table:
         table.add("left today", f"{left}, the last {limits.live_reserve} for live changes")
     for ban in seen.bans:
         table.add(f"closed: {ban.scope}", Styled(f"until {platform_time.format(ban.until)} (GMT+8)", WRONG))
+    for each in seen.circuits:
+        since = platform_time.format(each.opened_at)
+        text = f"{each.state.replace('_', ' ')} since {since} (GMT+8)"
+        table.add(f"circuit {each.scope}", Styled(text, WRONG))
+    return table
+
+
+def _calendar(seen: Overview) -> Table:
+    """What holds now, and from when something else will."""
+    table, rules = facts("Sale-day calendar"), seen.calendar.at(seen.now)
+    if seen.calendar_problem is not None:
+        table.add("file", Styled("wrong", WRONG))
+    table.add("sales that are on", ", ".join(rules.sales) or "none")
+    if (coming := seen.calendar.next_sale(seen.now)) is not None:
+        table.add("next", f"{coming.name}, {platform_time.format(coming.start)} (GMT+8)")
+    table.add("visibility allowance", f"{rules.visibility.total_seconds():g} s")
+    table.add("overlap", f"{rules.overlap.total_seconds():g} s")
+    table.add(
+        "sweeps", f"every {rules.sweep_interval.total_seconds():g} s" if rules.sweep_interval else "none"
+    )
     return table
 
 
@@ -183,7 +204,18 @@ def document(seen: Overview) -> seller_documents.Document:
             "calls_per_day": seen.limits.calls_per_day,
             "leased_today": seen.spent_today,
             "bans": [{"scope": ban.scope, "until": ban.until} for ban in seen.bans],
+            "circuits": [
+                {
+                    "scope": each.scope,
+                    "state": each.state.value,
+                    "opened_at": each.opened_at,
+                    "calls": each.evidence.calls,
+                    "failed": each.evidence.failed,
+                }
+                for each in seen.circuits
+            ],
         },
+        "calendar": _calendar_document(seen),
         "calls": dict(seen.calls),
         "sellers": [
             {
@@ -198,6 +230,20 @@ def document(seen: Overview) -> seller_documents.Document:
             | seller_documents.of_standing(stands)
             for stands in seen.sellers
         ],
+    }
+
+
+def _calendar_document(seen: Overview) -> seller_documents.Document:
+    rules, coming = seen.calendar.at(seen.now), seen.calendar.next_sale(seen.now)
+    return {
+        "problem": seen.calendar_problem,
+        "sales": list(rules.sales),
+        "next": None if coming is None else {"sale": coming.name, "start": coming.start},
+        "visibility_allowance_seconds": rules.visibility.total_seconds(),
+        "overlap_seconds": rules.overlap.total_seconds(),
+        "sweep_interval_seconds": rules.sweep_interval.total_seconds(),
+        "retry_failures_after_seconds": rules.failure_wait.total_seconds(),
+        "circuit_share": rules.circuit.opens_above,
     }
 
 

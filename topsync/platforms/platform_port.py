@@ -15,6 +15,7 @@ from typing import Protocol
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.gate import Gate
 from topsync.model.kind import Kind
 from topsync.model.linger import LingerWords
@@ -43,15 +44,19 @@ class CallRecord:
     Attributes:
         api: the name under which it passed the gate.
         outcome: a fixed word of the platform's for how it ended.
+        verdict: what that says of the platform.
         seconds: from sending to the answer or the failure, without the time at the gate.
         attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
+        seller_id: whose session it was made with, where that is known (`SellerSession`).
     """
 
     api: str
     priority: Priority
     outcome: str
+    verdict: CallVerdict
     seconds: float
     attempt: int
+    seller_id: int | None = None
 
 
 Observer = Callable[[CallRecord], None]
@@ -120,6 +125,11 @@ class OrderPlatform(Protocol):
         ...
 
     @property
+    def pull_apis(self) -> frozenset[str]:
+        """The APIs, as they pass the gate, without which no pull comes to its end: lists and details."""
+        ...
+
+    @property
     def linger_words(self) -> LingerWords | None:
         """What it calls the messages that may wait for others of their order. None: none may."""
         ...
@@ -152,13 +162,20 @@ class OrderPlatform(Protocol):
         ...
 
     def open(
-        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+        self,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Observer,
+        retries: retry.Policy | None,
+        failure_wait_seconds: Callable[[], float],
     ) -> AbstractAsyncContextManager[OpenPlatform]:
         """Open the platform. That asks nobody, and the clock is not set by it: see `OpenPlatform.time`.
 
         Each call, also each attempt to repeat it, passes the `gate` and is reported to the `observer`.
         Calls are signed and timed by the `clock`. `retries` stands in place of the platform's own policy for
-        answers that fail.
+        answers that fail. `failure_wait_seconds` is asked each time for the least wait after a failure of the
+        platform's own; 0: the policy's.
 
         Raises:
             SettingsError: a setting is missing or wrong.

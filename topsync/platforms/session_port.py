@@ -13,6 +13,14 @@ from topsync.model.priority import Priority
 from topsync.platforms.port import Refused
 
 
+class SellerSession(SecretStr):
+    """A session that says whose it is, so that a call made with it can be counted for its seller."""
+
+    def __init__(self, secret: str, seller_id: int) -> None:
+        super().__init__(secret)
+        self.seller_id = seller_id
+
+
 @dataclass(frozen=True, slots=True)
 class SessionGrant:
     """What the platform granted. Instants are UTC, of the clock of the machine that answered."""

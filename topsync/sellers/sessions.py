@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from topsync.base import telemetry
 from topsync.base.vault import Vault
+from topsync.platforms.session_port import SellerSession
 from topsync.sellers import session_rules
 from topsync.sellers.session_refresh import SessionRefresher
 from topsync.store import sellers
@@ -134,7 +135,7 @@ class Sessions:
         """A seller with its session decrypted, whatever its state; none where no key opens it."""
         session = self.vault.decrypt(seller.session_cipher)
         if session is not None:
-            return Account(seller, session)
+            return Account(seller, SellerSession(session.get_secret_value(), seller.seller_id))
         if self._named_unreadable.get(seller.seller_id) != seller.version:
             self._named_unreadable[seller.seller_id] = seller.version
             log.error(

@@ -21,7 +21,7 @@ from topsync.base import durations, identity, metrics, telemetry
 from topsync.base.settings import DatabaseSettings
 from topsync.budget.book import BookAwayError
 from topsync.budget.leases import Ask, LeaseGrant
-from topsync.model.call_limits import CallLimits
+from topsync.model.call_limits import APP, CallLimits
 from topsync.model.priority import Priority
 from topsync.store import call_budget, database
 from topsync.store.database import OUTAGE_ERRORS, Address, OwnConnection, Pool
@@ -36,7 +36,11 @@ class SharedBook:
     """See `topsync.budget.book.Book`."""
 
     def __init__(
-        self, settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
+        self,
+        settings: DatabaseSettings,
+        pool: Pool,
+        limits: Callable[[], CallLimits],
+        address: Address | None = None,
     ) -> None:
         self._settings = settings
         self._address = address
@@ -46,11 +50,12 @@ class SharedBook:
         self._heard: Callable[[str, float], None] = _ignore
         self._connecting = asyncio.Lock()
         self._is_away = False
+        self._added: frozenset[str] = frozenset()
 
     @property
     def limits(self) -> CallLimits:
-        """See `Book.limits`."""
-        return self._limits
+        """See `Book.limits`: as they are now, by the sale-day calendar."""
+        return self._limits()
 
     def on_ban(self, heard: Callable[[str, float], None]) -> None:
         """See `Book.on_ban`."""
@@ -59,8 +64,9 @@ class SharedBook:
     async def lease(self, ask: Ask) -> LeaseGrant:
         """See `Book.lease`. A single ask at a time."""
         try:
-            connection = await self.connect()
-            grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
+            connection, limits = await self.connect(), self.limits
+            await self._add_rows(connection, limits)
+            grant = await call_budget.lease(connection, limits, ask, timeout_seconds=TIMEOUT_SECONDS)
         except OUTAGE_ERRORS as error:
             self.close()
             if not self._is_away:  # it asks twice a second: log only once
@@ -71,7 +77,7 @@ class SharedBook:
             log.warning("the call budget can be reached again")
         self._is_away = False
         for priority in Priority:
-            if (quota := self._limits.quota(priority)) is not None:
+            if (quota := limits.quota(priority)) is not None:
                 metrics.CALLS_LEFT_TODAY.labels(priority.label).set(max(0, quota - grant.spent))
         return grant
 
@@ -106,8 +112,16 @@ class SharedBook:
                     },
                 )
                 await call_budget.listen(self._connection, self._hear)
-                await call_budget.add(self._connection, self._limits)
+                self._added = frozenset()
+                await self._add_rows(self._connection, self.limits)
             return self._connection
+
+    async def _add_rows(self, connection: OwnConnection, limits: CallLimits) -> None:
+        """Make the rows of APIs that have a limit by now, each once a connection."""
+        wanted = frozenset({APP, *limits.api_calls_per_second})
+        if not wanted <= self._added:
+            await call_budget.add(connection, limits)
+            self._added |= wanted
 
     def close(self) -> None:
         """Drop the connection at once, whatever its state."""
@@ -118,7 +132,10 @@ class SharedBook:
 
 @asynccontextmanager
 async def open_book(
-    settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
+    settings: DatabaseSettings,
+    pool: Pool,
+    limits: Callable[[], CallLimits],
+    address: Address | None = None,
 ) -> AsyncIterator[SharedBook]:
     """The shared book, connected. It asks `address` before each connection, as a pool does.
 

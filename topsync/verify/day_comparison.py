@@ -72,8 +72,7 @@ class DayComparer:
 
     def pause(self) -> timedelta:
         """How long after the first look the second comes, at least."""
-        allowances = self.puller.settings.list_allowances
-        visibility = allowances.visibility_allowance(self.puller.clock.now())
+        visibility = self.puller.calendar().visibility_allowance(self.puller.clock.now())
         return visibility + self.puller.detail_lag + self.copy_time
 
     async def counts_agree(self, of: ComparedDay) -> bool:

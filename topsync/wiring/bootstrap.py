@@ -17,7 +17,7 @@ from bootstrap.runner import Runner
 from bootstrap.start import Start
 from bootstrap.turns import LoadingTurns
 from schemas import platform_time
-from topsync.base import settings
+from topsync.base import live_calendar, settings
 from topsync.base.service import Lifetime
 from topsync.base.settings import BootstrapSettings, ReconcilerSettings, SchemeSettings
 from topsync.coverage.created import CreatedLister
@@ -47,18 +47,18 @@ class _Opened:
 async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
     platform = platforms.chosen()
     parts.check_settings(platform)
-    vault = parts.vault()
+    vault, calendar = parts.vault(), live_calendar.configured()
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
-        opening.open_platform(platform, pool) as (opened, clock),
+        opening.open_platform(platform, pool, calendar=calendar) as (opened, clock),
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
         export_hints.listening(pool) as hints,
     ):
         if opened.bulk_export is None and opened.created_lists is None:
             raise NotOfferedError(NEITHER)
-        puller = parts.puller(platform, opened, pool, clock, producer, registry)
+        puller = parts.puller(platform, opened, pool, clock, producer, registry, calendar)
         created = None
         if opened.created_lists is not None:
             created = CreatedLister(clock, opened.created_lists, puller.settings)

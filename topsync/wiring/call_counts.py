@@ -1,4 +1,4 @@
-"""How many calls a process makes: counted into metrics at once, and into the database now and then."""
+"""How many calls a process makes, and how many fail: counted at once, and written to the database later."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from schemas import platform_time
 from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
+from topsync.budget.circuit import Tally
 from topsync.platforms.platform_port import CallRecord
-from topsync.store import api_calls
+from topsync.store import api_calls, circuits
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
 
@@ -24,12 +25,14 @@ class CallCounts:
         self._pool = pool
         self._clock = clock
         self._counts: Counter[Call] = Counter()
+        self._tally = Tally()
 
     def note(self, record: CallRecord) -> None:
         """Count an attempt. Does not block."""
         priority, outcome = record.priority.label, record.outcome
         metrics.API_CALLS.labels(record.api, priority, outcome).inc()
         metrics.API_SECONDS.labels(record.api).observe(record.seconds)
+        self._tally.note(record.api, record.seller_id, record.verdict)
         if self._clock.is_set:
             self._counts[Call(platform_time.day_of(self._clock.now()), record.api, priority, outcome)] += 1
 
@@ -49,14 +52,18 @@ class CallCounts:
     async def write(self) -> None:
         """Add what was counted since the last time to the database.
 
+        Evidence for circuits is of the moment at which it is written: what an outage holds up is dropped.
+
         Raises:
-            OUTAGE_ERRORS: it was not added, and is kept for the next time.
+            OUTAGE_ERRORS: it was not added. Counts for people are kept for the next time.
         """
+        evidence = self._tally.take()
         counts, self._counts = self._counts, Counter()
-        if not counts:
-            return
         try:
-            await api_calls.add(self._pool, counts)
+            if counts:
+                await api_calls.add(self._pool, counts)
         except OUTAGE_ERRORS:
             self._counts += counts
             raise
+        if evidence:
+            await circuits.testify(self._pool, evidence)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from topsync.base import live_calendar
 from topsync.base.clock import ServerClock
 from topsync.store.database import Pool
 from topsync.verify.comparison import PlatformComparison
@@ -34,15 +35,15 @@ async def opened() -> AsyncIterator[OpenedComparison]:
     """
     platform = platforms.chosen()
     parts.check_settings(platform)
-    vault = parts.vault()
+    vault, calendar = parts.vault(), live_calendar.configured()
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
-        opening.open_platform(platform, pool) as (open_platform, clock),
+        opening.open_platform(platform, pool, calendar=calendar) as (open_platform, clock),
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
     ):
-        puller = parts.puller(platform, open_platform, pool, clock, producer, registry)
+        puller = parts.puller(platform, open_platform, pool, clock, producer, registry, calendar)
         yield OpenedComparison(
             pool=pool,
             clock=clock,

@@ -6,40 +6,55 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from topsync.base import retry, settings
+from topsync.base import live_calendar, retry, settings
 from topsync.base.clock import ServerClock
-from topsync.base.settings import BudgetSettings, PlatformSettings
+from topsync.base.live_calendar import LiveCalendar
+from topsync.base.settings import PlatformSettings
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.store import shared_budget
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.wiring import parts, platform_clock
 from topsync.wiring.call_counts import CallCounts
+from topsync.wiring.rules_now import RulesNow
 
 
 @asynccontextmanager
 async def open_platform(
-    platform: OrderPlatform, pool: Pool, *, retries: retry.Policy | None = None, waits: bool = True
+    platform: OrderPlatform,
+    pool: Pool,
+    *,
+    calendar: LiveCalendar | None = None,
+    retries: retry.Policy | None = None,
+    waits: bool = True,
 ) -> AsyncIterator[tuple[OpenPlatform, ServerClock]]:
-    """The platform and its clock, set; `retries` in place of the platform's own policy.
+    """The platform and its clock, set; `retries` in place of the platform's own policy. The calendar is the
+    installation's, unless another reader of it is handed in.
 
     Calls keep to the budget that all processes share, and are counted into metrics and the database.
 
     Raises:
         UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
     """
-    own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
+    own = settings.load(PlatformSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
+    now_on = RulesNow(calendar or live_calendar.configured(), clock)
     counts = CallCounts(pool, clock)
     async with AsyncExitStack() as stack:
         book = await parts.reach_database(
             lambda: stack.enter_async_context(
-                shared_budget.open_book(parts.database_now(), pool, budget.limits, parts.database_now)
+                shared_budget.open_book(parts.database_now(), pool, now_on.limits, parts.database_now)
             )
         )
         gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))
         opened = await stack.enter_async_context(
-            platform.open(clock, gate, observer=counts.note, retries=retries)
+            platform.open(
+                clock,
+                gate,
+                observer=counts.note,
+                retries=retries,
+                failure_wait_seconds=now_on.failure_wait_seconds,
+            )
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         await platform_clock.set_at_start(opened.time, platform.server, waits=waits)

@@ -7,10 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from topsync.base import certificate_key, settings, starts
+from topsync.base import certificate_key, live_calendar, settings, starts
 from topsync.base.certificate_key import CertificateKey
 from topsync.base.clock import ServerClock
 from topsync.base.errors import first_of, reaching
+from topsync.base.live_calendar import LiveCalendar
 from topsync.base.settings import (
     BudgetSettings,
     CertificateSettings,
@@ -56,6 +57,7 @@ def check_settings(platform: OrderPlatform) -> None:
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
+    live_calendar.configured()
     settings.load(SchemeSettings)
     linger_times(platform)
 
@@ -147,6 +149,7 @@ def puller(
     clock: ServerClock,
     producer: Producer,
     registry: Registry,
+    calendar: LiveCalendar,
 ) -> Puller:
     """The engine that pulls spans, as configured."""
     return Puller(
@@ -157,6 +160,7 @@ def puller(
         producer=producer,
         changes_topic=registry.changes.name,
         settings=settings.load(CoverageSettings),
+        calendar=calendar,
         detail_lag=detail_lag(),
         kinds=kinds(platform),
     )

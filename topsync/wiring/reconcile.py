@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
+from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
 from reconciler.duties import Duties, Duty
 from reconciler.membership import Membership
@@ -21,12 +23,14 @@ from reconciler.retention import Retention
 from reconciler.service import Reconciler
 from reconciler.turns import PullTurns
 from reconciler.under_way import UnderWay
-from topsync.base import settings, telemetry
+from topsync.base import live_calendar, settings, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.live_calendar import LiveCalendar
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BudgetSettings,
+    CircuitSettings,
     ComparisonSettings,
-    CoverageSettings,
     EnricherSettings,
     KafkaSettings,
     ReconcilerSettings,
@@ -34,8 +38,14 @@ from topsync.base.settings import (
     SchemeSettings,
     SessionSettings,
 )
+from topsync.coverage.pull import Puller
 from topsync.model.kind import Kind
+from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.sellers.session_watch import SessionWatch
+from topsync.sellers.sessions import Sessions
+from topsync.store.database import Pool
+from topsync.stream.producer import Producer
+from topsync.stream.topics import Registry
 from topsync.verify.reports import Reports
 from topsync.wiring import opening, parts, platforms
 
@@ -43,121 +53,184 @@ log = telemetry.get_logger(__name__)
 
 
 async def run(lifetime: Lifetime) -> None:
-    """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
+    """The reconciler: pulls and duties; beside it the watch over sessions, and the reader of signals."""
     platform = platforms.chosen()
     parts.check_settings(platform)
-    own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
-    budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
-    schemes, retention = settings.load(SchemeSettings), settings.load(RetentionSettings)
+    own, schemes = settings.load(ReconcilerSettings), settings.load(SchemeSettings)
+    budget, retention = settings.load(BudgetSettings), settings.load(RetentionSettings)
     kept = retention.kept(settings.load(KafkaSettings))
-    vault, list_rules = parts.vault(), platform.list_rules(Kind.ORDER)
+    circuit, comparison = settings.load(CircuitSettings), settings.load(ComparisonSettings)
+    backlog_changes = settings.load(EnricherSettings).backlog_changes
+    share = settings.load(SessionSettings).session_refresh_share
+    vault, calendar = parts.vault(), live_calendar.configured()
     kafka, registry = await parts.open_topics()
     async with (
         parts.open_pool() as pool,
-        opening.open_platform(platform, pool) as (opened, clock),
+        opening.open_platform(platform, pool, calendar=calendar) as (opened, clock),
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
     ):
-        puller = parts.puller(platform, opened, pool, clock, producer, registry)
-        detail_tasks = opened.detail_tasks
-        if detail_tasks is None:
-            log.info("the platform has no tasks of many orders: backlogs are drained by single orders")
-        replays = Replays(
+        puller = parts.puller(platform, opened, pool, clock, producer, registry, calendar)
+        made = _Parts(
+            platform=platform,
+            opened=opened,
             pool=pool,
+            clock=clock,
+            sessions=sessions,
+            producer=producer,
+            registry=registry,
             puller=puller,
-            sessions=sessions,
-            clock=clock,
-            notifications_topic=registry.notifications.name,
-            calls_per_second=budget.calls_per_second,
+            calendar=calendar,
+            own=own,
+            schemes=schemes,
         )
-        refetching = Refetching(
-            pool=pool,
-            producer=producer,
-            topics=registry,
-            clock=clock,
-            max_attempts=own.refetch_attempts,
-            hints_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
-        )
-        bulk = BulkDetails(
-            pool=pool,
-            producer=producer,
-            topics=registry,
-            tasks=detail_tasks,
-            clock=clock,
-            sessions=sessions,
-            rules=backlog_plan.BacklogRules(
-                from_seconds=own.bulk_from_seconds,
-                tasks_at_once=own.bulk_tasks,
-                calls_per_second=budget.calls_per_second,
-                backlog_changes=settings.load(EnricherSettings).backlog_changes,
-                orders_per_task=0 if detail_tasks is None else detail_tasks.max_orders,
-            ),
-            poll_seconds=own.bulk_poll_seconds,
-            deadline_seconds=own.bulk_deadline_seconds,
-        )
-        push_watch = PushWatch(
-            pool=pool,
-            clock=clock,
-            scheme=schemes.scheme,
-            silent_for=timedelta(seconds=own.push_lost_after_seconds),
-            poll_seconds=own.reconcile_poll_seconds,
-        )
+        replays = made.replays(budget)
         # Each is done by one process at a time; the names are those of their leases.
         duties: dict[str, list[Duty]] = {
-            "push": [push_watch],
-            "refetches": [refetching],
-            "backlog": [bulk],
+            "push": [made.push_watch()],
+            "refetches": [made.refetching()],
+            "backlog": [made.backlog(budget, backlog_changes)],
             "replays": [replays, CancelledReplays(replays)],
-            "comparison": [
-                NightlyComparison(
-                    pool=pool,
-                    comparison=parts.comparison(opened, pool, puller, sessions),
-                    sessions=sessions,
-                    reports=Reports(pool, producer, registry.notifications.name),
-                    clock=clock,
-                    hours=settings.load(ComparisonSettings).hours,
-                )
-            ],
+            "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
+            "comparison": [made.comparison(comparison)],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()
         reconciler = Reconciler(
             pool=pool,
             membership=Membership(pool, duties, own.reconcile_calm_seconds),
-            pulls=Pulls(
-                rules=PullRules(
-                    lists=list_rules,
-                    list_allowances=cover.list_allowances,
-                    sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
-                    poll_interval=schemes.poll_interval,
-                    gap_retry=timedelta(seconds=own.gap_retry_seconds),
-                ),
-                pool=pool,
-                puller=puller,
-                sessions=sessions,
-                clock=clock,
-                scheme=schemes.scheme,
-                under_way=UnderWay(woken.set),
-                turns=PullTurns(own.reconcile_parallel_sellers),
-            ),
+            pulls=made.pulls(PullBrake(circuit.pull_interval, platform.pull_apis), woken),
             duties=Duties(duties, UnderWay(woken.set)),
             hand_back=replays.hand_back,
             poll_seconds=own.reconcile_poll_seconds,
             woken=woken,
         )
-        watch = SessionWatch(
-            pool=pool,
-            sessions=sessions,
-            subscriptions=opened.subscriptions,
-            clock=clock,
-            producer=producer,
-            notifications_topic=registry.notifications.name,
-            refresh_share=share,
-            scheme=schemes.scheme,
-            push_silent_for=timedelta(seconds=own.push_lost_after_seconds),
-        )
-        reader = SignalReader(kafka, registry, pool, producer, clock, list_rules)
+        reader = SignalReader(kafka, registry, pool, producer, clock, platform.list_rules(Kind.ORDER))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reconciler.run(lifetime))
-            tasks.create_task(watch.run(lifetime))
+            tasks.create_task(made.session_watch(share).run(lifetime))
             tasks.create_task(reader.run(lifetime))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the reconciler's parts are made from."""
+
+    platform: OrderPlatform
+    opened: OpenPlatform
+    pool: Pool
+    clock: ServerClock
+    sessions: Sessions
+    producer: Producer
+    registry: Registry
+    puller: Puller
+    calendar: LiveCalendar
+    own: ReconcilerSettings
+    schemes: SchemeSettings
+
+    def pulls(self, brake: PullBrake, woken: asyncio.Event) -> Pulls:
+        """The pulls of sellers."""
+        return Pulls(
+            rules=self._pull_rules,
+            brake=brake,
+            pool=self.pool,
+            puller=self.puller,
+            sessions=self.sessions,
+            clock=self.clock,
+            scheme=self.schemes.scheme,
+            under_way=UnderWay(woken.set),
+            turns=PullTurns(self.own.reconcile_parallel_sellers),
+        )
+
+    def _pull_rules(self, now: datetime) -> PullRules:
+        calendar = self.calendar()
+        return PullRules(
+            lists=self.platform.list_rules(Kind.ORDER),
+            calendar=calendar,
+            sweep_interval=calendar.at(now).sweep_interval,
+            poll_interval=self.schemes.poll_interval,
+            gap_retry=timedelta(seconds=self.own.gap_retry_seconds),
+        )
+
+    def push_watch(self) -> PushWatch:
+        """The watch over the push connections."""
+        return PushWatch(
+            pool=self.pool,
+            clock=self.clock,
+            scheme=self.schemes.scheme,
+            silent_for=timedelta(seconds=self.own.push_lost_after_seconds),
+            poll_seconds=self.own.reconcile_poll_seconds,
+        )
+
+    def refetching(self) -> Refetching:
+        """Second questions for orders."""
+        return Refetching(
+            pool=self.pool,
+            producer=self.producer,
+            topics=self.registry,
+            clock=self.clock,
+            max_attempts=self.own.refetch_attempts,
+            hints_at_once=lambda: math.ceil(self._calls_per_second() * self.own.reconcile_poll_seconds),
+        )
+
+    def _calls_per_second(self) -> float:
+        return self.calendar().at(self.clock.now()).limits.calls_per_second
+
+    def backlog(self, budget: BudgetSettings, backlog_changes: int) -> BulkDetails:
+        """The draining of backlogs."""
+        tasks = self.opened.detail_tasks
+        if tasks is None:
+            log.info("the platform has no tasks of many orders: backlogs are drained by single orders")
+        return BulkDetails(
+            pool=self.pool,
+            producer=self.producer,
+            topics=self.registry,
+            tasks=tasks,
+            clock=self.clock,
+            sessions=self.sessions,
+            rules=backlog_plan.BacklogRules(
+                from_seconds=self.own.bulk_from_seconds,
+                tasks_at_once=self.own.bulk_tasks,
+                calls_per_second=budget.calls_per_second,
+                backlog_changes=backlog_changes,
+                orders_per_task=0 if tasks is None else tasks.max_orders,
+            ),
+            poll_seconds=self.own.bulk_poll_seconds,
+            deadline_seconds=self.own.bulk_deadline_seconds,
+        )
+
+    def replays(self, budget: BudgetSettings) -> Replays:
+        """The replays that somebody asked for."""
+        return Replays(
+            pool=self.pool,
+            puller=self.puller,
+            sessions=self.sessions,
+            clock=self.clock,
+            notifications_topic=self.registry.notifications.name,
+            calls_per_second=budget.calls_per_second,
+        )
+
+    def comparison(self, own: ComparisonSettings) -> NightlyComparison:
+        """The nightly comparison with the platform."""
+        return NightlyComparison(
+            pool=self.pool,
+            comparison=parts.comparison(self.opened, self.pool, self.puller, self.sessions),
+            sessions=self.sessions,
+            reports=Reports(self.pool, self.producer, self.registry.notifications.name),
+            clock=self.clock,
+            hours=own.hours,
+        )
+
+    def session_watch(self, refresh_share: float) -> SessionWatch:
+        """The watch over the sellers' sessions."""
+        return SessionWatch(
+            pool=self.pool,
+            sessions=self.sessions,
+            subscriptions=self.opened.subscriptions,
+            clock=self.clock,
+            producer=self.producer,
+            notifications_topic=self.registry.notifications.name,
+            refresh_share=refresh_share,
+            scheme=self.schemes.scheme,
+            push_silent_for=timedelta(seconds=self.own.push_lost_after_seconds),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +22,7 @@ from topsync.platforms.platform_port import Observer
 from topsync.platforms.port import ListRules
 from topsync.platforms.session_port import GrantReading
 from topsync.platforms.taobao import linger, lists, sessions
+from topsync.platforms.taobao.calls import refunds, trades
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
@@ -104,6 +105,9 @@ class TaobaoPlatform:
     server: str = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
     kinds: frozenset[Kind] = frozenset(Kind)
     linger_words: LingerWords = linger.WORDS
+    pull_apis: frozenset[str] = frozenset(
+        {trades.INCREMENTS.api, trades.FULLINFO_API, refunds.RECEIVED.api, refunds.DETAIL_API}
+    )
 
     def list_rules(self, kind: Kind) -> ListRules:  # noqa: ARG002 -- the same for each
         """See `OrderPlatform`."""
@@ -133,7 +137,13 @@ class TaobaoPlatform:
 
     @asynccontextmanager
     async def open(
-        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+        self,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Observer,
+        retries: retry.Policy | None,
+        failure_wait_seconds: Callable[[], float],
     ) -> AsyncIterator[OpenTaobao]:
         """See `OrderPlatform`."""
         own, calls = settings.load(TaobaoSettings), settings.load(PlatformSettings)
@@ -146,7 +156,9 @@ class TaobaoPlatform:
         )
         if retries is not None:
             config = replace(config, retries=retries)
-        async with TopClient(config, clock, gate, observer=observer) as client:
+        async with TopClient(
+            config, clock, gate, observer=observer, failure_wait_seconds=failure_wait_seconds
+        ) as client:
             yield OpenTaobao(client, clock)
 
 

@@ -22,6 +22,7 @@ from schemas.types import parse_id
 from tests.platforms.memory import shop as memory_shop
 from tests.platforms.memory.shop import DEPTH, MAX_SIZE, MemoryShop, sign
 from topsync.base.clock import ServerClock
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.kind import Kind
@@ -80,7 +81,8 @@ class MemoryClient:
         """The data of an answer; or the sub code, if the platform refuses the arguments."""
         async with self.gate.admit(method, priority):
             answer = self.shop.call(method, session.get_secret_value(), arguments)
-            self.observer(CallRecord(method, priority, str(answer["code"]), 0.0, 1))
+            verdict = CallVerdict.FAILED if answer["code"] == memory_shop.BUSY else CallVerdict.ANSWERED
+            self.observer(CallRecord(method, priority, str(answer["code"]), verdict, 0.0, 1))
         match answer["code"]:
             case memory_shop.SUCCESS:
                 data = answer["data"]

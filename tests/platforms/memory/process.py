@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,6 +73,7 @@ class MemoryPlatform:
     server: str = "the platform in memory"
     kinds: frozenset[Kind] = frozenset({Kind.ORDER})
     linger_words: None = None
+    pull_apis: frozenset[str] = frozenset()
 
     def list_rules(self, kind: Kind) -> ListRules:
         return MemoryLists.RULES
@@ -92,7 +93,13 @@ class MemoryPlatform:
 
     @asynccontextmanager
     async def open(
-        self, clock: ServerClock, gate: Gate, *, observer: Observer, retries: retry.Policy | None
+        self,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Observer,
+        retries: retry.Policy | None,
+        failure_wait_seconds: Callable[[], float],
     ) -> AsyncIterator[OpenMemory]:
         yield OpenMemory(MemoryClient(self.shop, clock, gate, observer), self.pushes)
 

@@ -24,6 +24,7 @@ from tests.platforms.memory.shop import BAD_TOKEN, BUSY, TOO_OFTEN, MemoryShop
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.eventually import eventually
+from topsync.base import live_calendar
 from topsync.base.errors import OperatorError
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
@@ -172,7 +173,12 @@ async def pulling(installation: Installation) -> AsyncIterator[Pulling]:
         parts.open_sessions(platform, pool, clock, parts.vault()) as sessions,
         parts.open_producer(installation.kafka) as producer,
     ):
-        yield Pulling(parts.puller(platform, opened, pool, clock, producer, installation.topics), sessions)
+        yield Pulling(
+            parts.puller(
+                platform, opened, pool, clock, producer, installation.topics, live_calendar.configured()
+            ),
+            sessions,
+        )
 
 
 async def test_thirty_orders_go_through_all_services_and_the_audit(

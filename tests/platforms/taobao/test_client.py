@@ -7,6 +7,7 @@ import dataclasses
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,13 +32,17 @@ from tests.platforms.taobao.gateway import (
 )
 from tests.support import pace
 from tests.support.places import CASES
+from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.model.priority import Priority
 from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.session_port import SellerSession
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
+    VERDICTS,
     BadAnswerError,
     CallOutcome,
     ClockRefusedError,
@@ -127,6 +132,29 @@ async def test_a_transient_failure_is_tried_again(
     assert [(record.outcome, record.attempt) for record in made] == [(outcome, 1), (CallOutcome.OK, 2)]
 
 
+async def test_on_a_sale_day_a_failure_of_the_platforms_own_is_not_repeated_soon(
+    gateway: Gateway, config: GatewayConfig
+) -> None:
+    """A call without an answer is: the way to the platform is no busier than usual."""
+    waits = {
+        failure: decide(failure, 1, max_inline_wait_seconds=60, failure_wait_seconds=60)
+        for failure in (ServiceUnavailableError("isp"), TransportError("reset"))
+    }
+    assert list(waits.values()) == [retry.Retry(60), retry.Retry(None)]
+    wait_seconds = pace.seconds(0.5)
+    quick = retry.Policy(max_attempts=2, first_wait_seconds=0.001)
+    gateway.script.extend([answers_sample("error_isp_remote_timeout.json"), answers_sample(GOOD)])
+    async with TopClient(
+        dataclasses.replace(config, retries=quick),
+        ServerClock(),
+        local_gate(),
+        failure_wait_seconds=lambda: wait_seconds,
+    ) as client:
+        await tid_of(client)
+    failed, repeated = gateway.calls()
+    assert repeated.at - failed.at >= wait_seconds
+
+
 @pytest.mark.parametrize(
     ("trouble", "attempts", "kind"),
     [
@@ -201,6 +229,32 @@ async def test_a_failure_that_a_retry_cannot_repair_is_asked_once(
         await fullinfo(client)
     assert len(gateway.calls()) == 1
     assert caught.value.request_id == "demo0err00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        (GOOD, CallVerdict.ANSWERED),
+        ("error_isp_unavailable_code50.json", CallVerdict.FAILED),
+        ("error_isv_trade_not_exist.json", CallVerdict.ANSWERED),
+        ("error_isv_parameters_mismatch.json", CallVerdict.ANSWERED),
+        ("error_isv_service_rejection.json", CallVerdict.SAYS_NOTHING),
+        ("error_app_call_limited_app_daily.json", CallVerdict.SAYS_NOTHING),
+        ("error_invalid_session.json", CallVerdict.SELLER_REFUSED),
+    ],
+)
+async def test_a_call_says_whose_it_was_and_whether_the_platform_is_to_blame(
+    gateway: Gateway, client: TopClient, records: list[CallRecord], name: str, verdict: CallVerdict
+) -> None:
+    gateway.script.extend([answers_sample(name)] * 5)
+    with suppress(TopError):
+        await client.call(FULLINFO, session=SellerSession(SESSION, 7), priority=Priority.LIVE)
+    first = next(record for record in records if record.api == FULLINFO.api)
+    assert (first.seller_id, first.verdict) == (7, verdict)
+
+
+def test_every_outcome_has_a_verdict() -> None:
+    assert VERDICTS.keys() == set(CallOutcome)
 
 
 async def test_an_unknown_application_is_asked_about_once_and_the_operator_reads_what_to_check(

@@ -8,7 +8,9 @@ Kubernetes secret).
 
 from __future__ import annotations
 
+from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
@@ -32,7 +34,9 @@ __all__ = [
     "ALL",
     "BootstrapSettings",
     "BudgetSettings",
+    "CalendarSettings",
     "CertificateSettings",
+    "CircuitSettings",
     "ComparisonSettings",
     "CoverageSettings",
     "DatabaseSettings",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from topsync.base.settings.fields import EnvironmentSettings, PositiveSeconds, Seconds
-from topsync.model.visibility import Allowances, ListAllowances, parse_peaks
 
 
 class CoverageSettings(EnvironmentSettings):
@@ -19,15 +17,6 @@ class CoverageSettings(EnvironmentSettings):
         description="How late an order may appear in the platform's lists; younger time is never proven.",
     )
     overlap_seconds: Seconds = Field(600, description="How far before a gap its replay begins.")
-    peaks: str = Field(
-        "",
-        description="Times of sales in which lists lag, `start/end` in the platform's GMT+8, "
-        "comma-separated, e.g. `2026-11-11 19:30:00/2026-11-11 22:00:00`.",
-    )
-    peak_visibility_allowance_seconds: Seconds = Field(
-        1800, description="The visibility allowance for what is listed in a peak or reaches back into it."
-    )
-    peak_overlap_seconds: Seconds = Field(1800, description="The overlap of pulls that touch a peak.")
     window_seconds: int = Field(
         1800, ge=1, le=86400, description="Longest increment window that is asked for at once."
     )
@@ -44,24 +33,6 @@ class CoverageSettings(EnvironmentSettings):
         300,
         description="A window whose orders are not stored within this time is not proven, and tried again.",
     )
-
-    @field_validator("peaks")
-    @classmethod
-    def _check_peaks(cls, text: str) -> str:
-        parse_peaks(text)
-        return text
-
-    @property
-    def list_allowances(self) -> ListAllowances:
-        """How late lists may be, by the calendar; at peaks never less than at other times."""
-        usual = Allowances(
-            timedelta(seconds=self.visibility_allowance_seconds), timedelta(seconds=self.overlap_seconds)
-        )
-        at_peaks = Allowances(
-            max(usual.visibility, timedelta(seconds=self.peak_visibility_allowance_seconds)),
-            max(usual.overlap, timedelta(seconds=self.peak_overlap_seconds)),
-        )
-        return ListAllowances(usual, at_peaks, parse_peaks(self.peaks))
 
 
 class ReconcilerSettings(EnvironmentSettings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
+from topsync.base.settings.circuit import CircuitSettings
 from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
@@ -36,6 +38,8 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     ReconcilerSettings,
     RetentionSettings,
     ComparisonSettings,
+    CircuitSettings,
+    CalendarSettings,
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,

@@ -75,6 +75,9 @@ window like a window of `trades.INCREMENTS` (docs/platform/gateway.md 3.10).
 """
 
 
+DETAIL_API: Final = "taobao.refund.get"
+
+
 async def get(
     client: TopClient,
     session: SecretStr,
@@ -89,7 +92,7 @@ async def get(
         RefundNotExistError: no such refund for this seller.
         BadAnswerError: the answer is not a refund, or is another refund; the error keeps the body.
     """
-    request = ApiRequest("taobao.refund.get", {"fields": fields, "refund_id": refund_id})
+    request = ApiRequest(DETAIL_API, {"fields": fields, "refund_id": refund_id})
     try:
         answer = await client.call(request, session=session, priority=priority)
     except DroppedError as error:

@@ -98,6 +98,9 @@ A trade that appears late is in the window of its arrival, whatever its `modifie
 """
 
 
+FULLINFO_API: Final = "taobao.trade.fullinfo.get"
+
+
 async def fullinfo(
     client: TopClient, session: SecretStr, tid: int, priority: Priority
 ) -> Mapping[str, object]:
@@ -107,7 +110,7 @@ async def fullinfo(
         TradeNotExistError: no such trade for this seller, or older than three months.
     """
     request = ApiRequest(
-        "taobao.trade.fullinfo.get",
+        FULLINFO_API,
         {"fields": _FULLINFO_FIELDS, "tid": tid, "include_oaid": "include_oaid"},
     )
     try:

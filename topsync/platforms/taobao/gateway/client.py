@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -22,8 +23,10 @@ from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
 from topsync.platforms.platform_port import CallRecord, Observer
+from topsync.platforms.session_port import SellerSession
 from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
+    VERDICTS,
     BadAnswerError,
     CallOutcome,
     ClockRefusedError,
@@ -39,6 +42,8 @@ from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, H
 
 TIME_API: Final = "taobao.time.get"
 
+_uniform = random.SystemRandom().uniform
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
@@ -47,8 +52,8 @@ class GatewayConfig:
     Attributes:
         read_seconds: bound on the answer to a call for a single object.
         list_read_seconds: bound on the answer to a list page.
-        retries: for `isp` failures and for calls without an answer. On sale days the first wait should be
-            a minute (docs/platform/gateway.md 2.4).
+        retries: for `isp` failures and for calls without an answer. On sale days the calendar makes the waits
+            after `isp` failures longer (docs/platform/gateway.md 2.4).
         max_inline_wait_seconds: a ban up to this long is waited out inside the call; a longer ban is raised.
     """
 
@@ -80,12 +85,14 @@ class TopClient(HttpUser):
         gate: Gate,
         *,
         observer: Observer | None = None,
+        failure_wait_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__(HttpTransport(config.http, clock.monotonic))
         self._config = config
         self._clock = clock
         self._gate = gate
         self._observer = observer
+        self._failure_wait_seconds = failure_wait_seconds
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
 
@@ -169,10 +176,10 @@ class TopClient(HttpUser):
                     answered = await self._exchange(request, session, timestamp)
                 except TopError as error:
                     error.api = request.api
-                    self._record(request.api, priority, error.outcome, started, number)
+                    self._record(request.api, session, priority, error.outcome, started, number)
                     await self._close_gate(request.api, error)
                     raise
-                self._record(request.api, priority, CallOutcome.OK, started, number)
+                self._record(request.api, session, priority, CallOutcome.OK, started, number)
                 return answered
 
         return await retry.run(attempt, decide=self._decide, policy=self._config.retries)
@@ -209,17 +216,36 @@ class TopClient(HttpUser):
             await self._gate.ban(error.scope, api, error.wait_seconds)
 
     def _record(
-        self, api: str, priority: Priority, outcome: CallOutcome, started: float, attempt: int
+        self,
+        api: str,
+        session: SecretStr | None,
+        priority: Priority,
+        outcome: CallOutcome,
+        started: float,
+        attempt: int,
     ) -> None:
         if self._observer is not None:
-            self._observer(CallRecord(api, priority, outcome, time.monotonic() - started, attempt))
+            seller_id = session.seller_id if isinstance(session, SellerSession) else None
+            seconds = time.monotonic() - started
+            self._observer(CallRecord(api, priority, outcome, VERDICTS[outcome], seconds, attempt, seller_id))
 
     def _decide(self, error: Exception, attempt: int) -> retry.Decision:
-        return decide(error, attempt, max_inline_wait_seconds=self._config.max_inline_wait_seconds)
+        return decide(
+            error,
+            attempt,
+            max_inline_wait_seconds=self._config.max_inline_wait_seconds,
+            # Many calls fail together; they are not to come back together.
+            failure_wait_seconds=self._failure_wait_seconds() * _uniform(1.0, 1.5),
+        )
 
 
-def decide(error: Exception, attempt: int, *, max_inline_wait_seconds: float) -> retry.Decision:
-    """Whether to try a failed call again, and when. Pure; the policy has the bounds on all attempts."""
+def decide(
+    error: Exception, attempt: int, *, max_inline_wait_seconds: float, failure_wait_seconds: float = 0.0
+) -> retry.Decision:
+    """Whether to try a failed call again, and when. Pure; the policy has the bounds on all attempts.
+
+    `failure_wait_seconds` is the wait after a failure of the platform's own; 0: the policy's.
+    """
     match error:
         case CallLimitedError(scope=Scope.SELLER):
             # The limit is for this seller alone: the caller parks it, and the gate stays open for the others.
@@ -231,11 +257,14 @@ def decide(error: Exception, attempt: int, *, max_inline_wait_seconds: float) ->
                 retry.Retry(0.0) if error.wait_seconds <= bound + rules.BAN_MARGIN_SECONDS else retry.GIVE_UP
             )
         case ServiceUnavailableError():
-            return _unless_above(error.max_attempts, attempt)
+            return _unless_above(error.max_attempts, attempt, failure_wait_seconds or None)
         case TransportError():
             return _unless_above(rules.decide_failure(error.kind).max_attempts, attempt)
     return retry.GIVE_UP
 
 
-def _unless_above(max_attempts: int | None, attempt: int) -> retry.Decision:
-    return retry.Retry() if max_attempts is None or attempt < max_attempts else retry.GIVE_UP
+def _unless_above(
+    max_attempts: int | None, attempt: int, wait_seconds: float | None = None
+) -> retry.Decision:
+    may_retry = max_attempts is None or attempt < max_attempts
+    return retry.Retry(wait_seconds) if may_retry else retry.GIVE_UP

@@ -30,12 +30,14 @@ may hold sessions, nicks or receivers' data.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from topsync.base import durations
+from topsync.budget.circuit import CallVerdict
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.platforms.port import (
     ApplicationRefusedError,
@@ -65,6 +67,22 @@ class CallOutcome(StrEnum):
     DROPPED = "dropped"
     REFUSED = "refused"
     CLOCK = "clock"
+
+
+VERDICTS: Final[Mapping[CallOutcome, CallVerdict]] = {
+    CallOutcome.OK: CallVerdict.ANSWERED,
+    CallOutcome.TRANSPORT: CallVerdict.FAILED,
+    CallOutcome.BAD_ANSWER: CallVerdict.FAILED,
+    CallOutcome.UNAVAILABLE: CallVerdict.FAILED,
+    # The gate waits out what the platform asks for; pulls that are held back as well would pay twice.
+    CallOutcome.LIMITED: CallVerdict.SAYS_NOTHING,
+    CallOutcome.REAUTHORISE: CallVerdict.SELLER_REFUSED,
+    # An order that does not exist, a missing right, a defect of ours: the platform has answered as it should.
+    CallOutcome.DROPPED: CallVerdict.ANSWERED,
+    CallOutcome.REFUSED: CallVerdict.ANSWERED,
+    CallOutcome.CLOCK: CallVerdict.SAYS_NOTHING,
+}
+"""What each outcome says of the platform's health (`topsync/budget/circuit.py`)."""
 
 
 class FailureKind(StrEnum):
