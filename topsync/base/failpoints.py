@@ -65,6 +65,10 @@ Point = Literal[
     "pull.stored",
     "pull.claimed",
     # An operator's replay.
+    "replay.planned",
+    "replay.orders_noted",
+    "replay.orders_hinted",
+    "replay.piece_noted",
     "replay.notified",
     # Asking again for what was not shown as promised, or was parked.
     "refetching.answered_forgotten",

@@ -10,6 +10,8 @@ from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
 from reconciler.plan import PullRules
 from reconciler.refetching import Refetching
+from reconciler.replay_budget import BudgetLook
+from reconciler.replay_orders import OrderFetching
 from reconciler.replays import Replays
 from reconciler.requests import SignalReader
 from reconciler.service import Reconciler
@@ -94,6 +96,17 @@ async def run(lifetime: Lifetime) -> None:
                 clock=clock,
                 notifications_topic=registry.notifications.name,
                 calls_per_second=budget.calls_per_second,
+                orders=OrderFetching(
+                    pool=pool,
+                    producer=producer,
+                    topics=registry,
+                    clock=clock,
+                    calls_per_second=budget.calls_per_second,
+                    at_once=own.reconcile_parallel_sellers,
+                    stored_within_seconds=cover.stored_within_seconds,
+                ),
+                budget=BudgetLook(pool, budget.limits),
+                pieces_at_once=own.reconcile_parallel_sellers,
             ),
             scheme=schemes.scheme,
         )

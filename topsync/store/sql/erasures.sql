@@ -7,7 +7,12 @@ select
         + (select count(*) from export_rows where seller_id = $1) as slice_rows,
     (select count(*) from windows where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
-    (select count(*) from replay_jobs where seller_id = $1) as replays
+    (
+        select count(*)
+        from (
+            select id from replays where seller_id = $1 union select replay from replay_pieces where seller_id = $1
+        ) as of_seller
+    ) as replays
 
 
 -- name: stop
@@ -184,8 +189,13 @@ delete from certificates where seller_id = $1
 delete from gaps where seller_id = $1
 
 
--- name: clear_replay_jobs
-delete from replay_jobs where seller_id = $1
+-- name: clear_replay_pieces
+-- Replays of other sellers as well go on without this seller's pieces.
+delete from replay_pieces where seller_id = $1
+
+
+-- name: clear_replays
+delete from replays where seller_id = $1
 
 
 -- name: clear_republications

@@ -34,3 +34,23 @@ where (tid, kind, id, reason) in (
     order by tid, kind, id, reason
     for update
 )
+
+
+-- name: of_orders
+select o.tid, o.kind, o.id, o.reason, o.event_id, o.seller_id
+from open_letters as o
+where o.tid = any($1::bigint[])
+  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
+order by o.tid, o.kind, o.id, o.reason
+
+
+-- name: kin
+-- The orders of a seller that failed for one reason, a page at a time.
+select distinct o.tid
+from open_letters as o
+where o.seller_id = $1
+  and o.reason = $2
+  and o.tid > $3
+  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
+order by o.tid
+limit $4
