@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import sys
 import termios
 import textwrap
@@ -36,6 +37,9 @@ MAX_LINE_BYTES: Final = 64 * 1024
 """The longest answer to a question. The address of a callback has a few hundred bytes."""
 
 MAX_ERROR_CHARACTERS: Final = 2000
+
+CLEAR: Final = "\x1b[H\x1b[J"
+"""To the screen's first place, and nothing behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,20 @@ def write(text: str) -> None:
     """Print our own text as it is, at once: a page, a key, addresses."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def redraw(text: str, rest: str) -> None:
+    """Show our own text in the place of all that is on the screen; where it is too long, `rest` is its end.
+
+    Where the output is no terminal, the text follows what is there.
+    """
+    if not sys.stdout.isatty():
+        write(f"{text}\n")
+        return
+    lines, room = text.splitlines(), max(2, shutil.get_terminal_size().lines - 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], rest]
+    write(CLEAR + "\n".join(lines) + "\n")
 
 
 def complain(line: str) -> None:
