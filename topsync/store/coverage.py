@@ -81,3 +81,11 @@ async def proven(pool: Pool) -> dict[int, list[Span]]:
         row["seller_id"]: [Span(*ends) for ends in zip(row["starts"] or (), row["ends"] or (), strict=True)]
         for row in await pool.fetch(sql("coverage.proven"))
     }
+
+
+async def proven_of(pool: Pool, seller_id: int) -> list[Span]:
+    """The proven spans of a seller, in order; see `proven`."""
+    row = await pool.fetchrow(sql("coverage.proven_of"), seller_id)
+    if row is None:
+        return []
+    return [Span(*ends) for ends in zip(row["starts"] or (), row["ends"] or (), strict=True)]

@@ -33,3 +33,11 @@ select lower(proven) from coverage where seller_id = $1 and $2 <> all(parts) and
 
 -- name: parts
 select seller_id, parts from coverage
+
+
+-- name: proven_of
+select
+    (select array_agg(lower(r) order by lower(r)) from unnest(proven) as r) as starts,
+    (select array_agg(upper(r) order by lower(r)) from unnest(proven) as r) as ends
+from coverage
+where seller_id = $1
