@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,20 @@ async def replay(system: System, *arguments: str) -> dict[str, Any]:
 async def test_what_a_dry_run_says_is_what_the_ledger_of_the_platform_then_shows(
     live: System, doubtful: Path
 ) -> None:
-    before = await systems.gateway_calls(live)
+    before = await systems.calls(live, DETAIL)
     planned = await replay(live, "orders", "--tids", str(doubtful), "--dry-run")
     count = planned["orders"]
     assert (planned["state"], planned["calls"], planned["orders_held"]) == ("done", count, count)
     assert planned["minutes"] > 0
     assert "sweeps and bulk starts" in planned["delays"]
-    assert await systems.gateway_calls(live) == before, "a dry run of orders makes no call"
+    assert await systems.calls(live, DETAIL) == before, "a dry run of orders makes no call"
 
-    fetched_before = await systems.calls(live, DETAIL)
     done = await replay(live, "orders", "--tids", str(doubtful), "--id", "the-real-one")
     assert (done["state"], done["orders_fetched"], done["calls"]) == ("done", count, count)
-    assert await systems.calls(live, DETAIL) - fetched_before == count
+    assert await systems.calls(live, DETAIL) - before == count
     again = await replay(live, "orders", "--tids", str(doubtful), "--id", "the-real-one")
     assert again == done
-    assert await systems.calls(live, DETAIL) - fetched_before == count, (
-        "the same job, and nothing is done twice"
-    )
+    assert await systems.calls(live, DETAIL) - before == count, "the same job, and nothing is done twice"
     assert {each["orders_fetched"] for each in done["sellers"]} != {None}
     assert sum(each["orders_fetched"] for each in done["sellers"]) == count
 
@@ -123,8 +121,8 @@ async def test_the_reconciler_dies_in_a_replay_of_all_sellers_and_the_next_goes_
         *await systems.change(live, seller, "create", count=2, message=False),
         *await systems.change(live, other, "create", count=3, message=False),
     ]
-    now = await systems.platform_now(live)
-    span = ("--from", platform_time.format(missed[0].modified), "--to", platform_time.format(now))
+    first, last = missed[0].modified, missed[-1].modified + timedelta(minutes=1)
+    span = ("--from", platform_time.format(first), "--to", platform_time.format(last))
     await dies_at(live, point, tmp_path, "--all-sellers", *span, "--id", point)
     done = await replay(live, "show", point, "--wait-seconds", str(executioner.WITHIN_SECONDS))
     assert (done["state"], done["orders_to_fetch"], len(done["sellers"])) == ("done", len(missed), 2)
@@ -136,7 +134,8 @@ async def dies_at(system: System, point: Point, folder: Path, *asked: str) -> No
     reached = folder / "reached"
     await system.kill("reconcile")
     armed = await system.start("reconcile", {POINT_VARIABLE: point, REACHED_VARIABLE: str(reached)})
-    await system.try_run("replay", *asked, "--wait-seconds", "0")
+    _, output = await system.try_run("replay", *asked, "--wait-seconds", "0")
+    assert f"replay {point}: " in output, output
 
     async def is_dead() -> bool:
         return armed.returncode is not None
