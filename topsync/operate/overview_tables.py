@@ -155,6 +155,9 @@ def _sellers(seen: Overview, found: Sequence[Finding]) -> Table:
     states = Counter(stands.seller.state.value for stands in seen.sellers)
     counts = [f"{count} {state}" for state, count in states.items()]
     shown = worst_first(seen, found)[:MOST_SELLERS]
+    notes = {stands.seller.seller_id: "; ".join(_notes(stands, seen)) for stands in shown}
+    # An empty column would take its room from the nicks.
+    noted = (Column("note", rank=4),) if any(notes.values()) else ()
     first = f"; the first {len(shown)}, worst first" if len(shown) < len(seen.sellers) else ""
     table = Table(
         (
@@ -165,7 +168,7 @@ def _sellers(seen: Overview, found: Sequence[Finding]) -> Table:
             Column("gaps", whole=True),
             Column("waiting", whole=True, rank=1),
             Column("parked", whole=True, rank=2),
-            Column("note", rank=4),
+            *noted,
         ),
         title=f"Sellers: {', '.join(counts) or 'none'} (times are GMT+8){first}",
     )
@@ -178,7 +181,7 @@ def _sellers(seen: Overview, found: Sequence[Finding]) -> Table:
             _gaps(stands),
             str(stands.waiting),
             str(stands.parked),
-            "; ".join(_notes(stands, seen)),
+            *([notes[stands.seller.seller_id]] if noted else []),
         )
     return table
 
