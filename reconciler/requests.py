@@ -14,9 +14,9 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from reconciler import replay_outcomes
 from schemas import cloud_events, validation
-from schemas.signal import ReplayRequested
+from schemas.notification import Notification, ReplayEnded, ReplayFinished
+from schemas.signal import SIGNALS, OrdersReplayRequested, ReplayRequested, Signal
 from topsync.base import json_bounds, outages, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
@@ -31,7 +31,6 @@ from topsync.store.replay_jobs import AskedBy, WantedReplay
 from topsync.stream import clients, records
 from topsync.stream.clients import Consumer
 from topsync.stream.producer import Producer
-from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -89,20 +88,39 @@ class SignalReader:
             letter.report()
             await self.producer.publish([letter.record])
             return
-        replay = WantedReplay(wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run)
-        asked = {"job": replay.id, "seller_id": replay.seller_id}
-        log.info("replay asked for by a signal", **asked, dry_run=replay.dry_run)
+        log.info("replay asked for by a signal", job=wanted.replay, dry_run=wanted.dry_run)
         try:
-            await replay_requests.note(
-                self.pool, replay, AskedBy.SIGNAL, self.list_rules, now=self.clock.now()
-            )
+            await self._note(wanted)
         except ReplayRefusedError as error:
-            log.warning("replay refused", **asked, reason=str(error))
-            await self.producer.publish([self._refusal(replay, str(error))])
+            log.warning("replay refused", job=wanted.replay, reason=str(error))
+            refused = refusal(wanted, str(error))
+            await self.producer.publish(
+                [records.notification(self.topics.notifications.name, refused, at=self.clock.now())]
+            )
 
-    def _refusal(self, wanted: WantedReplay, reason: str) -> Record:
-        refusal = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
-        return records.notification(self.topics.notifications.name, refusal, at=self.clock.now())
+    async def _note(self, wanted: Signal) -> None:
+        """Note a request.
+
+        Raises:
+            ReplayRefusedError: it cannot be carried out.
+        """
+        match wanted:
+            case ReplayRequested():
+                replay = WantedReplay.of_seller(
+                    wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run
+                )
+                await replay_requests.note(
+                    self.pool, replay, AskedBy.SIGNAL, self.list_rules, now=self.clock.now()
+                )
+            case OrdersReplayRequested():
+                await replay_requests.note_orders(
+                    self.pool,
+                    wanted.replay,
+                    sorted(set(wanted.tids)),
+                    AskedBy.SIGNAL,
+                    dry_run=wanted.dry_run,
+                    seller_id=wanted.seller_id,
+                )
 
     def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> DeadLetter:
         return box.letter(
@@ -115,7 +133,28 @@ class SignalReader:
         )
 
 
-def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
+def refusal(wanted: Signal, reason: str) -> Notification:
+    """The answer to a request that is not carried out."""
+    if isinstance(wanted, ReplayRequested):
+        return ReplayFinished(
+            replay=wanted.replay,
+            seller_id=wanted.seller_id,
+            state="failed",
+            error=reason,
+            start=wanted.start,
+            end=wanted.end,
+            dry_run=wanted.dry_run,
+        )
+    return ReplayEnded(
+        replay=wanted.replay,
+        state="failed",
+        error=reason,
+        orders=len(set(wanted.tids)),
+        dry_run=wanted.dry_run,
+    )
+
+
+def read(record: ConsumerRecord[bytes, bytes]) -> Signal:
     """What a record asks for.
 
     Raises:
@@ -123,11 +162,12 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
             value of it.
     """
     type_ = cloud_events.attributes(record.headers).get("type")
-    if type_ != ReplayRequested.event_type:
-        raise ValueError(f"not of the type {ReplayRequested.event_type}")
+    model = next((model for model in SIGNALS if model.event_type == type_), None)
+    if model is None:
+        raise ValueError(f"not of the type {' or '.join(model.event_type for model in SIGNALS)}")
     value = record.value or b""
     json_bounds.check(value)
     try:
-        return ReplayRequested.model_validate_json(value)
+        return model.model_validate_json(value)
     except ValidationError as error:
         raise ValueError(f"not a request: {validation.problems(error)}") from None

@@ -20,7 +20,7 @@ from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
-from schemas.signal import ReplayRequested
+from schemas.signal import SIGNALS
 from schemas.trade import Trade
 from schemas.transitions import Transition
 
@@ -179,11 +179,9 @@ EVENTS: Final = (
     REFUNDS.tombstone(),
     *REFUNDS.types(),
     *map(_notification, NOTIFICATIONS),
-    EventType(
-        ReplayRequested.event_type,
-        "signals",
-        (ReplayRequested.__doc__ or "").strip(),
-        ReplayRequested.event_type,
+    *(
+        EventType(model.event_type, "signals", (model.__doc__ or "").strip(), model.event_type)
+        for model in SIGNALS
     ),
     EventType(
         cloud_events.CHANGE_TYPE, "changes", "An order may have changed; it is then fetched.", CHANGE_SCHEMA
@@ -229,7 +227,7 @@ SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,
     REFUND_SCHEMA: Refund,
     **{model.event_type: model for model in NOTIFICATIONS},
-    ReplayRequested.event_type: ReplayRequested,
+    **{model.event_type: model for model in SIGNALS},
     CHANGE_SCHEMA: Change,
     ERASURE_SCHEMA: Erasure,
     CERTIFICATE_SCHEMA: Certificate,

@@ -151,7 +151,84 @@ class ReplayFinished(Notification):
     list_calls: int | None = None
     calls: int | None = None
     minutes: float | None = None
-    """The least time that the calls take, at the budget's rate."""
+    """The least time that the calls take: of a dry run, inside the budget as it was then; otherwise, at the
+    budget's rate."""
+    delays: str | None = None
+    """Of a dry run: what waits for it, in words."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"replay:{self.replay}"
+
+
+class NotFetchedOrders(BaseModel):
+    """Orders of a replay that were not fetched, for one reason."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    orders: int
+    tids: tuple[PlatformId, ...] = ()
+    """The first hundred of them."""
+
+
+class FailedSeller(BaseModel):
+    """A seller of a replay of whom not everything was done."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    seller_id: PlatformId
+    error: str
+
+
+class ReplayEnded(Notification):
+    """A replay of named orders, or of all sellers, has ended, or a request for it is refused.
+
+    For the replay of one seller's span, there is `taobao.ops.replay.finished.v1`.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.replay.ended.v1"
+
+    replay: str
+    """The request's id."""
+    state: Literal["done", "failed"]
+    """Done: all of it is stored and published, or, in a dry run, counted."""
+    error: str | None = None
+    """Why nothing was done, or not everything."""
+    orders: int | None = None
+    """How many orders were named; absent for a span."""
+    named_by: str | None = None
+    """What named the orders, where that is no list: a dead letter."""
+    start: Instant | None = None
+    """Of a span, from this time on ..."""
+    end: Instant | None = None
+    """... up to and including then."""
+    note: str | None = None
+    """Why less than the span was pulled, although the replay is done."""
+    dry_run: bool | None = None
+    """Whether it was only counted."""
+    orders_held: int | None = None
+    """How many of the named orders were stored before, in whatever state."""
+    orders_fetched: int | None = None
+    """How many of the named orders were fetched, stored and published."""
+    not_fetched: dict[str, NotFetchedOrders] = {}
+    """Which named orders were not, by reason: the word of a dead letter, or `not_there` (the platform does
+    not know it), `session_refused`, `seller_paused`, `seller_erased`, `unknown_seller`, `not_stored`."""
+    failed_pieces: int = 0
+    """How many of its pieces failed: each is of one seller."""
+    failed: tuple[FailedSeller, ...] = ()
+    """The first twenty of them."""
+    orders_listed: int | None = None
+    orders_to_fetch: int | None = None
+    refunds_listed: int | None = None
+    refunds_to_fetch: int | None = None
+    list_calls: int | None = None
+    calls: int | None = None
+    minutes: float | None = None
+    """The least time that the calls take: of a dry run, inside the budget as it was then; otherwise, at the
+    budget's rate."""
+    delays: str | None = None
+    """Of a dry run: what waits for it, in words."""
 
     @property
     def subject(self) -> str:
@@ -288,6 +365,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     ReplayFinished,
     DifferencesFound,
     ComparisonFinished,
+    ReplayEnded,
     SessionWarned,
     SellerErased,
     MessageReceived,

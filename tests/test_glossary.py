@@ -15,7 +15,7 @@ WORDS: Final = re.compile(r"^\| (?!word \||---)([^|]+) \|", re.MULTILINE)
 """The first cell of each row."""
 
 TABLES: Final = re.compile(r"(?:table|view) (`[\w.]+`)|tables (`\w+`(?:, `\w+`)*)")
-CREATED: Final = re.compile(r"^create (?:table|view) ([\w.]+)", re.MULTILINE)
+CREATED: Final = re.compile(r"^(?:create (?:table|view)|alter table \w+ rename to) ([\w.]+)", re.MULTILINE)
 
 
 def test_each_word_stands_for_one_thing() -> None:

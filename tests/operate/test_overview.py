@@ -1,7 +1,9 @@
-"""`topsync status` shows everything that is away, held up or waiting, before everything that is fine."""
+"""`topsync status` begins with what can be read out, then what to do, then everything that is behind it."""
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,11 +13,14 @@ import orjson
 import pytest
 
 from tests.store.databases import SELLER, at, emptied
+from tests.support.terminals import CTRL_C, terminal
+from topsync.base.terminal import CLEAR
 from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence, seller_scope
 from topsync.model.refetch import NO_SESSION, Refetch
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
-from topsync.operate import installation_commands
+from topsync.operate import overview, status_command
+from topsync.operate.status_command import StatusWish
 from topsync.store import circuits, coverage, push_connections, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
@@ -29,6 +34,7 @@ async def pool(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> A
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", migrated_database_url)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setattr(overview, "BETWEEN_LOOKS_SECONDS", 0.01)
     async with emptied(migrated_database_url) as pool:
         yield pool
 
@@ -49,31 +55,58 @@ async def in_trouble(pool: Pool) -> Pool:
     return pool
 
 
-async def status(capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
+async def status(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool = False, seller: str | None = None
+) -> str:
     capsys.readouterr()
-    await installation_commands.status(as_json=as_json)
+    assert await status_command.status(StatusWish(seller, as_json)) == status_command.NEEDS_A_PERSON
     return capsys.readouterr().out
 
 
-async def test_problems_come_last_with_what_to_do(
+async def test_it_begins_with_a_sentence_and_then_with_what_to_do_the_worst_first(
     in_trouble: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = await status(capsys)
-    tables, _, wrong = output.rpartition("\n\n")
+    verdict, _, rest = output.partition("\n\n")
+    assert verdict.startswith(f"no seller is complete: demo_one: session refused ({REFUSED}) since ")
+    assert f"run `topsync sellers authorise {SELLER}`" in verdict
+    assert "; but no process of `topsync push` is running, so no message arrives" in verdict
+    assert verdict.endswith("; 2 more (below)")
+    wrong, _, tables = rest.partition("\n\n")
     lines = wrong.splitlines()
-    assert all(line.startswith("! ") for line in lines)
     for service in ("push", "enrich", "reconcile"):
-        assert f"! no process of `topsync {service}` is running" in lines
+        assert any(line.startswith(f"! no process of `topsync {service}` is running") for line in lines)
     (push,) = [line for line in lines if "push is down" in line]
-    assert "its last proof of life is of 2025-11-20 10:01:00" in push
     assert r"the channel closed: 4004 \x1b[2J" in push
-    (expired, paused) = [line for line in lines if "nothing of it is pulled" in line]
-    assert f"demo_one ({SELLER}) is expired since" in expired
-    assert expired.endswith(f"{REFUSED}; run `topsync sellers authorise {SELLER}`")
-    assert paused.endswith("a holiday")
-    assert output.index("Push connections") < output.index("Sellers: ")
-    assert "no_session  150" in tables
-    assert "not_there   37" in tables
+    (expired,) = [line for line in lines if "session refused" in line]
+    assert expired.endswith(f", 150 orders parked; run `topsync sellers authorise {SELLER}`")
+    (paused,) = [line for line in lines if "paused by an operator" in line]
+    assert "(a holiday)" in paused
+    marks = [line[0] for line in lines]
+    assert marks == sorted(marks, key="!~-".index)
+    assert lines.index(push) < lines.index(expired)
+    assert re.search(r"^no_session +150 *$", tables, re.MULTILINE)
+    assert re.search(r"^not_there +37 *$", tables, re.MULTILINE)
+
+
+async def test_only_one_seller_is_shown_where_only_that_is_asked_for(
+    in_trouble: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = await status(capsys, seller="demo_two")
+    assert "demo_one" not in output
+    assert "paused by an operator (a holiday)" in output
+    found = orjson.loads(await status(capsys, as_json=True, seller="demo_two"))
+    (only,) = found["sellers"]
+    assert (only["nick"], only["orders"], found["waiting_orders"]) == ("demo_two", 0, {})
+
+
+async def test_a_database_that_is_away_has_a_status_of_its_own_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    assert await status_command.status(StatusWish()) == status_command.NOT_READ
+    output = capsys.readouterr()
+    assert output.err.splitlines()[-1].startswith("topsync: the status could not be read: the database")
 
 
 async def test_a_seller_without_pulls_is_not_shown_as_if_it_had_no_gaps(
@@ -94,8 +127,9 @@ async def test_for_machines_the_same_is_a_single_document(
     assert written.count("\n") == 1
     found = orjson.loads(written)
     assert set(found) == {
+        "verdict", "findings", "trends", "dead_letters", "bulk_starts", "sellers_not_shown",
         "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calendar", "calls",
-            "sellers",
+        "sellers",
     }  # fmt: skip
     assert found["push"]["connections"] == []
     assert (found["push"]["last"]["reason"], found["push"]["last"]["cause"]) == (LOST, "closed")
@@ -179,8 +213,8 @@ async def test_a_seller_whose_polls_prove_nothing_is_a_problem_after_two_of_them
             await coverage.prove(connection, seller_id, proven)
     assert "no poll has proven" not in await status(capsys), "with messages, sweeps are no hurry"
     monkeypatch.setenv("TOPSYNC_SCHEME", "one")
-    (late,) = [line for line in (await status(capsys)).splitlines() if "no poll has proven" in line]
-    assert late.startswith(f"! demo_two ({SELLER + 1}) has no messages")
+    (late,) = [line for line in (await status(capsys)).splitlines() if line.startswith("! demo_two")]
+    assert late.startswith(f"! demo_two ({SELLER + 1}): no messages, and no poll has proven anything since ")
     await sellers.pause(pool, SELLER + 1, "a holiday")
     assert "no poll has proven" not in await status(capsys)
 
@@ -193,3 +227,18 @@ async def test_everything_else_is_shown_when_kafka_is_away(
     assert f"\n{SELLER} " in output
     assert "! Kafka: " in output
     assert orjson.loads(await status(capsys, as_json=True))["enrichers"] is None
+
+
+async def test_watching_redraws_in_place_within_the_screen_and_ends_with_ctrl_c(
+    in_trouble: Pool, migrated_database_url: str
+) -> None:
+    environment = {"TOPSYNC_DATABASE_URL": migrated_database_url, "LINES": "12", "COLUMNS": "100"}
+    with terminal("status", "--watch", environment=environment) as at:
+        screen = await asyncio.to_thread(at.shows, status_command.REST)
+        assert screen.count(CLEAR) == 1
+        drawn = screen.rpartition(CLEAR)[2]
+        assert drawn.startswith("no seller is complete: demo_one: session refused")
+        assert len(drawn.splitlines()) <= 12
+        at.type(CTRL_C)
+        assert await asyncio.to_thread(at.ended) == status_command.NEEDS_A_PERSON
+        assert "Traceback" not in at.seen.decode()

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import pytest
 
 from schemas import platform_time
 from tests.store.databases import SELLER, emptied
+from topsync.base.errors import OperatorError
 from topsync.coverage.replay_requests import ReplayRefusedError
 from topsync.operate import replay_commands
-from topsync.operate.replay_commands import Asked
+from topsync.operate.replay_commands import Asked, AskedOrders
 from topsync.operate.seller_commands import SellerOperationError
-from topsync.store import call_budget, replay_jobs
+from topsync.store import call_budget, dead_letters, open_letters, replay_jobs, replay_pieces
 from topsync.store.database import Pool
+from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
+from topsync.store.replay_pieces import PieceState
 
 NOW = platform_time.floor_to_second(datetime.now(UTC)).astimezone(platform_time.CHINA).replace(tzinfo=None)
 """As an operator writes it."""
@@ -43,7 +48,7 @@ class Desk:
 
     async def job(self, id_: str, *, start: datetime = NOW - 2 * HOUR, dry_run: bool = False) -> None:
         begin, end = (moment.replace(tzinfo=platform_time.CHINA) for moment in (start, NOW))
-        wanted = WantedReplay(id_, SELLER, begin, end, dry_run)
+        wanted = WantedReplay.of_seller(id_, SELLER, begin, end, dry_run)
         assert await replay_jobs.request(self.pool, wanted, AskedBy.SIGNAL) is not None
 
     def printed(self) -> tuple[str, list[str]]:
@@ -237,3 +242,104 @@ async def test_ctrl_c_does_not_stop_the_job_and_prints_the_command_to_see_it_aga
     assert "Traceback" not in errors.decode()
     assert process.returncode == 130
     assert await replay_jobs.next_open(desk.pool) is not None
+
+
+def orders(*tids: str, **other: object) -> AskedOrders:
+    """What is asked for, with the seller named."""
+    given = {
+        "tids": tids,
+        "file": None,
+        "dead_letter": None,
+        "seller": "demo_one",
+        "dry_run": False,
+        "id": "mine",
+    }
+    return AskedOrders(**{**given, **other})  # type: ignore[arg-type]
+
+
+async def test_orders_are_asked_for_by_a_file_or_by_arguments_and_it_is_the_same_replay(
+    desk: Desk, tmp_path: Path
+) -> None:
+    doubtful = tmp_path / "doubtful.csv"
+    doubtful.write_text("# late\ntid,why\n\n12,x\n11,y\n12,z\n")
+    status = await replay_commands.request_orders(orders(file=str(doubtful)), wait_seconds=0, as_json=False)
+    assert status == 1
+    output, (first, *_) = desk.printed()
+    assert first == "replay mine: 2 orders of 1 seller, a call for each order"
+    assert "By seller" in output
+    await replay_commands.request_orders(orders("11", "12"), wait_seconds=0, as_json=False)
+    _, (first, *_) = desk.printed()
+    assert first == "replay mine: 2 orders of 1 seller, a call for each order", "it has not begun yet"
+    (piece,) = await replay_pieces.waiting(desk.pool, "mine", after=0, limit=9)
+    assert piece.tids == [11, 12]
+    with pytest.raises(
+        ReplayRefusedError, match="the id mine is taken: it stands for the replay of 2 orders;"
+    ):
+        await replay_commands.request_orders(orders("11"), wait_seconds=0, as_json=False)
+
+
+async def test_a_list_that_cannot_be_read_is_refused_in_a_line(desk: Desk, tmp_path: Path) -> None:
+    for asked, why in (
+        (orders(file=str(tmp_path / "nothing")), "cannot be read: No such file"),
+        (orders("1", "x"), "line 2: 'x' is no tid"),
+        (orders("11", "12", seller=None), "2 of 2 orders are not stored here"),
+        (orders(file=os.devnull), "no order is named"),
+    ):
+        with pytest.raises(OperatorError) as refused:
+            await replay_commands.request_orders(asked, wait_seconds=0, as_json=False)
+        assert why in str(refused.value)
+    assert await replay_jobs.newest(desk.pool, 9) == []
+
+
+async def test_the_outcome_of_orders_names_what_was_not_fetched_and_sums_up_by_seller(desk: Desk) -> None:
+    await replay_commands.request_orders(orders("11", "12", "13"), wait_seconds=0, as_json=False)
+    (piece,) = await replay_pieces.waiting(desk.pool, "mine", after=0, limit=9)
+    found = {
+        "orders_asked": 3, "orders_held": 1, "orders_fetched": 1,
+        "not_fetched": {"not_there": {"orders": 2, "tids": ["12", "13"]}},
+    }  # fmt: skip
+    await replay_pieces.finish(desk.pool, piece, PieceState.DONE, found)
+    error = "2 of 3 orders were not fetched: 2 not_there (12, 13)"
+    await replay_jobs.finish(
+        desk.pool, "mine", ReplayState.FAILED, {**found, "error": error, "pieces": 1, "pieces_done": 1}
+    )
+    desk.printed()
+    assert await replay_commands.show("mine", wait_seconds=0, as_json=False) == 1
+    output, errors = desk.printed()
+    assert errors == []
+    assert re.search(r"^2 +the platform does not know it +12, 13 *$", output, re.MULTILINE), output
+    assert "3 orders, 1 held before, 1 fetched; 2 not_there" in " ".join(output.split())
+    assert max(map(len, output.splitlines())) <= 80
+    await replay_commands.show("mine", wait_seconds=0, as_json=True)
+    document = orjson.loads(desk.printed()[0])
+    assert (document["orders"], document["seller_id"], document["state"]) == (3, None, "failed")
+    (by_seller,) = document["sellers"]
+    assert (by_seller["seller_id"], by_seller["orders_fetched"]) == (str(SELLER), 1)
+
+
+async def test_all_sellers_cost_as_many_calls_as_there_are_sellers(desk: Desk) -> None:
+    asked = Asked(None, NOW - 2 * HOUR, NOW - HOUR, dry_run=True, id="all")
+    await desk.ask(asked)
+    output, (first, *_) = desk.printed()
+    assert first == (
+        "replay all, a dry run: it fetches nothing, but listing takes at least 4 calls for 2 sellers"
+    )
+    assert "all sellers" in output
+    await replay_commands.list_jobs(limit=9, as_json=False)
+    assert "all sellers" in desk.printed()[0]
+
+
+async def test_the_kin_of_a_dead_letter_are_its_sellers_open_letters_with_its_reason(desk: Desk) -> None:
+    kept = timedelta(days=90)
+    for tid, reason, seller_id in (
+        (11, "refused", SELLER),
+        (12, "refused", SELLER),
+        (13, "not_there", SELLER),
+        (14, "refused", SELLER + 1),
+    ):
+        letter = OpenDeadLetter(Subject.of_order(tid, reason), f"letter-{tid}", seller_id)
+        await open_letters.note(desk.pool, [letter], kept=kept)
+    assert await open_letters.kin(desk.pool, SELLER, "refused", limit=9) == [11, 12]
+    assert await open_letters.kin(desk.pool, SELLER, "refused", limit=1) == [11]
+    await dead_letters.mark_closed(desk.pool, ["letter-12"], "it was a test", kept=kept)
+    assert await open_letters.kin(desk.pool, SELLER, "refused", limit=9) == [11]

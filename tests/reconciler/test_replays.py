@@ -8,14 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from reconciler import replays
+from reconciler import replay_outcomes, replays
+from reconciler.replay_budget import BudgetLook
+from reconciler.replay_orders import OrderFetching
 from reconciler.replays import Replays
 from schemas import platform_time
-from schemas.notification import ReplayFinished
+from schemas.notification import ReplayEnded, ReplayFinished
 from tests.coverage.pulling import TID, ListGateway, pulling
 from tests.platforms.taobao.gateway import SESSION, Step, answers_error
 from tests.store.databases import SELLER
@@ -24,9 +27,10 @@ from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.call_limits import CallLimits
 from topsync.platforms.taobao import lists
 from topsync.sellers.sessions import Sessions
-from topsync.store import replay_jobs, sellers
+from topsync.store import replay_jobs, replay_pieces, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, ReplayState, WantedReplay
 from topsync.stream.topics import Topic
@@ -50,7 +54,7 @@ class Desk:
 
     async def ask(self, start: datetime, end: datetime, *, id_: str = "mine", dry_run: bool = True) -> None:
         """Note a request as a former release did, whatever its span."""
-        wanted = WantedReplay(id_, SELLER, start, end, dry_run)
+        wanted = WantedReplay.of_seller(id_, SELLER, start, end, dry_run)
         assert await replay_jobs.request(self.pool, wanted, AskedBy.OPERATOR) is not None
 
     async def job(self, id_: str = "mine") -> ReplayJob:
@@ -69,6 +73,8 @@ class Desk:
             *(self.pool, former.puller, Sessions(self.pool, former.sessions.vault), former.clock),
             notifications_topic=former.notifications_topic,
             calls_per_second=former.calls_per_second,
+            orders=former.orders,
+            budget=former.budget,
         )
 
     async def dies_in(self, process: Replays, *, after: int = 0) -> None:
@@ -108,7 +114,7 @@ class Desk:
         await eventually(lambda: self.has_been_asked(expected))
         async with self.pool.acquire() as connection, connection.transaction():
             own = await connection.fetchval("select pg_backend_pid()")
-            await connection.execute("lock table replay_jobs in exclusive mode")
+            await connection.execute("lock table replay_pieces in exclusive mode")
             listed.set()
             await eventually(lambda: self.is_cut_off(own))
         with suppress(*replays.INTERRUPTIONS):
@@ -151,6 +157,13 @@ async def desk(
             *(pool, puller, Sessions(pool, vault), puller.clock),
             notifications_topic=topics.notifications.name,
             calls_per_second=20,
+            orders=OrderFetching(
+                *(pool, puller.producer, topics, puller.clock),
+                calls_per_second=20,
+                at_once=1,
+                stored_within_seconds=own.stored_within_seconds,
+            ),
+            budget=BudgetLook(pool, CallLimits(), between_seconds=0.01),
         )
         yield Desk(gateway, pool, kafka, topics.notifications, carried_out)
 
@@ -293,10 +306,13 @@ async def test_a_job_that_makes_progress_may_die_more_often_and_continues_after_
     assert len(desk.gateway.windows) == 4 + 3, "each day once, and three calls without an answer"
 
 
-async def test_a_defect_ends_the_process_and_is_reported_and_the_job_is_not_taken_again(desk: Desk) -> None:
+async def test_a_defect_ends_the_process_and_is_reported_and_the_job_is_not_taken_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_outcomes, "with_piece_of_span", lambda *_: 1 / 0)
     await desk.ask(desk.now() - HOUR, desk.now())
     with pytest.raises(ZeroDivisionError):
-        await replace(desk.replays, calls_per_second=0).round()
+        await desk.replays.round()
     (outcome,) = await desk.outcomes()
     assert (outcome.state, outcome.error) == ("failed", replays.DEFECT)
     assert await replay_jobs.next_open(desk.pool) is None
@@ -375,3 +391,82 @@ async def test_a_job_stops_when_its_seller_is_erased_meanwhile(
         await desk.pool.execute("delete from replay_jobs")
     (outcome,) = await desk.outcomes()
     assert (outcome.state, outcome.error) == ("failed", "the seller's data is erased")
+
+
+async def test_all_sellers_are_pulled_and_what_fails_of_one_is_named_and_holds_up_no_other(
+    desk: Desk,
+) -> None:
+    """The outcome is kept by seller."""
+    cipher = desk.replays.sessions.vault.encrypt(SecretStr(SESSION))
+    for number in range(1, 5):
+        await sellers.add(desk.pool, seller_id=SELLER + number, nick=f"demo {number}", session_cipher=cipher)
+    await sellers.pause(desk.pool, SELLER + 2, "a holiday")
+    now = desk.now()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    assert await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR) is not None
+    await replace(desk.replays, pieces_at_once=2).round()
+    (record,) = await systems.records(desk.kafka, desk.notifications)
+    outcome = ReplayEnded.model_validate_json(record.value or b"")
+    assert (outcome.state, outcome.list_calls, outcome.failed_pieces) == ("failed", 4, 1)
+    assert [(each.seller_id, each.error) for each in outcome.failed] == [
+        (SELLER + 2, f"the seller is paused: topsync sellers resume {SELLER + 2}, then ask again")
+    ]
+    assert outcome.error is not None
+    assert outcome.error.startswith("1 of 5 sellers failed (")
+    first, *others = await replay_pieces.of_sellers(desk.pool, "all", limit=10)
+    assert (first.seller_id, first.failed) == (SELLER + 2, 1)
+    assert [each.outcomes[0]["list_calls"] for each in others] == [1, 1, 1, 1]
+
+
+async def test_sellers_that_are_through_are_not_pulled_again_after_a_death(desk: Desk) -> None:
+    cipher = desk.replays.sessions.vault.encrypt(SecretStr(SESSION))
+    for number in range(1, 4):
+        await sellers.add(desk.pool, seller_id=SELLER + number, nick=f"demo {number}", session_cipher=cipher)
+    now = desk.now()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR)
+    await desk.dies_in(desk.another_process(), after=2)
+    await desk.another_process().round()
+    assert len(desk.gateway.windows) == 4 + 1, "each seller once, and the call without an answer"
+    assert (await desk.job("all")).outcome["pieces_done"] == 4
+
+
+async def test_when_piece_after_piece_fails_the_rest_is_left_and_not_tried(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "MAX_FAILURES_IN_A_ROW", 2)
+    cipher = desk.replays.sessions.vault.encrypt(SecretStr(SESSION))
+    for number in range(1, 5):
+        await sellers.add(desk.pool, seller_id=SELLER + number, nick=f"demo {number}", session_cipher=cipher)
+    await desk.pool.execute("update sellers set state = 'paused' where seller_id <= $1", SELLER + 1)
+    desk.answers_next(*[answers_error(11, "isv.permission-api-package-limit")] * 2)
+    now = desk.now()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR)
+    await desk.replays.round()
+    job = await desk.job("all")
+    assert (job.state, job.outcome["pieces_done"]) == (ReplayState.FAILED, 4), "two of them were away"
+    assert str(job.outcome["error"]).startswith("2 pieces failed one after the other, so the rest was left: ")
+
+
+async def test_a_job_that_the_former_release_began_goes_on_where_that_release_was(desk: Desk) -> None:
+    """It knows no pieces: what it found is in the job's own row."""
+    now = desk.now()
+    await desk.pool.execute(
+        "insert into replay_jobs (id, seller_id, span, dry_run, asked_by, state, starts, outcome) "
+        "values ('mine', $1, tstzrange($2, $3, '[]'), true, 'operator', 'running', 1, $4)",
+        SELLER,
+        now - 3 * DAY,
+        now,
+        orjson.dumps(
+            {"pulled_from": now - 3 * DAY, "pulled_to": now - DAY, "orders_listed": 7, "orders_to_fetch": 2,
+             "list_calls": 2, "calls": 4, "minutes": 0.01}
+        ).decode(),
+    )  # fmt: skip
+    await desk.replays.round()
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.orders_listed, outcome.list_calls, outcome.calls) == ("done", 7, 3, 5)
+    assert len(desk.gateway.windows) == 1
+    former = await desk.pool.fetchrow("select state, outcome from replay_jobs where id = 'mine'")
+    assert former is not None
+    assert former["state"] == "done"

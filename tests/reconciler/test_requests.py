@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.requests import SignalReader
 from schemas import cloud_events
-from schemas.notification import ReplayFinished
-from schemas.signal import ReplayRequested
+from schemas.notification import ReplayEnded, ReplayFinished
+from schemas.signal import OrdersReplayRequested, ReplayRequested
 from tests.store.databases import SELLER, at, emptied
 from tests.stream.clusters import create_topics, settings_for
 from tests.support import systems
@@ -22,8 +22,9 @@ from tests.support.eventually import eventually
 from topsync.base import json_bounds
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
+from topsync.coverage import replay_requests
 from topsync.platforms.taobao import lists
-from topsync.store import replay_jobs, sellers
+from topsync.store import replay_jobs, replay_pieces, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
 from topsync.stream import producer as producers
@@ -44,7 +45,7 @@ class Desk:
     producer: Producer
     reader: SignalReader
 
-    async def ask(self, *asked: ReplayRequested | Record) -> None:
+    async def ask(self, *asked: ReplayRequested | OrdersReplayRequested | Record) -> None:
         """Write requests, as anybody may."""
         topic = self.reader.topics.signals.name
         await self.producer.publish(
@@ -97,7 +98,7 @@ async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk)
         pass
     noted = await replay_jobs.get(desk.pool, WANTED.replay)
     assert noted is not None
-    assert noted.wanted == WantedReplay("stock-check-17", SELLER, at(0), at(60), dry_run=True)
+    assert noted.wanted == WantedReplay.of_seller("stock-check-17", SELLER, at(0), at(60), dry_run=True)
     assert noted.asked_by == AskedBy.SIGNAL
     assert await desk.pool.fetchval("select count(*) from replay_jobs") == 2
 
@@ -243,3 +244,44 @@ async def test_a_request_for_an_unknown_seller_has_an_outcome_too(desk: Desk) ->
         "failed",
         "there is no such seller",
     )
+
+
+async def test_orders_are_asked_for_in_the_same_way_and_a_refusal_names_those_of_unknown_sellers(
+    desk: Desk,
+) -> None:
+    """The same job as an operator's, whoever asks."""
+    named = OrdersReplayRequested(replay="doubtful-17", tids=(12, 11, 12), seller_id=SELLER)
+    nameless = OrdersReplayRequested(replay="doubtful-18", tids=(11,))
+    other = named.model_copy(update={"tids": (11,)})
+    await desk.ask(named, named, nameless, other, LAST)
+    async with desk.reading():
+        pass
+    job = await replay_requests.note_orders(
+        desk.pool, "doubtful-17", [11, 12], AskedBy.OPERATOR, dry_run=False, seller_id=SELLER
+    )
+    assert job.asked_by == AskedBy.SIGNAL, "an operator who asks for the same meets the same job"
+    (piece,) = await replay_pieces.waiting(desk.pool, "doubtful-17", after=0, limit=9)
+    assert (piece.seller_id, piece.tids) == (SELLER, [11, 12])
+    unknown, taken = [
+        ReplayEnded.model_validate_json(record.value or b"")
+        for record in await desk.written(desk.reader.topics.notifications)
+    ]
+    assert (unknown.replay, unknown.state, unknown.orders) == ("doubtful-18", "failed", 1)
+    assert unknown.error is not None
+    assert "nobody knows whose they are: 11;" in unknown.error
+    assert (taken.replay, taken.orders) == ("doubtful-17", 1)
+    assert taken.error is not None
+    assert "is taken: it stands for the replay of 2 orders" in taken.error
+
+
+async def test_a_request_of_too_many_orders_or_of_none_is_a_dead_letter(desk: Desk) -> None:
+    for tids in ([], [str(tid) for tid in range(1, 10_002)]):
+        value = orjson.dumps({"replay": "x", "tids": tids})
+        await desk.ask(desk.record(value, type_=OrdersReplayRequested.event_type))
+    await desk.ask(LAST)
+    async with desk.reading():
+        pass
+    letters = await desk.written(desk.reader.topics.dead_letters)
+    assert [cloud_events.attributes(letter.headers)["reason"] for letter in letters] == [
+        "unreadable_signal"
+    ] * 2

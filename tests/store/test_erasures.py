@@ -257,7 +257,7 @@ async def note_everything(pool: Pool) -> None:
         span = Span(at(0), at(60))
         window = PulledWindow(seller_id, span, "sweep", None, at(70), 1, 0, at(60))
         await coverage.record(pool, [window])
-        wanted = WantedReplay(f"job {seller_id}", seller_id, at(0), at(60), dry_run=False)
+        wanted = WantedReplay.of_seller(f"job {seller_id}", seller_id, at(0), at(60), dry_run=False)
         await replay_jobs.request(pool, wanted, AskedBy.OPERATOR)
         refetch = Refetch(seller_id, seller_id, "x", at(0), at(0), None, "push", "not_there")
         await refetches.postpone(pool, [refetch], wait=timedelta(0))

@@ -16,7 +16,7 @@ D0 = date(2025, 11, 20)
 
 
 def replay(id_: str, *, dry_run: bool = False) -> WantedReplay:
-    return WantedReplay(id_, SELLER, at(0), at(60), dry_run)
+    return WantedReplay.of_seller(id_, SELLER, at(0), at(60), dry_run)
 
 
 async def asked(pool: Pool, wanted: WantedReplay) -> ReplayJob:
@@ -30,7 +30,7 @@ async def test_an_id_belongs_to_its_first_request(pool: Pool) -> None:
     assert (first.wanted, first.asked_by, first.cancelled) == (replay("a", dry_run=True), "operator", False)
     assert await asked(pool, replay("a", dry_run=False)) == first
     assert await pool.fetchval("select count(*) from replay_jobs") == 1
-    nobody = WantedReplay("b", SELLER + 7, at(0), at(60), dry_run=False)
+    nobody = WantedReplay.of_seller("b", SELLER + 7, at(0), at(60), dry_run=False)
     assert await replay_jobs.request(pool, nobody, AskedBy.SIGNAL) is None
 
 

@@ -256,7 +256,7 @@ async def test_the_last_connection_stays_and_those_that_have_still_to_open_gaps(
 
 async def test_jobs_under_way_stay_and_an_id_is_known_until_its_job_goes(pool: Pool) -> None:
     for number in range(3):
-        wanted = WantedReplay(f"job {number}", SELLER, at(0), at(60), dry_run=False)
+        wanted = WantedReplay.of_seller(f"job {number}", SELLER, at(0), at(60), dry_run=False)
         await replay_jobs.request(pool, wanted, AskedBy.SIGNAL)
     await replay_jobs.start(pool, "job 1")
     await replay_jobs.finish(pool, "job 2", ReplayState.DONE, {})

@@ -17,11 +17,13 @@ from tests.store.databases import SELLER, at, emptied, refund_version, version
 from topsync.model.kind import Kind
 from topsync.model.refetch import OrderPart, Refetch
 from topsync.model.span import Span
-from topsync.store import coverage, open_letters, orders, refetches, refunds
+from topsync.store import coverage, open_letters, orders, refetches, refunds, replay_jobs
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.orders import OrderTable, OrderVersion
+from topsync.store.replay_jobs import AskedBy, ReplayState, WantedOrders, WantedReplay
+from topsync.store.replay_pieces import OrdersOfSeller
 from topsync.store.versions import UnstorableError
 from topsync.stream import records
 
@@ -216,3 +218,36 @@ async def test_both_releases_know_whether_a_claim_speaks_of_refunds(pool: Pool) 
     for with_refunds in (True, False):
         await pool.execute(former, SELLER, with_refunds)
         assert (Kind.REFUND in (await coverage.parts_of_sellers(pool))[SELLER]) is with_refunds
+
+
+async def test_the_former_release_asks_for_replays_and_carries_out_those_that_it_knows(pool: Pool) -> None:
+    """These are its statements: what it knows as a table is a view."""
+    asks = (
+        "insert into replay_jobs (id, seller_id, span, dry_run, asked_by) "
+        "select $1, seller_id, tstzrange($3, $4, '[]'), $5, $6 from sellers "
+        "where seller_id = $2 and state <> 'erased' for share on conflict (id) do nothing"
+    )
+    for _ in range(2):
+        await pool.execute(asks, "theirs", SELLER, at(0), at(60), False, "operator")
+    job = await replay_jobs.next_open(pool)
+    assert job is not None
+    assert job.wanted == WantedReplay.of_seller("theirs", SELLER, at(0), at(60), dry_run=False)
+
+    everybody = WantedReplay.of_seller("all", None, at(0), at(60), dry_run=False)
+    some = WantedReplay("orders", WantedOrders(1, b"digest"), dry_run=False)
+    await replay_jobs.request(pool, everybody, AskedBy.OPERATOR)
+    await replay_jobs.request(pool, some, AskedBy.OPERATOR, orders=[OrdersOfSeller(SELLER, [TID])])
+    await pool.execute(asks, "orders", SELLER, at(0), at(60), False, "operator")
+    opens = (
+        "select id from replay_jobs "
+        "where state in ('requested', 'running') and (cancelled_at is not null) = $1"
+    )
+    assert [row["id"] for row in await pool.fetch(opens, False)] == ["theirs"], "it begins no other"
+
+    await pool.execute(
+        "update replay_jobs set state = 'running', starts = starts + 1 where id = $1", "theirs"
+    )
+    await pool.execute("update replay_jobs set state = 'done', outcome = '{}' where id = $1", "theirs")
+    assert (await replay_jobs.get(pool, "theirs")).state is ReplayState.DONE  # type: ignore[union-attr]
+    await pool.execute("delete from replay_jobs where seller_id = $1", SELLER)
+    assert {job.id for job in await replay_jobs.newest(pool, 9)} == {"all", "orders"}

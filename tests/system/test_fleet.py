@@ -25,7 +25,13 @@ from tests.support import executioner, ownership_history, systems
 from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
-from tests.system import test_dying_bulk_starts, test_dying_commands, test_dying_services, test_republishing
+from tests.system import (
+    test_dying_bulk_starts,
+    test_dying_commands,
+    test_dying_replays,
+    test_dying_services,
+    test_republishing,
+)
 from topsync.base.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import Scale, System
@@ -66,7 +72,7 @@ VICTIMS = {
     "enrich-1": points_of("enricher")[::2],
     "enrich-2": points_of("enricher")[1::2],
     "push": points_of("push"),
-    "reconcile": points_of("pull", "sharing", "replay"),
+    "reconcile": [*points_of("pull", "sharing"), "replay.notified"],
 }
 IN_SECONDS = {
     "takeover.former_fenced",
@@ -199,6 +205,7 @@ async def test_every_fail_point_has_a_victim() -> None:
         *test_dying_bulk_starts.POINTS_HERE,
         *test_dying_services.POINTS_HERE,
         *test_dying_commands.POINTS_HERE,
+        *test_dying_replays.POINTS_HERE,
         *test_republishing.POINTS_HERE,
     }
     assert sorted(chain(*VICTIMS.values(), elsewhere)) == sorted(POINTS)

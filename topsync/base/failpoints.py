@@ -68,6 +68,10 @@ Point = Literal[
     "sharing.renewed",
     "sharing.shared",
     # An operator's replay.
+    "replay.planned",
+    "replay.orders_noted",
+    "replay.orders_hinted",
+    "replay.piece_noted",
     "replay.notified",
     # The comparison with the platform.
     "comparison.differences_noted",

@@ -102,3 +102,31 @@ def moving(*, every_seconds: float = 0.0) -> Iterator[Callable[[str, str], None]
             last, due_at = text, time.monotonic() + every_seconds
 
     yield show_change
+
+
+@contextmanager
+def advancing(*, every_seconds: float = 0.0) -> Iterator[Callable[[str, str, float | None], None]]:
+    """Like `moving`, for work of which it is known how much of it is done: a share from 0 to 1, or None.
+
+    On a terminal, a bar beside the text.
+    """
+    console = terminal.console(sys.stderr)
+    if not console.is_terminal:
+        with moving(every_seconds=every_seconds) as show_it:
+            yield lambda text, detail, _: show_it(text, detail)
+        return
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None, detail="")
+
+        def show_share(text: str, detail: str, share: float | None) -> None:
+            total = None if share is None else 1.0
+            bar.update(task, description=shown(text), detail=detail, completed=share or 0.0, total=total)
+
+        yield show_share

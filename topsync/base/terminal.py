@@ -10,6 +10,7 @@ import asyncio
 import io
 import os
 import select
+import shutil
 import sys
 import termios
 import textwrap
@@ -40,6 +41,9 @@ MAX_ERROR_CHARACTERS: Final = 2000
 
 LOOK_SECONDS: Final = 0.2
 """How late a Ctrl-C may be noticed that comes a moment before a line is waited for."""
+
+CLEAR: Final = "\x1b[H\x1b[J"
+"""To the screen's first place, and nothing behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,20 @@ def write(text: str) -> None:
     """Print our own text as it is, at once: a page, a key, addresses."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def redraw(text: str, rest: str) -> None:
+    """Show our own text in the place of all that is on the screen; where it is too long, `rest` is its end.
+
+    Where the output is no terminal, the text follows what is there.
+    """
+    if not sys.stdout.isatty():
+        write(f"{text}\n")
+        return
+    lines, room = text.splitlines(), max(2, shutil.get_terminal_size().lines - 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], rest]
+    write(CLEAR + "\n".join(lines) + "\n")
 
 
 def complain(line: str) -> None:

@@ -23,7 +23,9 @@ from schemas.notification import (
     DifferencesFound,
     ExportPart,
     MessageReceived,
+    NotFetchedOrders,
     Notification,
+    ReplayEnded,
     ReplayFinished,
     SellerErased,
     SessionWarned,
@@ -31,7 +33,7 @@ from schemas.notification import (
 )
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
-from schemas.signal import ReplayRequested
+from schemas.signal import OrdersReplayRequested, ReplayRequested
 from schemas.trade import Trade
 from schemas.transitions import Transition
 from topsync.model.unpublished import Unpublished
@@ -153,6 +155,8 @@ def _other(event_type: str) -> Record:
         wanted = ReplayRequested(replay="stock-check-17", seller_id=SELLER_ID, start=start, end=at)
         return records.signal("signals", wanted, at=at)
     tid = cast("int", examples.TRADE["tid"])
+    if event_type == OrdersReplayRequested.event_type:
+        return records.signal("signals", OrdersReplayRequested(replay="doubtful-17", tids=(tid,)), at=at)
     if event_type == ERASURE_TYPE:
         return records.erasure("changes", Erasure(seller_id=SELLER_ID, tid=tid, asked_at=at))
     return records.change(
@@ -231,6 +235,18 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             repaired=2,
             left=0,
             sellers_failed=0,
+        ),
+        ReplayEnded(
+            replay="doubtful-17",
+            state="failed",
+            error="1 of 40 orders were not fetched: 1 not_there (4000000000000000101)",
+            orders=40,
+            dry_run=False,
+            orders_held=39,
+            orders_fetched=39,
+            not_fetched={"not_there": NotFetchedOrders(orders=1, tids=(4000000000000000101,))},
+            calls=40,
+            minutes=0.1,
         ),
         SessionWarned(
             session="ends",

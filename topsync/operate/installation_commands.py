@@ -10,7 +10,7 @@ from topsync.base.errors import reaching
 from topsync.base.settings import DatabaseSettings, KafkaSettings, SimulatorAdminSettings
 from topsync.base.terminal import Column, Table
 from topsync.model.kind import Kind
-from topsync.operate import audit_progress, overview, overview_tables
+from topsync.operate import audit_progress
 from topsync.store import database, schema
 from topsync.stream import topic_admin, topics
 from topsync.stream.layout import LayoutError
@@ -66,20 +66,6 @@ def _show(actions: Sequence[Action]) -> None:
         terminal.say(str(action))
     if not actions:
         terminal.say("all topics are as they should be")
-
-
-async def status(*, as_json: bool = False) -> None:
-    """Show the status of the installation."""
-    async with parts.open_pool() as pool:
-        seen = await overview.look(pool)
-    if as_json:
-        terminal.write_json(overview_tables.document(seen))
-        return
-    for table in overview_tables.of(seen):
-        terminal.show(table)
-        terminal.say("")
-    wrong = overview.problems(seen)
-    terminal.say(*(f"! {problem}" for problem in wrong) if wrong else ("nothing is wrong",))
 
 
 def has_simulator() -> bool:

@@ -1,17 +1,21 @@
-"""The status of the installation for `topsync status`: what the database and Kafka know."""
+"""The status of the installation for `topsync status`: what the database and Kafka know.
+
+No statement here reads a table that grows with the orders: sellers, their ledgers and open gaps are read
+whole, everything else up to a bound.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from schemas import platform_time
 from topsync.base import live_calendar, settings
 from topsync.base.errors import OperatorError
 from topsync.base.settings import (
@@ -26,15 +30,17 @@ from topsync.budget.circuit import Circuit, CircuitState
 from topsync.model.calendar import Calendar
 from topsync.model.call_limits import CallLimits
 from topsync.model.scheme import Scheme
-from topsync.operate import republish_command
-from topsync.sellers import schemes, session_rules, status
+from topsync.operate import republish_command, trends
+from topsync.operate.trends import Marks, Trend
+from topsync.sellers import schemes, status
 from topsync.sellers.status import SellerStatus
-from topsync.store import activity, api_calls, call_budget, circuits, push_connections, refetches
+from topsync.store import activity, api_calls, call_budget, circuits, push_connections, standings
 from topsync.store.activity import Process
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
 from topsync.store.sellers import SellerState
+from topsync.store.standings import BulkStart, OpenLetters, WaitingOrders
 from topsync.stream import topics
 from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
@@ -42,11 +48,15 @@ from topsync.stream.producer import PublishError
 SERVICES: Final = ("push", "enrich", "reconcile")
 """Services that must run, push where a seller's scheme has messages; the others are jobs, or only watch."""
 
-LATE_AFTER_POLLS: Final = 2
-"""Polls are late where so many in a row have proven nothing: one may fail, or wait for the writers."""
+LATE_AFTER_PULLS: Final = 2
+"""Polls and sweeps are late where so many in a row have proven nothing: one may fail, or wait for the
+writers."""
 
 KAFKA_SECONDS: Final = 10.0
 """How long Kafka may take: the status should say that Kafka is away, not wait for it."""
+
+BETWEEN_LOOKS_SECONDS: Final = 2.0
+"""Between two looks that show whether what waits gets less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,7 @@ class EnricherGroup:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The status of the installation. Times are platform time unless stated otherwise."""
+    """The status of the installation, or of one seller. Times are platform time unless stated otherwise."""
 
     processes: list[Process]
     push: list[PushConnection]
@@ -71,8 +81,12 @@ class Overview:
     enrichers: EnricherGroup | None
     kafka_problem: str | None
     """Why nothing is known about the enrichers' group."""
-    waiting: Mapping[str, int]
-    """Orders to be asked for again, by reason."""
+    waiting: Sequence[WaitingOrders]
+    """Orders to be asked for again."""
+    letters: Sequence[OpenLetters]
+    """Dead letters about orders that nobody has dealt with."""
+    bulk_starts: Sequence[BulkStart]
+    """Those under way."""
     limits: CallLimits
     spent_today: int
     bans: list[Ban]
@@ -83,34 +97,57 @@ class Overview:
     """Why its file is not in force. Services go on with what they have read before."""
     calls: Mapping[str, int]
     lost: list[str]
-    """Sentences: what is wrong with the compacted topics, and what is being done about it."""
-    sellers: list[SellerStatus]
+    """Sentences: what is wrong with the compacted topics."""
+    republication: str | None
+    """The one that is under way, in words."""
+    sellers: Sequence[SellerStatus]
+    """Those that are not erased; their orders are not counted."""
     scheme: Scheme
     """The installation's."""
     poll_interval: timedelta
     polls_are_late_after: timedelta
     """Polls of a seller whose proof ends longer ago than this are late."""
+    sweeps_are_late_after: timedelta | None
+    """The same for sweeps; None where they are switched off."""
+    push_is_needed: bool
+    """Whether any seller needs a push connection."""
     now: datetime
     """By this machine's clock."""
-
-    @property
-    def needs_push(self) -> bool:
-        """Whether a push connection is needed."""
-        return schemes.needs_push([stands.seller for stands in self.sellers], self.scheme)
+    trends: Mapping[str, Trend] = field(default_factory=dict)
+    """What waits, by name, and whether it gets less: `lag in …`, `waiting`, `parked`, `open gaps`."""
 
     @property
     def services(self) -> list[str]:
         """The services that must run."""
-        return [service for service in SERVICES if service != "push" or self.needs_push]
+        return [service for service in SERVICES if service != "push" or self.push_is_needed]
 
     @property
     def running(self) -> dict[str, int]:
         """How many processes of each service run, with a 0 for each service that must run and does not."""
         return dict.fromkeys(self.services, 0) | Counter(process.service for process in self.processes)
 
+    @property
+    def waiting_by_reason(self) -> dict[str, int]:
+        """How many orders wait, by reason."""
+        counted: Counter[str] = Counter()
+        for each in self.waiting:
+            counted[each.reason] += each.orders
+        return dict(counted)
 
-async def look(pool: Pool) -> Overview:
-    """Read everything once."""
+    def marks(self, at_seconds: float) -> Marks:
+        """What waits at this look."""
+        counts = {
+            "waiting": sum(each.orders for each in self.waiting if not each.parked),
+            "parked": sum(each.orders for each in self.waiting if each.parked),
+            "open gaps": sum(len(stands.open_gaps) for stands in self.sellers),
+        }
+        if self.enrichers is not None:
+            counts |= {f"lag in {topic}": records for topic, records in self.enrichers.lag.items()}
+        return Marks(counts, at_seconds)
+
+
+async def look(pool: Pool, seller_id: int | None = None) -> Overview:
+    """Read everything once; of one seller only, where that is asked for."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     own, cover, now = settings.load(SchemeSettings), settings.load(CoverageSettings), datetime.now(UTC)
     known = await circuits.all_of(pool)
@@ -118,15 +155,27 @@ async def look(pool: Pool) -> Overview:
     poll_interval = own.poll_interval
     if not_closed:
         poll_interval = max(poll_interval, settings.load(CircuitSettings).pull_interval)
-    calendar, calendar_problem = _calendar()
+    calendar, calendar_problem = calendar_now()
     enrichers, problem = await _enrichers()
+    found = [
+        stands
+        for stands in await status.of_all(pool, only=seller_id, counting_orders=seller_id is not None)
+        if stands.seller.state is not SellerState.ERASED
+    ]
+    allowance = calendar.visibility_allowance(now)
+    stored_within = timedelta(seconds=cover.stored_within_seconds)
+    sweeps_every = calendar.at(now).sweep_interval
+    if not_closed and sweeps_every:
+        sweeps_every = max(sweeps_every, settings.load(CircuitSettings).pull_interval)
     return Overview(
         processes=[process for process in await activity.processes(pool) if process.service != "command"],
         push=await push_connections.up(pool, silent_for=silent_for),
         last_push=await push_connections.last(pool),
         enrichers=enrichers,
         kafka_problem=problem,
-        waiting=await refetches.waiting(pool),
+        waiting=await standings.waiting(pool, seller_id),
+        letters=await standings.letters(pool, seller_id),
+        bulk_starts=await standings.bulk_starts(pool, seller_id),
         limits=calendar.at(now).limits,
         spent_today=await call_budget.spent_today(pool),
         bans=await call_budget.bans(pool),
@@ -134,23 +183,39 @@ async def look(pool: Pool) -> Overview:
         calendar=calendar,
         calendar_problem=calendar_problem,
         calls=await api_calls.by_api(pool),
-        lost=await republish_command.findings(pool),
-        sellers=await status.of_all(pool),
+        lost=await republish_command.losses(pool),
+        republication=await republish_command.under_way(pool),
+        sellers=found,
         scheme=own.scheme,
         poll_interval=poll_interval,
-        polls_are_late_after=calendar.visibility_allowance(now)
-        + LATE_AFTER_POLLS * poll_interval
-        + timedelta(seconds=cover.stored_within_seconds),
+        polls_are_late_after=allowance + LATE_AFTER_PULLS * poll_interval + stored_within,
+        sweeps_are_late_after=allowance + LATE_AFTER_PULLS * sweeps_every + stored_within
+        if sweeps_every
+        else None,
+        push_is_needed=schemes.needs_push([stands.seller for stands in found], own.scheme),
         now=now,
     )
 
 
-def _calendar() -> tuple[Calendar, str | None]:
+def calendar_now() -> tuple[Calendar, str | None]:
     """The sale-day calendar and, where its file is wrong, the problem with the calendar of ordinary days."""
     try:
         return live_calendar.configured()(), None
     except settings.SettingsError as error:
         return Calendar(live_calendar.usual()), str(error)
+
+
+async def look_twice(pool: Pool, seller_id: int | None = None) -> Overview:
+    """Look twice, a moment apart, so that it can be said whether what waits gets less."""
+    before = (await look(pool, seller_id)).marks(time.monotonic())
+    await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+    return await look_again(pool, before, seller_id)
+
+
+async def look_again(pool: Pool, before: Marks | None, seller_id: int | None = None) -> Overview:
+    """Look once more, and compare with the look before."""
+    seen = await look(pool, seller_id)
+    return replace(seen, trends=trends.compare(before, seen.marks(time.monotonic())))
 
 
 async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
@@ -168,69 +233,6 @@ async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
         return None, f"{topics.SERVER} does not answer within {KAFKA_SECONDS:g} s"
     except (OperatorError, PublishError, OSError) as error:
         return None, str(error) or type(error).__name__
-
-
-def problems(seen: Overview) -> list[str]:
-    """Problems that need an operator, a line each. Pure."""
-    found = [
-        f"no process of `topsync {service}` is running"
-        for service in seen.services
-        if not seen.running[service]
-    ]
-    if not seen.push and seen.needs_push:
-        found.append(f"push is down: {_last_push(seen.last_push)}")
-    if seen.kafka_problem is not None:
-        found.append(f"Kafka: {seen.kafka_problem}")
-    found += [
-        f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
-        for ban in seen.bans
-    ]
-    found += [
-        f"too many calls fail: the circuit {each.scope} has been {each.state.replace('_', ' ')} since "
-        f"{platform_time.format(each.opened_at)} (GMT+8), and pulls are held back; it closes by itself"
-        for each in seen.circuits
-    ]
-    if seen.calendar_problem is not None:
-        found.append(f"the sale-day calendar is wrong: {seen.calendar_problem}")
-    return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands, seen)]
-
-
-def _last_push(last: PushConnection | None) -> str:
-    if last is None:
-        return "it was never connected"
-    why = last.reason or "its process stopped writing"
-    return f"its last proof of life is of {platform_time.format(last.last_proof_at)} (GMT+8), then: {why}"
-
-
-def _of_seller(stands: SellerStatus, seen: Overview) -> list[str]:
-    if not is_held_up(stands):
-        return _late(stands, seen)
-    seller = stands.seller
-    since = platform_time.format(seller.since)
-    problem = (
-        f"{seller.name} is {seller.state} since {since} (GMT+8), and nothing of it is pulled: {seller.reason}"
-    )
-    if seller.state is SellerState.EXPIRED:
-        problem += f"; {session_rules.what_to_do(seller, now=None)}"
-    return [problem]
-
-
-def _late(stands: SellerStatus, seen: Overview) -> list[str]:
-    """Whether polls of a seller fail: no message and no lost connection would show it."""
-    seller, proven_to = stands.seller, stands.proven_to
-    if (
-        seller.state is SellerState.ERASED
-        or proven_to is None
-        or not schemes.is_polled(seller, seen.scheme)
-        or seen.now - proven_to <= seen.polls_are_late_after
-    ):
-        return []
-    problem = (
-        f"{seller.name} has no messages, and no poll has proven anything since "
-        f"{platform_time.format(proven_to)} (GMT+8): is `topsync reconcile` running, and what does it log? "
-        f"It polls every {seen.poll_interval.total_seconds():g} s"
-    )
-    return [problem]
 
 
 def is_held_up(stands: SellerStatus) -> bool:

@@ -1,37 +1,57 @@
-"""The status of the installation, for people and for machines. Times are shown in GMT+8; no I/O.
-
-The sellers come last, with the problems below them: the eye is at the end when everything is printed.
-"""
+"""The status of the installation, for people and for machines. Times are shown in GMT+8; no I/O."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from schemas import platform_time
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
 from topsync.model.kind import PARTS
 from topsync.operate import seller_documents
-from topsync.operate.overview import Overview, is_held_up, problems
+from topsync.operate.findings import Finding, Severity
+from topsync.operate.overview import Overview, is_held_up
 from topsync.operate.seller_tables import state_of
 from topsync.sellers import schemes
 from topsync.sellers.status import SellerStatus
 from topsync.store.push_connections import PushConnection
 
+MOST_SELLERS: Final = 100
+"""Sellers that are shown, the worst first; of the others, the number is named."""
+
+MARKS: Final = {Severity.BEHIND: "~", Severity.NOTE: "-"}
+"""What a finding begins with; where a person is needed, an exclamation mark."""
+
 WRONG = "bold red"
 
 
-def of(seen: Overview) -> Iterable[Table]:
+def of(seen: Overview, found: Sequence[Finding]) -> Iterable[Table]:
     """The tables, in the order in which they are shown; empty tables are left out."""
     yield _services(seen)
     yield _push(seen)
     if seen.waiting:
         yield _waiting(seen)
+    if seen.letters:
+        yield _letters(seen)
     yield _budget(seen)
     yield _calendar(seen)
     if seen.calls:
         yield _calls(seen)
-    yield _sellers(seen)
+    yield _sellers(seen, found)
+
+
+def lines(found: Sequence[Finding], seen: Overview) -> Iterable[str]:
+    """The findings, a line each: they hold commands, which a table would break."""
+    about_sellers = 0
+    for finding in found:
+        about_sellers += bool(finding.seller_id)
+        if about_sellers > MOST_SELLERS and finding.seller_id:
+            continue
+        yield f"{MARKS.get(finding.severity, '!')} {finding.text(seen.now)}"
+    if about_sellers > MOST_SELLERS:
+        more = about_sellers - MOST_SELLERS
+        yield f"! {more} more findings about sellers; see those of one: topsync status --seller ID"
 
 
 def _services(seen: Overview) -> Table:
@@ -45,14 +65,16 @@ def _services(seen: Overview) -> Table:
         return table
     table.add("group of the enrichers", f"{seen.enrichers.name}: {seen.enrichers.members} members")
     for topic, records in seen.enrichers.lag.items():
-        table.add(f"lag in {topic}", f"{records} records")
+        trend = seen.trends.get(f"lag in {topic}")
+        words = f", {trend.words}" if trend and trend.words else ""
+        table.add(f"lag in {topic}", f"{records} records{words}")
     return table
 
 
 def _push(seen: Overview) -> Table:
     if not seen.push:
         table = facts("Push connections")
-        if not seen.needs_push:
+        if not seen.push_is_needed:
             table.add("push", "not needed: no seller's scheme has messages")
             return table
         table.add("push", Styled("down", WRONG))
@@ -75,8 +97,19 @@ def _push(seen: Overview) -> Table:
 
 def _waiting(seen: Overview) -> Table:
     table = facts("Orders that wait, by reason")
-    for reason, orders in sorted(seen.waiting.items()):
+    for reason, orders in sorted(seen.waiting_by_reason.items()):
         table.add(reason, str(orders))
+    for name in ("waiting", "parked"):
+        trend = seen.trends.get(name)
+        if trend is not None and trend.words:
+            table.add(f"all {name}", f"{trend.count}, {trend.words}")
+    return table
+
+
+def _letters(seen: Overview) -> Table:
+    table = facts("Open dead letters about orders, by reason")
+    for reason, letters in Counter(_by_reason(seen)).most_common():
+        table.add(reason, str(letters))
     return table
 
 
@@ -122,9 +155,31 @@ def _calls(seen: Overview) -> Table:
     return table
 
 
-def _sellers(seen: Overview) -> Table:
+def worst_first(seen: Overview, found: Sequence[Finding]) -> list[SellerStatus]:
+    """The sellers, those with the worst findings first, and then those that are complete up to the earliest
+    moment.
+    """
+    worst: dict[int, int] = {}
+    for finding in found:
+        if finding.seller_id is not None:
+            worst[finding.seller_id] = min(finding.severity, worst.get(finding.seller_id, len(Severity)))
+
+    def rank(stands: SellerStatus) -> tuple[int, bool, float, int]:
+        until = stands.complete_until
+        severity = worst.get(stands.seller.seller_id, len(Severity))
+        return severity, until is not None, until.timestamp() if until else 0.0, stands.seller.seller_id
+
+    return sorted(seen.sellers, key=rank)
+
+
+def _sellers(seen: Overview, found: Sequence[Finding]) -> Table:
     states = Counter(stands.seller.state.value for stands in seen.sellers)
     counts = [f"{count} {state}" for state, count in states.items()]
+    shown = worst_first(seen, found)[:MOST_SELLERS]
+    notes = {stands.seller.seller_id: "; ".join(_notes(stands, seen)) for stands in shown}
+    # An empty column would take its room from the nicks.
+    noted = (Column("note", rank=4),) if any(notes.values()) else ()
+    first = f"; the first {len(shown)}, worst first" if len(shown) < len(seen.sellers) else ""
     table = Table(
         (
             Column("id", whole=True),
@@ -134,12 +189,11 @@ def _sellers(seen: Overview) -> Table:
             Column("gaps", whole=True),
             Column("waiting", whole=True, rank=1),
             Column("parked", whole=True, rank=2),
-            Column("orders", whole=True, rank=3),
-            Column("note", rank=4),
+            *noted,
         ),
-        title=f"Sellers: {', '.join(counts) or 'none'} (times are GMT+8)",
+        title=f"Sellers: {', '.join(counts) or 'none'} (times are GMT+8){first}",
     )
-    for stands in seen.sellers:
+    for stands in shown:
         table.add(
             str(stands.seller.seller_id),
             stands.seller.nick,
@@ -148,8 +202,7 @@ def _sellers(seen: Overview) -> Table:
             _gaps(stands),
             str(stands.waiting),
             str(stands.parked),
-            str(stands.orders),
-            "; ".join(_notes(stands, seen)),
+            *([notes[stands.seller.seller_id]] if noted else []),
         )
     return table
 
@@ -178,16 +231,23 @@ def _notes(stands: SellerStatus, seen: Overview) -> Iterable[str]:
         yield from (f"without {kind.plural}" for kind in PARTS if kind not in stands.parts)
 
 
-def document(seen: Overview) -> seller_documents.Document:
+def document(seen: Overview, found: Sequence[Finding], verdict: str) -> seller_documents.Document:
     """The same for machines: `status --json`. The keys are a contract (docs/operations.md)."""
+    shown = worst_first(seen, found)[:MOST_SELLERS]
     return {
-        "problems": problems(seen),
+        "verdict": verdict,
+        "findings": [_finding(finding) for finding in found],
+        "problems": [finding.text(seen.now) for finding in found if finding.severity.needs_a_person],
+        "trends": {
+            name: {"count": trend.count, "per_second": trend.per_second}
+            for name, trend in seen.trends.items()
+        },
         "services": [
             {"service": process.service, "place": process.place, "since": process.since}
             for process in seen.processes
         ],
         "push": {
-            "needed": seen.needs_push,
+            "needed": seen.push_is_needed,
             "connections": [_connection(up) for up in seen.push],
             "last": None if seen.last_push is None else _connection(seen.last_push),
         },
@@ -198,7 +258,11 @@ def document(seen: Overview) -> seller_documents.Document:
             "members": seen.enrichers.members,
             "lag": dict(seen.enrichers.lag),
         },
-        "waiting_orders": dict(seen.waiting),
+        "waiting_orders": seen.waiting_by_reason,
+        "dead_letters": _by_reason(seen),
+        "bulk_starts": [
+            {"seller_id": str(start.seller_id), "started_at": start.started_at} for start in seen.bulk_starts
+        ],
         "budget": {
             "calls_per_second": seen.limits.calls_per_second,
             "calls_per_day": seen.limits.calls_per_day,
@@ -217,19 +281,8 @@ def document(seen: Overview) -> seller_documents.Document:
         },
         "calendar": _calendar_document(seen),
         "calls": dict(seen.calls),
-        "sellers": [
-            {
-                "seller_id": str(stands.seller.seller_id),
-                "nick": stands.seller.nick,
-                "state": stands.seller.state.value,
-                "state_since": stands.seller.since,
-                "reason": stands.seller.reason,
-                "held_up": is_held_up(stands),
-            }
-            | seller_documents.of_scheme(stands.seller, seen.scheme)
-            | seller_documents.of_standing(stands)
-            for stands in seen.sellers
-        ],
+        "sellers": [_seller(stands, seen) for stands in shown],
+        "sellers_not_shown": len(seen.sellers) - len(shown),
     }
 
 
@@ -245,6 +298,39 @@ def _calendar_document(seen: Overview) -> seller_documents.Document:
         "retry_failures_after_seconds": rules.failure_wait.total_seconds(),
         "circuit_share": rules.circuit.opens_above,
     }
+
+
+def _finding(finding: Finding) -> seller_documents.Document:
+    return {
+        "severity": finding.severity.name.lower(),
+        "needs_a_person": finding.severity.needs_a_person,
+        "what": finding.what,
+        "since": finding.since,
+        "do": finding.do or None,
+        "seller_id": None if finding.seller_id is None else str(finding.seller_id),
+    }
+
+
+def _by_reason(seen: Overview) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for each in seen.letters:
+        counted[each.reason] += each.letters
+    return dict(counted)
+
+
+def _seller(stands: SellerStatus, seen: Overview) -> seller_documents.Document:
+    return (
+        {
+            "seller_id": str(stands.seller.seller_id),
+            "nick": stands.seller.nick,
+            "state": stands.seller.state.value,
+            "state_since": stands.seller.since,
+            "reason": stands.seller.reason,
+            "held_up": is_held_up(stands),
+        }
+        | seller_documents.of_scheme(stands.seller, seen.scheme)
+        | seller_documents.of_standing(stands)
+    )
 
 
 def _connection(connection: PushConnection) -> seller_documents.Document:

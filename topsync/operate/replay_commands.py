@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from schemas import platform_time
 from topsync.base import settings, terminal
-from topsync.base.progress_bars import moving
+from topsync.base.progress_bars import advancing
 from topsync.base.settings import CoverageSettings
-from topsync.coverage import reach, replay_requests
+from topsync.coverage import reach, replay_lists, replay_requests
+from topsync.coverage.replay_lists import OrderListError
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.deadletters.letters import DeadLetterId, Letter
 from topsync.model.kind import Kind
-from topsync.model.span import Span
-from topsync.operate import replay_tables
+from topsync.operate import dead_letter_desk, replay_tables
 from topsync.operate.seller_commands import find
 from topsync.platforms.port import ListRules
-from topsync.store import call_budget, replay_jobs, sellers
+from topsync.store import call_budget, open_letters, replay_jobs, replay_pieces, sellers
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, ReplayState, WantedReplay
+from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, ReplayState, WantedOrders, WantedReplay
 from topsync.wiring import parts, platforms
 
 OUTCOME_POLL_SECONDS: Final = 0.3
+
+SAID_EVERY_SECONDS: Final = 5.0
+"""Where the output is no terminal, the progress is written so often at most."""
+
+SELLERS_SHOWN: Final = 100
+"""Of a replay of several sellers; those first of which something failed."""
+
+STANDARD_INPUT: Final = "-"
 
 ID_PATTERN: Final = re.compile("[A-Za-z0-9._:-]{1,64}")
 """The same rule as for requests by topic: people type an id again, and it is the key of a record."""
@@ -36,17 +48,44 @@ ID_PATTERN: Final = re.compile("[A-Za-z0-9._:-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The replay that an operator asks for; times are the platform's, without a zone."""
+    """The replay of a span that an operator asks for; times are the platform's, without a zone."""
 
-    seller: str
+    seller: str | None
+    """Nick or id; None: all sellers."""
     start: datetime
     end: datetime
     dry_run: bool
     id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class AskedOrders:
+    """The replay of orders that an operator asks for: in exactly one way."""
+
+    tids: Sequence[str]
+    """As they were typed."""
+    file: str | None
+    """A path, or `-` for standard input."""
+    dead_letter: str | None
+    """A dead letter whose kin is meant."""
+    seller: str | None
+    """Of orders that are not stored here: nick or id."""
+    dry_run: bool
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kin:
+    """What failed like a dead letter."""
+
+    tids: Sequence[int]
+    seller_id: int
+    named_by: str
+
+
 async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
-    """Ask for a replay and show its outcome; 0 when it is done, 1 when it failed or is still under way.
+    """Ask for a replay of a span and show its outcome; 0 when it is done, 1 when it failed or is still under
+    way.
 
     Raises:
         ReplayRefusedError: the request is not possible.
@@ -54,17 +93,46 @@ async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
     if asked.start >= asked.end:
         raise ReplayRefusedError("--from must be before --to")
     async with parts.open_pool() as pool:
-        seller = await find(pool, asked.seller)
-        wanted = WantedReplay(
-            id=_checked(asked.id or uuid4().hex[:12]),
-            seller_id=seller.seller_id,
-            start=asked.start.replace(tzinfo=platform_time.CHINA),
-            end=asked.end.replace(tzinfo=platform_time.CHINA),
-            dry_run=asked.dry_run,
+        wanted = WantedReplay.of_seller(
+            _checked(asked.id),
+            None if asked.seller is None else (await find(pool, asked.seller)).seller_id,
+            asked.start.replace(tzinfo=platform_time.CHINA),
+            asked.end.replace(tzinfo=platform_time.CHINA),
+            asked.dry_run,
         )
         now = datetime.now(UTC)
         job = await replay_requests.note(pool, wanted, AskedBy.OPERATOR, _list_rules(), now=now)
-        terminal.complain(_announcement(job, now=now))
+        of_sellers = 1 if asked.seller is not None else await sellers.count(pool)
+        terminal.complain(_announcement(job, of_sellers=of_sellers, now=now))
+        return await _show_outcome(pool, job, wait_seconds=wait_seconds, as_json=as_json)
+
+
+async def request_orders(asked: AskedOrders, *, wait_seconds: float, as_json: bool) -> int:
+    """Ask for a replay of orders and show its outcome; the status as for `request`.
+
+    Raises:
+        OrderListError: the list cannot be read.
+        ReplayRefusedError: the request is not possible.
+        DeadLettersError: there is no such dead letter.
+    """
+    id_ = _checked(asked.id)
+    kin = None if asked.dead_letter is None else await _kin(asked.dead_letter)
+    tids = kin.tids if kin is not None else _read(asked)
+    async with parts.open_pool() as pool:
+        seller_id = None if kin is None else kin.seller_id
+        if asked.seller is not None:
+            seller_id = (await find(pool, asked.seller)).seller_id
+        job = await replay_requests.note_orders(
+            pool,
+            id_,
+            tids,
+            AskedBy.OPERATOR,
+            dry_run=asked.dry_run,
+            seller_id=seller_id,
+            named_by=None if kin is None else kin.named_by,
+        )
+        of_sellers = (await replay_pieces.count(pool, job.id)).sellers
+        terminal.complain(_announcement(job, of_sellers=of_sellers, now=datetime.now(UTC)))
         return await _show_outcome(pool, job, wait_seconds=wait_seconds, as_json=as_json)
 
 
@@ -83,7 +151,7 @@ async def list_jobs(*, limit: int, as_json: bool) -> None:
     """Show the newest jobs, the newest first."""
     async with parts.open_pool() as pool:
         jobs = await replay_jobs.newest(pool, limit)
-        nicks = await _nicks(pool)
+        nicks = await _nicks(pool, jobs)
     if as_json:
         for job in jobs:
             terminal.write_json(replay_tables.as_json(job, nicks))
@@ -116,6 +184,46 @@ async def cancel(id: str) -> int:  # noqa: A002
     return 0
 
 
+def _read(asked: AskedOrders) -> list[int]:
+    """The orders that were typed, or that the file has."""
+    if asked.file is None:
+        return replay_lists.read(asked.tids)
+    if asked.file == STANDARD_INPUT:
+        if sys.stdin.isatty():
+            terminal.complain("reading tids, one a line (Ctrl-D ends the list)")
+        return replay_lists.read(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"))
+    try:
+        with Path(asked.file).open(encoding="utf-8", errors="replace") as lines:
+            return replay_lists.read(lines)
+    except OSError as error:
+        raise OrderListError(f"{asked.file} cannot be read: {error.strerror}") from None
+
+
+async def _kin(name: str) -> _Kin:
+    """The orders that failed for the same reason, of the same seller."""
+    try:
+        wanted = DeadLetterId.parse(name)
+    except ValueError as error:
+        raise ReplayRefusedError(f"{error}; see `topsync deadletter list`") from None
+    async with dead_letter_desk.open_desk() as desk:
+        (row,) = await desk.named([wanted])
+        letter = row.letter
+        if letter.seller_id is None or letter.tid is None:
+            raise ReplayRefusedError(_no_kin(letter))
+        found = await open_letters.kin(
+            desk.pool, letter.seller_id, letter.reason, limit=replay_lists.MOST_ORDERS
+        )
+    return _Kin(sorted({letter.tid, *found}), letter.seller_id, f"dead letter {letter.id}")
+
+
+def _no_kin(letter: Letter) -> str:
+    missing = "seller" if letter.seller_id is None else "order"
+    return (
+        f"dead letter {letter.id} names no {missing}, so there is nothing to fetch: see what helps, by "
+        f"`topsync deadletter retry {letter.id} --dry-run`"
+    )
+
+
 async def _show_outcome(pool: Pool, job: ReplayJob, *, wait_seconds: float, as_json: bool) -> int:
     try:
         job = await _wait_for_outcome(pool, job, wait_seconds)
@@ -124,11 +232,19 @@ async def _show_outcome(pool: Pool, job: ReplayJob, *, wait_seconds: float, as_j
             f"replay {job.id} goes on; {_way_back(job)}, or stop it: topsync replay cancel {job.id}"
         )
         raise
-    nicks = await _nicks(pool)
+    nicks = await _nicks(pool, [job])
+    is_of_one = job.wanted.one_seller is not None
+    by_seller = [] if is_of_one else await replay_pieces.of_sellers(pool, job.id, limit=SELLERS_SHOWN)
     if as_json:
-        terminal.write_json(replay_tables.as_json(job, nicks))
+        terminal.write_json(replay_tables.as_json(job, nicks, None if is_of_one else by_seller))
     else:
         terminal.show(replay_tables.of_one(job, nicks))
+        for table in replay_tables.details(job, by_seller):
+            terminal.say("")
+            terminal.show(table)
+        counts = await replay_pieces.count(pool, job.id)
+        if by_seller and counts.sellers > len(by_seller):
+            terminal.say(f"and {counts.sellers - len(by_seller)} other sellers")
     if job.state not in FINISHED:
         terminal.complain(f"replay {job.id} is still under way; {_way_back(job)}")
     return 0 if job.state is ReplayState.DONE else 1
@@ -137,9 +253,10 @@ async def _show_outcome(pool: Pool, job: ReplayJob, *, wait_seconds: float, as_j
 async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> ReplayJob:
     """The job when it is finished, or its state after `wait_seconds`."""
     began = time.monotonic()
-    with moving() as show_it:
+    with advancing(every_seconds=0 if wait_seconds < SAID_EVERY_SECONDS else SAID_EVERY_SECONDS) as show_it:
         while job.state not in FINISHED and (waited := time.monotonic() - began) < wait_seconds:
-            show_it(_under_way(job, await call_budget.bans(pool)), f"({int(waited)} s)")
+            said = _under_way(job, await call_budget.bans(pool))
+            show_it(said, f"({int(waited)} s)", replay_tables.share_done(job))
             await asyncio.sleep(OUTCOME_POLL_SECONDS)
             job = await _known(pool, job.id)
     return job
@@ -148,32 +265,40 @@ async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> 
 def _under_way(job: ReplayJob, bans: Sequence[Ban]) -> str:
     said = f"replay {job.id} "
     said += "waits for the reconciler" if job.state is ReplayState.REQUESTED else "is under way"
-    if "pulled_to" in job.outcome:
-        pulled_to = replay_tables.moment(job.outcome["pulled_to"])
-        said += f", at {pulled_to}, {job.outcome.get('orders_listed')} orders"
+    said += replay_tables.how_far(job)
     for ban in bans:
         said += f"; the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
     return said
 
 
-def _announcement(job: ReplayJob, *, now: datetime) -> str:
+def _announcement(job: ReplayJob, *, of_sellers: int, now: datetime) -> str:
     """Which replay it is and what it costs, to be said before any call is made."""
     wanted = job.wanted
     if job.state is not ReplayState.REQUESTED:
         return f"replay {job.id} was asked for at {platform_time.format(job.requested_at)} (GMT+8) already"
+    if isinstance(wanted.what, WantedOrders):
+        what = f"{_number(wanted.what.count, 'order')} of {_number(of_sellers, 'seller')}"
+        if wanted.dry_run:
+            return f"replay {job.id}, a dry run: it counts {what}, and makes no call"
+        return f"replay {job.id}: {what}, a call for each order"
     window = timedelta(seconds=settings.load(CoverageSettings).window_seconds)
-    span = reach.pullable(Span(wanted.start, wanted.end), _list_rules(), now=now)
-    calls = reach.fewest_list_calls(span, window=window) if span else 0
+    span = reach.pullable(wanted.what.span, _list_rules(), now=now)
+    calls = of_sellers * reach.fewest_list_calls(span, window=window) if span else 0
+    whose = "" if wanted.what.seller_id is not None else f" for {_number(of_sellers, 'seller')}"
     if wanted.dry_run:
-        return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}"
+        return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}{whose}"
     return (
-        f"replay {job.id}: listing takes {_at_least(calls)}, and each order or refund that is missing "
+        f"replay {job.id}: listing takes {_at_least(calls)}{whose}, and each order or refund that is missing "
         "another call"
     )
 
 
+def _number(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _at_least(calls: int) -> str:
-    return "at least 1 call" if calls == 1 else f"at least {calls} calls"
+    return f"at least {_number(calls, 'call')}"
 
 
 def _list_rules() -> ListRules:
@@ -191,11 +316,20 @@ async def _known(pool: Pool, id: str) -> ReplayJob:  # noqa: A002
     return job
 
 
-async def _nicks(pool: Pool) -> dict[int, str]:
-    return {seller.seller_id: seller.nick for seller in await sellers.all_of(pool)}
+async def _nicks(pool: Pool, jobs: Sequence[ReplayJob]) -> dict[int, str]:
+    return await sellers.nicks(
+        pool, {seller_id for job in jobs if (seller_id := job.wanted.one_seller) is not None}
+    )
 
 
-def _checked(id: str) -> str:  # noqa: A002
+def _checked(id: str | None) -> str:  # noqa: A002
+    """The id, or a new one.
+
+    Raises:
+        ReplayRefusedError: it is none.
+    """
+    if id is None:
+        return uuid4().hex[:12]
     if ID_PATTERN.fullmatch(id) is None:
         raise ReplayRefusedError("an id is made of 1 to 64 letters, digits and any of . _ : -")
     return id

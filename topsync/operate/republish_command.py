@@ -93,14 +93,19 @@ async def follow(id_: str, *, cancel: bool, wait: bool) -> int:
         return await _follow(pool, id_, wait=wait)
 
 
-async def findings(pool: Pool) -> list[str]:
-    """What is wrong with the compacted topics, and what is being done about it: a line each."""
-    found = [str(loss) for loss in await compacted_topics.losses(pool)]
-    if id_ := await republications.under_way(pool):
-        republication = await _get(pool, id_)
-        done, expected = sum(republication.published.values()), sum(republication.expected.values())
-        found.append(f"republication {id_} is under way: {done} of {expected} records")
-    return found
+async def losses(pool: Pool) -> list[str]:
+    """What is wrong with the compacted topics: a line each."""
+    return [str(loss) for loss in await compacted_topics.losses(pool)]
+
+
+async def under_way(pool: Pool) -> str | None:
+    """The republication that is under way, in words."""
+    id_ = await republications.under_way(pool)
+    if id_ is None:
+        return None
+    republication = await _get(pool, id_)
+    done, expected = sum(republication.published.values()), sum(republication.expected.values())
+    return f"republication {id_} is under way: {done} of {expected} records"
 
 
 async def _wanted(pool: Pool, wish: RepublishRequest) -> WantedRepublication:

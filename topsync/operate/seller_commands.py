@@ -388,9 +388,7 @@ async def show(name: str, *, as_json: bool = False) -> None:
     """Show a seller."""
     async with parts.open_pool() as pool:
         seller = await find(pool, name)
-        stands = next(
-            stands for stands in await status.of_all(pool) if stands.seller.seller_id == seller.seller_id
-        )
+        (stands,) = await status.of_all(pool, only=seller.seller_id)
         bootstrap = await bootstraps.get(pool, seller.seller_id)
     now, installation = datetime.now(UTC), settings.load(SchemeSettings).scheme
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +11,10 @@ from topsync.model.compacted_topic import TopicLoss
 from topsync.model.gap import Gap
 from topsync.model.kind import Kind
 from topsync.model.span import Span
-from topsync.store import compacted_topics, coverage, gaps, orders, refetches, sellers
+from topsync.store import compacted_topics, coverage, gaps, orders, sellers, standings
 from topsync.store.database import Pool
-from topsync.store.refetches import NONE_WAIT
 from topsync.store.sellers import Seller, SellerState
+from topsync.store.standings import WaitingOrders
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class SellerStatus:
     """The status of a seller."""
 
     seller: Seller
-    orders: int
+    orders: int | None
+    """How many are stored; None where they were not counted."""
     complete_until: datetime | None
     """Every change before this moment is stored and published; None before the bootstrap.
 
@@ -58,26 +60,42 @@ class SellerStatus:
         return spans_of_time + len({loss.kind for loss in self.losses})
 
 
-async def of_all(pool: Pool) -> list[SellerStatus]:
-    """All sellers, by id."""
-    stored = await orders.count_by_seller(pool)
+async def of_all(pool: Pool, *, only: int | None = None, counting_orders: bool = True) -> list[SellerStatus]:
+    """All sellers, by id; or only one.
+
+    Counting the orders of all sellers reads an index of the whole table: not for a look at the installation.
+    """
+    found = await sellers.all_of(pool) if only is None else [await sellers.get(pool, only)]
+    stored = await orders.count_by_seller(pool, only) if counting_orders else None
     proven = await coverage.proven(pool)
-    open_gaps = await gaps.open_gaps(pool)
-    waiting = await refetches.of_sellers(pool)
+    open_gaps: dict[int, list[Gap]] = {}
+    for gap in await gaps.open_gaps(pool):
+        open_gaps.setdefault(gap.seller_id, []).append(gap)
+    waiting = _by_seller(await standings.waiting(pool, only))
     parts = await coverage.parts_of_sellers(pool)
     losses = tuple(await compacted_topics.losses(pool))
     return [
         SellerStatus(
             seller=seller,
-            orders=stored.get(seller.seller_id, 0),
+            orders=None if stored is None else stored.get(seller.seller_id, 0),
             complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
             holes=spans.holes(proven.get(seller.seller_id, [])),
-            open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
-            waiting=waiting.get(seller.seller_id, NONE_WAIT).waiting,
-            parked=waiting.get(seller.seller_id, NONE_WAIT).parked,
+            open_gaps=open_gaps.get(seller.seller_id, []),
+            waiting=waiting.get((seller.seller_id, False), 0),
+            parked=waiting.get((seller.seller_id, True), 0),
             parts=parts.get(seller.seller_id, frozenset()),
             proven_to=spans.last_proven(proven.get(seller.seller_id, [])),
             losses=losses,
         )
-        for seller in await sellers.all_of(pool)
+        for seller in found
+        if seller is not None
     ]
+
+
+def _by_seller(waiting: Sequence[WaitingOrders]) -> dict[tuple[int, bool], int]:
+    """How many orders wait, by seller, and whether they are parked."""
+    counted: dict[tuple[int, bool], int] = {}
+    for each in waiting:
+        key = (each.seller_id, each.parked)
+        counted[key] = counted.get(key, 0) + each.orders
+    return counted

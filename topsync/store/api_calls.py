@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from topsync.store.database import Pool, sql
+
+MOST_KINDS: Final = 2000
+"""Kinds of calls that are read of a day: APIs times priorities times outcomes."""
 
 
 class Call(NamedTuple):
@@ -38,3 +41,23 @@ async def add(pool: Pool, counts: Counter[Call]) -> None:
 async def by_api(pool: Pool) -> dict[str, int]:
     """Calls of the platform's latest day on which there were any, by API, most first."""
     return {row["api"]: row["calls"] for row in await pool.fetch(sql("api_calls.by_api"))}
+
+
+async def by_priority(pool: Pool) -> dict[str, int]:
+    """Calls of the platform's present day, by priority."""
+    return {row["lane"]: row["calls"] for row in await pool.fetch(sql("api_calls.by_priority"))}
+
+
+class CallsOfDay(NamedTuple):
+    """Calls of a day with the same API, priority and outcome."""
+
+    api: str
+    priority: str
+    outcome: str
+    calls: int
+
+
+async def of_day(pool: Pool) -> list[CallsOfDay]:
+    """Calls of the platform's present day, most first; `MOST_KINDS` kinds at most."""
+    rows = await pool.fetch(sql("api_calls.of_day"), MOST_KINDS)
+    return [CallsOfDay(row["api"], row["lane"], row["outcome"], row["calls"]) for row in rows]

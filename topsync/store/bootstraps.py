@@ -160,3 +160,8 @@ async def certify(
         if await connection.execute(sql("bootstraps.certify"), seller_id, at, text) != "UPDATE 1":
             raise ErasedError(f"seller {seller_id} has been erased: there is nothing to start")
         await sellers.set_live(connection, seller_id)
+
+
+async def count_under_way(pool: Pool) -> int:
+    """How many bulk starts are under way."""
+    return int(await pool.fetchval(sql("bootstraps.count_under_way")))

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from topsync.model.kind import Kind
 from topsync.store.database import Pool, sql
+
+_KIN_AT_ONCE: Final = 10_000
 
 
 class Subject(NamedTuple):
@@ -57,6 +59,32 @@ async def note(pool: Pool, letters: Sequence[OpenDeadLetter], *, kept: timedelta
         [letter.seller_id for letter in by_subject.values()],
         kept,
     )
+
+
+async def of_orders(pool: Pool, tids: Collection[int]) -> list[OpenDeadLetter]:
+    """The open letters about these orders and their parts.
+
+    A part of a kind that only a newer release knows is left out.
+    """
+    return [
+        OpenDeadLetter(Subject(row["tid"], kind, row["id"], row["reason"]), row["event_id"], row["seller_id"])
+        for row in await pool.fetch(sql("open_letters.of_orders"), list(tids))
+        if (kind := Kind.known(row["kind"])) is not None
+    ]
+
+
+async def kin(pool: Pool, seller_id: int, reason: str, *, limit: int) -> list[int]:
+    """The orders of a seller with an open letter for this reason, at most `limit`, by tid."""
+    found: list[int] = []
+    while len(found) < limit:
+        after = found[-1] if found else 0
+        page = await pool.fetch(
+            sql("open_letters.kin"), seller_id, reason, after, min(_KIN_AT_ONCE, limit - len(found))
+        )
+        if not page:
+            break
+        found += [row["tid"] for row in page]
+    return found
 
 
 async def forget(pool: Pool, event_ids: Sequence[str]) -> None:

@@ -133,6 +133,13 @@ async def newest_epoch(pool: Pool, partition: int) -> int:
     return int(await pool.fetchval(sql("orders.newest_epoch"), partition))
 
 
-async def count_by_seller(pool: Pool) -> dict[int, int]:
-    """How many orders are stored of each seller that has any."""
-    return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("orders.count_by_seller"))}
+async def count_by_seller(pool: Pool, only: int | None = None) -> dict[int, int]:
+    """How many orders are stored of each seller that has any; or only of one."""
+    rows = await pool.fetch(sql("orders.count_by_seller"), only)
+    return {row["seller_id"]: row["orders"] for row in rows}
+
+
+async def sellers_of(pool: Pool, tids: Iterable[int]) -> dict[int, int]:
+    """Whose these orders are, of those that are stored."""
+    rows = await pool.fetch(sql("orders.sellers_of"), list(tids))
+    return {row["tid"]: row["seller_id"] for row in rows}

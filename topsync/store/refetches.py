@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -182,6 +181,20 @@ async def give_up(pool: Pool, promised: Mapping[int, datetime]) -> None:
     await pool.execute(sql("refetches.give_up"), list(promised.keys()), list(promised.values()))
 
 
+async def not_there(pool: Pool, tids: Iterable[int], *, since: datetime, attempts: int) -> set[int]:
+    """Of these orders, those that the platform did not know when it was asked `attempts` times more.
+
+    `since` is the platform time from which on they are wanted.
+    """
+    rows = await pool.fetch(sql("refetches.not_there"), list(tids), since, attempts)
+    return {row["tid"] for row in rows}
+
+
+async def give_up_asked(pool: Pool, tids: Iterable[int], *, since: datetime) -> None:
+    """Ask no more for these orders, unless anything but an operator's request of that time wants them."""
+    await pool.execute(sql("refetches.give_up_asked"), list(tids), since)
+
+
 async def waiting(pool: Pool) -> dict[str, int]:
     """How many orders wait, by reason."""
     return {row["reason"]: row["orders"] for row in await pool.fetch(sql("refetches.waiting"))}
@@ -190,21 +203,3 @@ async def waiting(pool: Pool) -> dict[str, int]:
 async def parked(pool: Pool) -> dict[int, int]:
     """How many orders are parked, for each seller that has any."""
     return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("refetches.parked"))}
-
-
-class Waiting(NamedTuple):
-    """How many orders of a seller wait."""
-
-    waiting: int
-    """To be asked for again, or for more messages."""
-    parked: int
-    """For their seller to be back."""
-
-
-NONE_WAIT: Final = Waiting(0, 0)
-
-
-async def of_sellers(pool: Pool) -> dict[int, Waiting]:
-    """How many orders wait, for each seller that has any."""
-    rows = await pool.fetch(sql("refetches.of_sellers"))
-    return {row["seller_id"]: Waiting(row["waiting"], row["parked"]) for row in rows}

@@ -1,8 +1,11 @@
-"""Replays that operators and subscribers ask for: durable requests with a durable outcome."""
+"""Replays that operators and subscribers ask for: durable requests with a durable outcome.
+
+A job is a row of `replays`. What it has to do is cut into pieces (`topsync.store.replay_pieces`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +13,10 @@ from enum import StrEnum
 import asyncpg
 import orjson
 
+from topsync.model.span import Span
+from topsync.store import replay_pieces
 from topsync.store.database import Pool, sql
+from topsync.store.replay_pieces import OrdersOfSeller
 
 MOST_AT_ONCE = 100
 """How many cancelled jobs are ended at once."""
@@ -34,18 +40,67 @@ class AskedBy(StrEnum):
     OPERATOR = "operator"
     """By the command line."""
     SIGNAL = "signal"
-    """By the topic `signals`."""
+    """By a record of the topic `signals`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSpan:
+    """Everything that changed in a span."""
+
+    span: Span
+    seller_id: int | None
+    """None: of all sellers."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOrders:
+    """Some orders, whoever sold them. Their ids are in the pieces."""
+
+    count: int
+    digest: bytes
+    """SHA-256 of the ids."""
+    named_by: str | None = None
+    """What names them, where that is no list: the same request may mean other orders later."""
+
+    def is_same(self, other: WantedOrders) -> bool:
+        """Whether the same orders are asked for, or the orders that the same thing names."""
+        if self.named_by is not None or other.named_by is not None:
+            return self.named_by == other.named_by
+        return (self.count, self.digest) == (other.count, other.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class WantedReplay:
-    """A request: pull a seller's changes in a span again."""
+    """A request: fetch again what is missing or older here."""
 
     id: str
-    seller_id: int
-    start: datetime
-    end: datetime
+    what: WantedSpan | WantedOrders
     dry_run: bool
+
+    @classmethod
+    def of_seller(
+        cls,
+        id: str,  # noqa: A002 -- the column's name
+        seller_id: int | None,
+        start: datetime,
+        end: datetime,
+        dry_run: bool,
+    ) -> WantedReplay:
+        """A span of a seller, or of all."""
+        return cls(id, WantedSpan(Span(start, end), seller_id), dry_run)
+
+    @property
+    def one_seller(self) -> int | None:
+        """The seller of whom a span is wanted; None for any other request."""
+        return self.what.seller_id if isinstance(self.what, WantedSpan) else None
+
+    def is_same(self, other: WantedReplay) -> bool:
+        """Whether both ask for the same, whatever their ids."""
+        if self.dry_run != other.dry_run:
+            return False
+        if isinstance(self.what, WantedOrders) and isinstance(other.what, WantedOrders):
+            return self.what.is_same(other.what)
+        return self.what == other.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +117,10 @@ class ReplayJob:
     """How often it was begun since its last progress. A run that ends in good order takes its start back."""
     cancelled: bool
     """Whether it is cancelled: it does not begin, or it stops, and its outcome follows."""
+    planned: bool
+    """Whether its pieces are noted."""
     outcome: Mapping[str, object]
-    """What has been found so far, with the fields of `ReplayFinished`."""
+    """What has been found so far, of all pieces together (`reconciler/replay_outcomes.py`)."""
 
     @property
     def id(self) -> str:
@@ -72,44 +129,77 @@ class ReplayJob:
 
 
 def _read(row: asyncpg.Record) -> ReplayJob:
+    if row["orders"] is None:
+        what: WantedSpan | WantedOrders = WantedSpan(Span(row["start"], row["end"]), row["seller_id"])
+    else:
+        what = WantedOrders(row["orders"], row["digest"], row["named_by"])
     return ReplayJob(
-        wanted=WantedReplay(row["id"], row["seller_id"], row["start"], row["end"], row["dry_run"]),
+        wanted=WantedReplay(row["id"], what, row["dry_run"]),
         asked_by=row["asked_by"],
         state=ReplayState(row["state"]),
         requested_at=row["requested_at"],
         finished_at=row["finished_at"],
         starts=row["starts"],
         cancelled=row["cancelled"],
+        planned=row["planned"],
         outcome=orjson.loads(row["outcome"]) if row["outcome"] is not None else {},
     )
 
 
-async def request(pool: Pool, wanted: WantedReplay, asked_by: AskedBy) -> ReplayJob | None:
+async def request(
+    pool: Pool, wanted: WantedReplay, asked_by: AskedBy, *, orders: Sequence[OrdersOfSeller] = ()
+) -> ReplayJob | None:
     """Ask for a replay. Returns the job with this id, which another request may have made before.
+
+    `orders` are those that `wanted` speaks of: the job and all of its pieces are noted, or nothing is.
 
     None when there is no such seller, or the seller is erased. Idempotent.
     """
-    await pool.execute(
-        sql("replay_jobs.request"),
-        wanted.id,
-        wanted.seller_id,
-        wanted.start,
-        wanted.end,
-        wanted.dry_run,
-        asked_by.value,
-    )
+    async with pool.acquire() as connection, connection.transaction():
+        match wanted.what:
+            case WantedSpan(span, None):
+                await connection.execute(
+                    sql("replay_jobs.request_of_all"),
+                    wanted.id,
+                    span.start,
+                    span.end,
+                    wanted.dry_run,
+                    asked_by,
+                )
+            case WantedSpan(span, seller_id):
+                await connection.execute(
+                    sql("replay_jobs.request"),
+                    wanted.id,
+                    seller_id,
+                    span.start,
+                    span.end,
+                    wanted.dry_run,
+                    asked_by,
+                )
+            case WantedOrders(count, digest, named_by):
+                tag = await connection.execute(
+                    sql("replay_jobs.request_orders"),
+                    wanted.id,
+                    count,
+                    digest,
+                    named_by,
+                    wanted.dry_run,
+                    asked_by,
+                )
+                if tag == "INSERT 0 1":
+                    await replay_pieces.add(connection, wanted.id, orders)
     return await get(pool, wanted.id)
 
 
 async def get(pool: Pool, id: str) -> ReplayJob | None:  # noqa: A002 -- the column's name
     """A job by its id."""
-    row = await pool.fetchrow(sql("replay_jobs.select"), id, 1)
+    row = await pool.fetchrow(sql("replay_jobs.get"), id)
     return _read(row) if row else None
 
 
 async def newest(pool: Pool, limit: int) -> list[ReplayJob]:
     """The jobs that were asked for last, the newest first."""
-    return [_read(row) for row in await pool.fetch(sql("replay_jobs.select"), None, limit)]
+    return [_read(row) for row in await pool.fetch(sql("replay_jobs.newest"), limit)]
 
 
 async def next_open(pool: Pool) -> ReplayJob | None:

@@ -253,6 +253,23 @@ async def get(pool: Pool, seller_id: int) -> Seller | None:
     return found[0] if found else None
 
 
+async def some(pool: Pool, seller_ids: Iterable[int]) -> dict[int, Seller]:
+    """These sellers, of those that are known, by id."""
+    rows = await pool.fetch(sql("sellers.some"), REFRESH_SECONDS, list(seller_ids))
+    return {row["seller_id"]: _read(row) for row in rows}
+
+
+async def nicks(pool: Pool, seller_ids: Iterable[int]) -> dict[int, str]:
+    """The nicks of these sellers, of those that are known."""
+    rows = await pool.fetch(sql("sellers.nicks"), list(seller_ids))
+    return {row["seller_id"]: row["nick"] for row in rows}
+
+
+async def count(pool: Pool) -> int:
+    """How many sellers there are, in whatever state, but for those that are erased."""
+    return int(await pool.fetchval(sql("sellers.count")))
+
+
 async def count_usable(pool: Pool) -> int:
     """For how many sellers calls may be made."""
     return int(await pool.fetchval(sql("sellers.count_usable")))

@@ -18,7 +18,7 @@ from schemas.delta import T
 from schemas.erasure import Erasure
 from schemas.events import VersionEvents
 from schemas.notification import Notification
-from schemas.signal import ReplayRequested
+from schemas.signal import Signal
 from schemas.types import MAX_ID, write_instant
 from topsync.model.kind import PARTS
 from topsync.model.refetch import OrderPart
@@ -350,16 +350,16 @@ def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str
         yield f"original_{name}", value
 
 
-def signal(topic: str, wanted: ReplayRequested, *, at: datetime) -> Record:
+def signal(topic: str, wanted: Signal, *, at: datetime) -> Record:
     """A request for `signals`, made at that moment."""
     return Record(
         topic,
         wanted.replay.encode(),
-        wanted.model_dump_json().encode(),
+        wanted.model_dump_json(exclude_none=True).encode(),
         cloud_events.headers(
             id=wanted.replay,
             type=wanted.event_type,
-            source=_source(wanted.seller_id),
+            source=_SELLERS.rstrip("/") if wanted.seller_id is None else _source(wanted.seller_id),
             subject=wanted.replay,
             time=at,
             schema=json_schema.uri(wanted.event_type),

@@ -17,6 +17,8 @@ from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
 from reconciler.push_watch import PushWatch
 from reconciler.refetching import Refetching
+from reconciler.replay_budget import BudgetLook
+from reconciler.replay_orders import OrderFetching
 from reconciler.replays import CancelledReplays, Replays
 from reconciler.requests import SignalReader
 from reconciler.retention import Retention
@@ -84,7 +86,7 @@ async def run(lifetime: Lifetime) -> None:
             own=own,
             schemes=schemes,
         )
-        replays = made.replays(budget)
+        replays = made.replays(budget, stored_within_seconds=puller.settings.stored_within_seconds)
         # Each is done by one process at a time; the names are those of their leases.
         duties: dict[str, list[Duty]] = {
             "push": [made.push_watch()],
@@ -199,7 +201,7 @@ class _Parts:
             deadline_seconds=self.own.bulk_deadline_seconds,
         )
 
-    def replays(self, budget: BudgetSettings) -> Replays:
+    def replays(self, budget: BudgetSettings, *, stored_within_seconds: float) -> Replays:
         """The replays that somebody asked for."""
         return Replays(
             pool=self.pool,
@@ -208,6 +210,17 @@ class _Parts:
             clock=self.clock,
             notifications_topic=self.registry.notifications.name,
             calls_per_second=budget.calls_per_second,
+            orders=OrderFetching(
+                pool=self.pool,
+                producer=self.producer,
+                topics=self.registry,
+                clock=self.clock,
+                calls_per_second=budget.calls_per_second,
+                at_once=self.own.reconcile_parallel_sellers,
+                stored_within_seconds=stored_within_seconds,
+            ),
+            budget=BudgetLook(self.pool, budget.limits),
+            pieces_at_once=self.own.reconcile_parallel_sellers,
         )
 
     def comparison(self, own: ComparisonSettings) -> NightlyComparison:

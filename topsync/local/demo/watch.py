@@ -108,7 +108,7 @@ class Watch:
         standings = await status.of_all(self.pool)
         return Snapshot(
             at=self.clock.now(),
-            orders=sum(stands.orders for stands in standings),
+            orders=sum(stands.orders or 0 for stands in standings),
             changes_per_second=self.changes.after(await _changes(self.system)),
             published_per_second=self.published.after(self.witness.records),
             freshness=self.witness.freshness(),

@@ -18,6 +18,7 @@ from topsync.operate.cli import (
     checks,
     dead_letters,
     installation,
+    looks,
     orders,
     replays,
     reports,
@@ -37,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for commands in (services, checks, republishing, installation, trials):
+for commands in (services, checks, looks, republishing, installation, trials):
     app.add_typer(commands.app)
 app.add_typer(bootstraps.app, name="bootstrap", rich_help_panel=JOBS)
 app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)

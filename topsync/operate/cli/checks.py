@@ -16,11 +16,27 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=OPERATIONS)
-def status(as_json: AsDocument = False) -> None:
-    """Show the state of services, push, lag, waiting orders, calls and sellers; problems come last."""
-    from topsync.operate import installation_commands
+def status(
+    seller: Annotated[str | None, typer.Option(help="Only of this seller: nick or id.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on looking, and redraw; Ctrl-C ends it.")
+    ] = False,
+    as_json: AsDocument = False,
+) -> None:
+    """Say how far the copy is complete, what somebody has to do, and what is behind; then show it all.
 
-    asyncio.run(installation_commands.status(as_json=as_json))
+    It begins with a sentence that can be read out on the phone. Below it are
+    the findings, the worst first: ! somebody has to do something, ~ topsync is
+    working on it, - good to know. Of sellers, a hundred at most are shown. It
+    looks twice within two seconds, to see whether what waits gets less.
+
+    Exit status 0: nothing needs a person; 1: something does; 2: the status
+    could not be read.
+    """
+    from topsync.operate import status_command
+
+    wish = status_command.StatusWish(seller, as_json)
+    sys.exit(asyncio.run(status_command.watch(wish) if watch else status_command.status(wish)))
 
 
 @app.command(rich_help_panel=OPERATIONS)

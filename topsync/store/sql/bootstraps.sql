@@ -44,3 +44,7 @@ update bootstraps set first_day = greatest(first_day, $2) where seller_id = $1
 
 -- name: certify
 update bootstraps set state = 'live', certified_at = $2, certificate = $3::jsonb where seller_id = $1
+
+
+-- name: count_under_way
+select count(*) from bootstraps where state <> 'live'

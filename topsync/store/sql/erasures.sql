@@ -8,7 +8,12 @@ select
     (select count(*) from windows where seller_id = $1)
         + (select count(*) from window_days where seller_id = $1) as windows,
     (select count(*) from gaps where seller_id = $1) as gaps,
-    (select count(*) from replay_jobs where seller_id = $1) as replays
+    (
+        select count(*)
+        from (
+            select id from replays where seller_id = $1 union select replay from replay_pieces where seller_id = $1
+        ) as of_seller
+    ) as replays
 
 
 -- name: stop
@@ -196,8 +201,13 @@ delete from certificates where seller_id = $1
 delete from gaps where seller_id = $1
 
 
--- name: clear_replay_jobs
-delete from replay_jobs where seller_id = $1
+-- name: clear_replay_pieces
+-- Replays of other sellers as well go on without this seller's pieces.
+delete from replay_pieces where seller_id = $1
+
+
+-- name: clear_replays
+delete from replays where seller_id = $1
 
 
 -- name: clear_republications

@@ -33,3 +33,23 @@ with held as materialized (
     select 1 from open_letters where event_id = any($1::text[]) order by tid, kind, id, reason for update
 )
 delete from open_letters where event_id = any($1::text[]) and (select count(*) from held) > 0
+
+
+-- name: of_orders
+select o.tid, o.kind, o.id, o.reason, o.event_id, o.seller_id
+from open_letters as o
+where o.tid = any($1::bigint[])
+  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
+order by o.tid, o.kind, o.id, o.reason
+
+
+-- name: kin
+-- The orders of a seller that failed for one reason, a page at a time.
+select distinct o.tid
+from open_letters as o
+where o.seller_id = $1
+  and o.reason = $2
+  and o.tid > $3
+  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
+order by o.tid
+limit $4

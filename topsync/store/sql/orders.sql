@@ -23,4 +23,8 @@ select epoch from partition_owners where partition = $1
 
 
 -- name: count_by_seller
-select seller_id, count(*) as orders from orders group by seller_id
+select seller_id, count(*) as orders from orders where $1::bigint is null or seller_id = $1 group by seller_id
+
+
+-- name: sellers_of
+select tid, seller_id from orders where tid = any($1::bigint[])

@@ -229,15 +229,27 @@ where tid = any(array(
 ))
 
 
+-- name: not_there
+-- Orders that the platform does not know, asked for since $2 and so often since.
+select tid from refetches
+where tid = any($1::bigint[]) and reason = 'not_there' and settled_after >= $2 and attempts >= $3
+
+
+-- name: give_up_asked
+-- Orders that only an operator named, and that the platform does not know: nothing promised them.
+delete from refetches
+where tid = any(array(
+    select tid
+    from refetches
+    where tid = any($1::bigint[]) and source = 'operator' and modified is null and settled_after <= $2
+    order by tid
+    for update
+))
+
+
 -- name: waiting
 select reason, count(*) as orders from refetches group by reason
 
 
 -- name: parked
 select seller_id, count(*) as orders from refetches where parked group by seller_id
-
-
--- name: of_sellers
-select seller_id, count(*) filter (where not parked) as waiting, count(*) filter (where parked) as parked
-from refetches
-group by seller_id

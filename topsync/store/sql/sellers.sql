@@ -49,6 +49,17 @@ where ($2::bigint is null or seller_id = $2) and ($3::text is null or nick = $3 
 order by seller_id
 
 
+-- name: some
+select
+    seller_id, nick, session_cipher, state, state_reason, state_since, session_version, session_ends_at,
+    authorised_at, refresh_cipher, refresh_ends_at, grant_facts, refused_at, replay_due, refresh_attempts,
+    scheme, messages_cancelled,
+    refresh_not_before <= now() as refresh_allowed,
+    coalesce(refresh_begun_at > now() - make_interval(secs => $1), false) as refresh_under_way
+from sellers
+where seller_id = any($2::bigint[])
+
+
 -- name: count_usable
 select count(*) from sellers where state in ('new', 'live')
 
@@ -195,3 +206,11 @@ join sellers as s using (seller_id, session_version)
 
 -- name: warning_given
 insert into session_warnings (seller_id, session_version, days) values ($1, $2, $3) on conflict do nothing
+
+
+-- name: nicks
+select seller_id, nick from sellers where seller_id = any($1::bigint[])
+
+
+-- name: count
+select count(*) from sellers where state <> 'erased'
