@@ -47,10 +47,10 @@ from topsync.store.database import Pool
 
 SELLERS: Final = 600
 CHANGES_PER_SELLER: Final = 2
-CALLS_PER_SECOND: Final = 60
+CALLS_PER_SECOND: Final = 40
 ANSWER_SECONDS: Final = 0.03
 RECONCILERS: Final = 2
-PARTITIONS: Final = 4
+PARTITIONS: Final = 12
 AWAY_SECONDS: Final = (300, 1200)
 """How long sellers were away, from and to; evenly in between."""
 SPREAD_SECONDS: Final = 120
@@ -74,7 +74,7 @@ SETTINGS: Final = {
     "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "60",
     "TOPSYNC_OVERLAP_SECONDS": "60",
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "300",
-    "TOPSYNC_RECONCILE_POLL_SECONDS": "1",
+    "TOPSYNC_RECONCILE_POLL_SECONDS": "0.5",
     "TOPSYNC_RECONCILE_CALM_SECONDS": "1",
 }
 
@@ -82,11 +82,11 @@ SETUP: Final = (
     f"{SELLERS} sellers were away for {AWAY_SECONDS[0] / 60:g} to {AWAY_SECONDS[1] / 60:g} minutes, in which "
     f"{CHANGES_PER_SELLER} orders of each were created without a message; they have come back within "
     f"{SPREAD_SECONDS / 60:g} minutes, at least a minute ago, which is the visibility allowance here: so one "
-    f"pull proves a gap. {RECONCILERS} reconcilers, one enricher and the simulator as processes on these "
-    f"cores; answers take {ANSWER_SECONDS * 1000:g} ms, and all processes together may make "
-    f"{CALLS_PER_SECOND} calls a second. Measured from the moment at which the gaps are there until all are "
-    "proven closed, with the simulator's ledger of calls. The least: for each seller a list of orders and a "
-    "list of refunds, and for each order a detail. "
+    f"pull proves a gap. {RECONCILERS} reconcilers, one enricher with {PARTITIONS} partitions and the "
+    f"simulator as processes on these cores; answers take {ANSWER_SECONDS * 1000:g} ms, and all processes "
+    f"together may make {CALLS_PER_SECOND} calls a second. Measured from the moment at which the gaps are "
+    "there until all are proven closed, with the simulator's ledger of calls. The least: for each seller a "
+    "list of orders and a list of refunds, and for each order a detail. "
     f"The looks: one reconciler holds {MANY_SELLERS:,} sellers with an open gap each, medians of {LOOKS}."
 )
 
