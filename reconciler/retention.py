@@ -22,7 +22,7 @@ from topsync.store.tables import GOING
 log = telemetry.get_logger(__name__)
 
 PIECE_ROWS: Final = 2000
-"""Deleted in one transaction, which takes some hundredths of a second."""
+"""Deleted in one transaction, which takes less than a tenth of a second."""
 
 LEAST_PAUSE_SECONDS: Final = 0.02
 """After each piece as long as the piece took, but at least so long: half of the time at most is spent

@@ -41,7 +41,6 @@ class RetentionSettings(EnvironmentSettings):
         1095,
         gt=0,
         le=LONGEST_DAYS,
-        validate_default=True,
         description="How long the sums of windows are kept, a row for each day, seller, list and source. At "
         "least as long as the windows. Afterwards nothing tells which pulls proved a day.",
     )
