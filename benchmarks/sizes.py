@@ -99,7 +99,7 @@ DAILY: Final[Mapping[str, Growth]] = {
     "window_days": Growth(SELLERS * 2 * 2),
     "gaps": Growth(SELLERS * LOSSES_A_DAY),
     "push_connections": Growth(CONNECTIONS * LOSSES_A_DAY),
-    "replay_jobs": Growth(REPLAYS_A_DAY),
+    "replays": Growth(REPLAYS_A_DAY),
     "api_calls": Growth(COUNTS_A_DAY),
     "open_letters": Growth(LETTERS_A_DAY),
     "dead_letter_retries": Growth(LETTERS_A_DAY),
@@ -153,7 +153,7 @@ FILLINGS: Final[Sequence[str]] = (
     from push_connections cross join sellers
     """,
     """
-    insert into replay_jobs (id, seller_id, span, dry_run, state, finished_at, outcome, asked_by)
+    insert into replays (id, seller_id, span, dry_run, state, finished_at, outcome, asked_by)
     select
         gen_random_uuid()::text, seller_id, '[2025-06-01,2025-06-02]', false, 'done', now(),
         jsonb_build_object(

@@ -121,9 +121,19 @@ FILLINGS: Final[Sequence[str]] = (
     select n::text, now() - n * interval '1 minute' from generate_series(1, 40000) as n
     """,
     f"""
-    insert into replay_jobs (id, seller_id, span, dry_run, state, requested_at, finished_at)
+    insert into replays (id, seller_id, span, dry_run, state, requested_at, finished_at)
     select n::text, n % {SELLERS} + 1, 'empty', false, 'done', now() - n * interval '1 hour', now()
     from generate_series(1, 3000) as n
+    """,
+    """
+    insert into replay_pieces (replay, number, seller_id, tids)
+    select id, n, seller_id, '{1}' from replays cross join generate_series(1, 10) as n
+    """,
+    "insert into reports (id, began_at, ended_at) select n::text, now(), now() from generate_series(1, 300) as n",
+    """
+    insert into differences
+    select r.id, 'order', n, n, s.seller_id, current_date, 'missing', '', 'repaired'
+    from reports as r cross join generate_series(1, 100) as n cross join (select seller_id from sellers limit 1) as s
     """,
     """
     insert into api_calls

@@ -241,7 +241,7 @@ async def test_what_is_noted_for_an_erased_seller_is_not_kept(pool: Pool) -> Non
     """Everything that may still be under way: a batch, a pull, a lost connection, a request."""
     await erasures.begin(pool, SELLER)
     await note_everything(pool)
-    for table in ("refetches", "windows", "coverage", "gaps", "replay_jobs"):
+    for table in ("refetches", "windows", "coverage", "gaps", "replays"):
         found = await pool.fetch(f"select distinct seller_id from {table}")
         assert [row["seller_id"] for row in found] == [OTHER], table
 

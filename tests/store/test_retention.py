@@ -261,9 +261,9 @@ async def test_jobs_under_way_stay_and_an_id_is_known_until_its_job_goes(pool: P
     await replay_jobs.start(pool, "job 1")
     await replay_jobs.finish(pool, "job 2", ReplayState.DONE, {})
     now = await retention.now(pool)
-    assert await retention.delete(pool, "replay_jobs", before=now - timedelta(days=1), limit=10) == 0
+    assert await retention.delete(pool, "replays", before=now - timedelta(days=1), limit=10) == 0
     assert await replay_jobs.get(pool, "job 2") is not None
-    assert await retention.delete(pool, "replay_jobs", before=now + timedelta(days=1), limit=10) == 1
+    assert await retention.delete(pool, "replays", before=now + timedelta(days=1), limit=10) == 1
     assert {job.id for job in await replay_jobs.newest(pool, 10)} == {"job 0", "job 1"}
 
 
@@ -342,10 +342,14 @@ MANY_OLD: Mapping[str, str] = {
     "select gen_random_uuid(), 'x', '2025-01-01', '2025-01-01', "
     "timestamptz '2025-01-01', true from generate_series(1, 6) "
     "union all select gen_random_uuid(), 'x', now(), now(), null, false",
-    "replay_jobs": "insert into replay_jobs (id, seller_id, span, dry_run, state, finished_at) "
+    "replays": "insert into replays (id, seller_id, span, dry_run, state, finished_at) "
     f"select n::text, {SELLER}, 'empty', false, 'done', '2025-01-01' from generate_series(1, 6) as n",
     "republications": "insert into republications (id, topics, per_second, finished_at) "
     "select n::text, '{orders}', 1, '2025-01-01' from generate_series(1, 6) as n",
+    "differences": f"insert into differences select 'old', 'order', n, n, {SELLER}, '2025-01-01', 'missing', '', "
+    "'repaired' from generate_series(1, 6) as n",
+    "reports": "insert into reports (id, began_at, ended_at) "
+    "select n::text, '2025-01-01', '2025-01-01' from generate_series(1, 6) as n",
     "api_calls": "insert into api_calls select '2025-01-01', n::text, 'live', 'ok', 1 "
     "from generate_series(1, 6) as n",
 }

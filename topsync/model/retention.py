@@ -16,6 +16,8 @@ class Period(StrEnum):
     """Gaps that are closed, and the connections that they began with."""
     JOBS = "jobs"
     """Replays and republications that have ended."""
+    REPORTS = "reports"
+    """Reports of comparisons, with what differed."""
     CALL_COUNTS = "call_counts"
     """Counts of calls by day."""
     WARNINGS = "warnings"

@@ -106,11 +106,22 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
             "it is up, has still to open its gaps, a gap refers to it, or `status` names it as the last",
         ),
     ),
-    "replay_jobs": TableGrowth(GrowsWith.REQUESTS, Goes(Period.JOBS, "finished_at", "it has not ended")),
+    "replays": TableGrowth(GrowsWith.REQUESTS, Goes(Period.JOBS, "finished_at", "it has not ended")),
+    "replay_pieces": TableGrowth(GrowsWith.REQUESTS, Stays("each goes with its replay"), is_large=True),
     "republications": TableGrowth(
         GrowsWith.REQUESTS, Goes(Period.JOBS, "coalesce(finished_at, cancelled_at)", "it has not ended")
     ),
     "republication_parts": TableGrowth(GrowsWith.REQUESTS, Stays("each goes with its republication")),
+    "comparisons": TableGrowth(
+        GrowsWith.SELLERS, Stays("each goes when the platform lists its day no longer; a night begins with that")
+    ),
+    "differences": TableGrowth(
+        GrowsWith.FAULTS, Goes(Period.REPORTS, "its report's began_at", "its report is under way"), is_large=True
+    ),
+    "reports": TableGrowth(
+        GrowsWith.DAYS, Goes(Period.REPORTS, "began_at", "it is under way, or has differences left")
+    ),
+    "comparison_failures": TableGrowth(GrowsWith.FAULTS, Stays("each goes with its report")),
     "bootstraps": TableGrowth(GrowsWith.SELLERS, Stays("whether a seller's bulk start is done")),
     "export_slices": TableGrowth(GrowsWith.BULK_STARTS, _CERTIFIED),
     "slice_rows": TableGrowth(GrowsWith.BULK_STARTS, _CERTIFIED, is_large=True),
@@ -140,6 +151,10 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
     "compacted_topics": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic")),
     "topic_losses": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic, until it is repaired")),
     "api_calls": TableGrowth(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "day")),
+    "call_evidence": TableGrowth(
+        GrowsWith.WORK, Stays("whoever judges the circuits deletes it when it is older than their window")
+    ),
+    "circuits": TableGrowth(GrowsWith.WORK, Stays("each goes a while after it was closed")),
     "call_budget": TableGrowth(GrowsWith.NOTHING, Stays("a row for each limit")),
     "call_bans": TableGrowth(GrowsWith.NOTHING, Stays("a row for each scope")),
     "migrations": TableGrowth(GrowsWith.NOTHING, Stays("a row for each migration")),
@@ -148,6 +163,7 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
 GOING: Final[Mapping[str, Goes]] = {
     name: table.rows for name, table in TABLES.items() if isinstance(table.rows, Goes)
 }
-"""The tables whose rows go by age, in the order in which they are deleted: gaps before their connections."""
+"""The tables whose rows go by age, in the order in which they are deleted: gaps before their connections, and
+differences before their reports."""
 
 LARGE: Final = frozenset(name for name, table in TABLES.items() if table.is_large)

@@ -59,6 +59,12 @@ class RetentionSettings(EnvironmentSettings):
         "Their ids are known for so long: it must be eight days more than the topic `signals` keeps a "
         "request (`TOPSYNC_NOTICES_RETENTION_HOURS`), because a request that is read again must be known.",
     )
+    reports_kept_days: float = Field(
+        400,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="How long reports of comparisons are kept, with what differed.",
+    )
     call_counts_kept_days: float = Field(
         400,
         gt=0,
@@ -101,6 +107,7 @@ class RetentionSettings(EnvironmentSettings):
             Period.WINDOW_SUMS: timedelta(days=self.window_sums_kept_days),
             Period.GAPS: timedelta(days=self.gaps_kept_days),
             Period.JOBS: timedelta(days=self.jobs_kept_days),
+            Period.REPORTS: timedelta(days=self.reports_kept_days),
             Period.CALL_COUNTS: timedelta(days=self.call_counts_kept_days),
             Period.WARNINGS: WARNINGS_KEPT,
         }
