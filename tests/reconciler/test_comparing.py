@@ -12,6 +12,8 @@ from schemas import cloud_events, platform_time
 from schemas.notification import ComparisonFinished, DifferencesFound
 from tests.reconciler.comparing import DAYS, NIGHT, REPORT, Desk, comparing
 from tests.support.eventually import eventually
+from topsync.base import failpoints
+from topsync.base.failpoints import Point
 from topsync.model.kind import Kind
 from topsync.simulator import paging
 from topsync.simulator.life import TradeType
@@ -205,6 +207,36 @@ async def test_a_process_that_is_killed_leaves_what_it_did_and_another_goes_on(
     assert await desk.how() == dict.fromkeys(missing, ("missing", "repaired"))
     assert listed(desk) - before < 2 * DAYS + 20
     assert (await report_of(desk)).days == 2 * 2 * DAYS
+
+
+class DiedHereError(BaseException):
+    """Ends the duty at a fail point, as a kill does: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("point", [point for point in failpoints.POINTS if point.startswith("comparison.")])
+async def test_whatever_step_a_process_dies_at_the_night_ends_as_if_it_had_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, point: Point
+) -> None:
+    everything_has_its_turn(monkeypatch)
+    missing, summed = await desk.some(desk.sellers[0], 2)
+    await desk.pool.execute("delete from orders where tid = $1", missing)
+    await desk.pool.execute(
+        "update orders set trade = jsonb_set(trade, '{payment}', '\"0.01\"') where tid = $1", summed
+    )
+
+    def die(reached: Point) -> None:
+        if reached == point:
+            raise DiedHereError
+
+    with monkeypatch.context() as armed:
+        armed.setattr(failpoints, "reach", die)
+        with pytest.raises((DiedHereError, BaseExceptionGroup)):
+            await desk.duty.round()
+    await desk.another_process().round()
+    assert await desk.how() == {missing: ("missing", "repaired"), summed: ("sum", "repaired")}
+    report = await report_of(desk)
+    assert report.ended_at is not None
+    assert (report.days, report.days_left) == (2 * 2 * DAYS, 0)
 
 
 async def test_two_processes_at_once_make_one_report(desk: Desk) -> None:
