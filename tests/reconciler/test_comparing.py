@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,19 @@ from schemas import cloud_events, platform_time
 from schemas.notification import ComparisonFinished, DifferencesFound
 from tests.reconciler.comparing import DAYS, NIGHT, REPORT, Desk, comparing
 from tests.support.eventually import eventually
+from topsync.base import failpoints
+from topsync.base.failpoints import Point
 from topsync.model.kind import Kind
 from topsync.simulator import paging
+from topsync.simulator.director import Wish
 from topsync.simulator.life import TradeType
 from topsync.store import comparisons
 from topsync.verify import day_comparison, differences, rotation
 from topsync.verify.comparison import AWAY
+from topsync.verify.differences import Doubtful
 
 SOLD = "taobao.trades.sold.get"
+COPIED_AFTER_SECONDS = 0.3
 
 
 @pytest.fixture
@@ -205,6 +211,71 @@ async def test_a_process_that_is_killed_leaves_what_it_did_and_another_goes_on(
     assert await desk.how() == dict.fromkeys(missing, ("missing", "repaired"))
     assert listed(desk) - before < 2 * DAYS + 20
     assert (await report_of(desk)).days == 2 * 2 * DAYS
+
+
+async def test_what_changes_while_it_is_compared_seems_to_differ_at_first_and_is_not_reported(
+    migrated_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything_has_its_turn(monkeypatch)
+    seemed: list[Doubtful] = []
+    usual = differences.first_look
+
+    def first_look(*shown: Any) -> list[Doubtful]:
+        found = list(usual(*shown))
+        seemed.extend(found)
+        return found
+
+    monkeypatch.setattr(differences, "first_look", first_look)
+    async with comparing(migrated_database_url, copy_seconds=4) as desk:
+        seller = desk.sellers[0]
+        tids = await desk.some(seller, 10)
+
+        async def change() -> None:
+            """Each change is copied a little later, in the order of the changes."""
+            while True:
+                for tid in tids:
+                    desk.simulator.director.grant(seller.user_id, Wish("memo", tid))
+                await asyncio.sleep(COPIED_AFTER_SECONDS)
+                for tid in tids:
+                    await desk.writer.write(seller.user_id, Kind.ORDER, tid)
+
+        changing = asyncio.create_task(change())
+        await desk.duty.round()
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        assert seemed, "the first look found some on the move"
+        assert await desk.how() == {}
+        assert (await report_of(desk)).ended_at is not None
+
+
+class DiedHereError(BaseException):
+    """Ends the duty at a fail point, as a kill does: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("point", [point for point in failpoints.POINTS if point.startswith("comparison.")])
+async def test_whatever_step_a_process_dies_at_the_night_ends_as_if_it_had_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, point: Point
+) -> None:
+    everything_has_its_turn(monkeypatch)
+    missing, summed = await desk.some(desk.sellers[0], 2)
+    await desk.pool.execute("delete from orders where tid = $1", missing)
+    await desk.pool.execute(
+        "update orders set trade = jsonb_set(trade, '{payment}', '\"0.01\"') where tid = $1", summed
+    )
+
+    def die(reached: Point) -> None:
+        if reached == point:
+            raise DiedHereError
+
+    with monkeypatch.context() as armed:
+        armed.setattr(failpoints, "reach", die)
+        with pytest.raises((DiedHereError, BaseExceptionGroup)):
+            await desk.duty.round()
+    await desk.another_process().round()
+    assert await desk.how() == {missing: ("missing", "repaired"), summed: ("sum", "repaired")}
+    report = await report_of(desk)
+    assert report.ended_at is not None
+    assert (report.days, report.days_left) == (2 * 2 * DAYS, 0)
 
 
 async def test_two_processes_at_once_make_one_report(desk: Desk) -> None:

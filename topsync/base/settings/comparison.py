@@ -24,7 +24,7 @@ class ComparisonSettings(EnvironmentSettings):
         ge=1,
         le=64,
         description="Sellers of which a comparison makes calls at the same time. More of them use more of "
-        "what the call budget leaves, and more memory: a day of a large seller takes up to 100 MB.",
+        "what the call budget leaves, and more memory: of each, a day of up to 200,000 orders is held.",
     )
     comparison_copy_seconds: Seconds = Field(
         60,
