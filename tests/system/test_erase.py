@@ -22,7 +22,15 @@ SCALE = Scale(sellers=2, orders=400, rate=15, seed=11)
 SETTINGS = {"TOPSYNC_SWEEP_INTERVAL_SECONDS": "1"}
 TABLES = (
     *("orders", "tombstones", "refetches", "windows", "coverage", "gaps"),
-    *("bootstraps", "export_slices", "slice_rows", "replays", "replay_pieces", "comparisons", "session_warnings"),
+    *(
+        "bootstraps",
+        "export_slices",
+        "slice_rows",
+        "replays",
+        "replay_pieces",
+        "comparisons",
+        "session_warnings",
+    ),
 )
 
 

@@ -113,10 +113,13 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
     ),
     "republication_parts": TableGrowth(GrowsWith.REQUESTS, Stays("each goes with its republication")),
     "comparisons": TableGrowth(
-        GrowsWith.SELLERS, Stays("each goes when the platform lists its day no longer; a night begins with that")
+        GrowsWith.SELLERS,
+        Stays("each goes when the platform lists its day no longer; a night begins with that"),
     ),
     "differences": TableGrowth(
-        GrowsWith.FAULTS, Goes(Period.REPORTS, "its report's began_at", "its report is under way"), is_large=True
+        GrowsWith.FAULTS,
+        Goes(Period.REPORTS, "its report's began_at", "its report is under way"),
+        is_large=True,
     ),
     "reports": TableGrowth(
         GrowsWith.DAYS, Goes(Period.REPORTS, "began_at", "it is under way, or has differences left")
