@@ -110,11 +110,12 @@ class PullBrake:
         *,
         room: int,
         now: datetime,
+        database_now: datetime,
     ) -> Iterator[tuple[int, Pull]]:
-        """Up to `room` of these pulls, in their order, that may begin now. `now` is platform time.
+        """Up to `room` of these pulls, in their order, that may begin now. `now` is platform time, in which
+        sellers were pulled; `database_now` is the time in which circuits opened.
 
-        A seller that this process has not pulled yet counts as pulled when the circuit opened. That is the
-        database's time, which differs from the platform's by seconds.
+        A seller that this process has not pulled yet counts as pulled when the circuit opened.
         """
         holding = {scope: each for scope, each in known.items() if each.state is not CircuitState.CLOSED}
         for scope in self._probes.keys() - holding.keys():
@@ -129,17 +130,24 @@ class PullBrake:
                 return
             own = holding.get(circuit.seller_scope(seller_id))
             concerned = shared if own is None else [*shared, own]
-            if self._may_begin(concerned, pulled_at.get(seller_id), now):
+            if (
+                not concerned
+                or self._is_due(concerned, pulled_at.get(seller_id), now, database_now)
+                or self._is_probe(concerned)
+            ):
                 room -= 1
                 yield seller_id, pull
 
-    def _may_begin(self, concerned: Sequence[Circuit], pulled_at: datetime | None, now: datetime) -> bool:
-        if not concerned:
-            return True
-        last = pulled_at or min(each.opened_at for each in concerned)
+    def _is_due(
+        self, concerned: Sequence[Circuit], pulled_at: datetime | None, now: datetime, database_now: datetime
+    ) -> bool:
+        if pulled_at is None:
+            return database_now - min(each.opened_at for each in concerned) >= self.interval
         # Where the platform's clock was set back, nobody waits for it to come here again.
-        if not timedelta(0) <= now - last < self.interval:
-            return True
+        return not timedelta(0) <= now - pulled_at < self.interval
+
+    def _is_probe(self, concerned: Sequence[Circuit]) -> bool:
+        """Whether it may go out as a probe; counts it."""
         if any(each.state is CircuitState.OPEN for each in concerned):
             return False
         sent = {each.scope: self._sent(each) for each in concerned}

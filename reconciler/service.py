@@ -132,6 +132,7 @@ class Reconciler:
             await circuits.all_of(self.pool),
             room=room,
             now=self.clock.now(),
+            database_now=await circuits.now(self.pool),
         ):
             self._start(seller_id, partial(self._pull, seller_id, pull))
 
