@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from topsync.base import metrics, telemetry
@@ -100,11 +100,14 @@ class PullBrake:
     """The APIs that a pull needs."""
     _holding: Mapping[str, Circuit] = field(default_factory=dict)
     """The circuits that are not closed, by scope."""
+    _looked_at: datetime = datetime.min.replace(tzinfo=UTC)
+    """When they were looked at; database time."""
     _probes: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     """By scope: since when its circuit is half open, and how many probes have gone out since then."""
 
-    def look(self, known: Mapping[str, Circuit]) -> None:
-        """Note how all circuits are now."""
+    def look(self, known: Mapping[str, Circuit], *, database_now: datetime) -> None:
+        """Note how all circuits are now, by the clock by which they open."""
+        self._looked_at = database_now
         self._holding = {
             scope: each for scope, each in known.items() if each.state is not CircuitState.CLOSED
         }
@@ -114,21 +117,21 @@ class PullBrake:
     def admits(self, seller_id: int, pulled_at: datetime | None, *, now: datetime) -> bool:
         """Whether a seller's pull may begin now; then it must begin, because it may be a probe.
 
-        `now` is platform time. A seller that was never pulled counts as pulled when the circuit opened. That
-        is the database's time, which differs from the platform's by seconds.
+        `now` is platform time, in which it was pulled. A seller that was never pulled counts as pulled when
+        the circuit opened.
         """
         scopes = (PLATFORM, *map(circuit.api_scope, self.pull_apis), circuit.seller_scope(seller_id))
-        return self._may_begin(
-            [self._holding[each] for each in scopes if each in self._holding], pulled_at, now
-        )
+        concerned = [self._holding[each] for each in scopes if each in self._holding]
+        return not concerned or self._is_due(concerned, pulled_at, now) or self._is_probe(concerned)
 
-    def _may_begin(self, concerned: Sequence[Circuit], pulled_at: datetime | None, now: datetime) -> bool:
-        if not concerned:
-            return True
-        last = pulled_at or min(each.opened_at for each in concerned)
+    def _is_due(self, concerned: Sequence[Circuit], pulled_at: datetime | None, now: datetime) -> bool:
+        if pulled_at is None:
+            return self._looked_at - min(each.opened_at for each in concerned) >= self.interval
         # Where the platform's clock was set back, nobody waits for it to come here again.
-        if not timedelta(0) <= now - last < self.interval:
-            return True
+        return not timedelta(0) <= now - pulled_at < self.interval
+
+    def _is_probe(self, concerned: Sequence[Circuit]) -> bool:
+        """Whether it may go out as a probe; counts it."""
         if any(each.state is CircuitState.OPEN for each in concerned):
             return False
         sent = {each.scope: self._sent(each) for each in concerned}

@@ -83,7 +83,7 @@ class Pulls:
         metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
         rules = self.rules(now)
         self._measure_sweeps(claimed.keys() - polled, rules.sweep_interval, now)
-        self.brake.look(await circuits.all_of(self.pool))
+        self.brake.look(await circuits.all_of(self.pool), database_now=await circuits.now(self.pool))
         waiting = {}
         # Before its bulk start, there is nothing to pull for a seller.
         for seller_id in claimed:

@@ -166,6 +166,11 @@ def test_while_the_platform_is_ill_no_sellers_circuit_opens_and_an_open_one_goes
     evidence = {PLATFORM: failing, other: failing, api: failing}
     together = circuit.judged_all({PLATFORM: ill.circuit, seller: known}, evidence, RULES, ill.now)
     assert together.keys() == {PLATFORM, seller, api}
+    ill.step(60)
+    assert ill.step(1, 20, 0) is CircuitState.CLOSED
+    assert ill.circuit is not None
+    still = circuit.judged_all({PLATFORM: ill.circuit}, {other: failing}, RULES, ill.now)
+    assert still.keys() == {PLATFORM}, "its failures are still in the window"
     alone = circuit.judged_all({}, {other: failing}, RULES, ill.now)
     assert alone.keys() == {other}
     assert circuit.judged_all({}, {PLATFORM: failing, other: failing}, RULES, ill.now).keys() == {PLATFORM}

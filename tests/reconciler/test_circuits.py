@@ -50,8 +50,9 @@ def admitted(
     *,
     pulled_at: Mapping[int, datetime] | None = None,
     now: datetime = BASE + 10 * MINUTE,
+    database_now: datetime | None = None,
 ) -> list[int]:
-    brake.look({each.scope: each for each in known})
+    brake.look({each.scope: each for each in known}, database_now=database_now or now)
     at = pulled_at or {}
     return [seller for seller in sellers if brake.admits(seller, at.get(seller), now=now)]
 
@@ -81,6 +82,14 @@ def test_while_it_is_open_a_seller_is_pulled_once_an_hour(brake: PullBrake) -> N
     pulled_at = {1: BASE - HOUR, 2: BASE - 5 * MINUTE}
     assert admitted(brake, [1, 2, 3], known, pulled_at=pulled_at, now=BASE + MINUTE) == [1]
     assert admitted(brake, [1, 2, 3], known, pulled_at=pulled_at, now=BASE + HOUR) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("apart", [timedelta(days=-300), -MINUTE, MINUTE, timedelta(days=300)])
+def test_the_platforms_clock_and_the_databases_are_never_compared(brake: PullBrake, apart: timedelta) -> None:
+    """A process that has just started has pulled nobody, and pulls nobody because clocks differ."""
+    known, now = [a_circuit(PLATFORM, CircuitState.OPEN)], BASE + MINUTE
+    assert admitted(brake, [1], known, now=now + apart, database_now=now) == []
+    assert admitted(brake, [1], known, now=now + apart, database_now=BASE + HOUR) == [1]
 
 
 def test_a_closed_circuit_holds_nothing_back(brake: PullBrake) -> None:

@@ -102,18 +102,20 @@ def judged_all(
 ) -> dict[str, Circuit]:
     """All circuits from now on that are not closed, or were closed a short while ago; see `judged`.
 
-    While the platform's circuit is not closed, a seller's failures are the platform's, and open none.
+    While the platform's circuit is not closed, a seller's failures are the platform's, and open none; nor do
+    they as long as they are in the window, for which the platform's circuit is remembered.
     """
 
     def judge(scope: str) -> Circuit | None:
         return judged(scope, before.get(scope), evidence.get(scope, Evidence()), rules, now)
 
-    platform = judge(PLATFORM)
-    is_ill = platform is not None and platform.state is not CircuitState.CLOSED
-    after = {PLATFORM: platform}
+    after = {PLATFORM: judge(PLATFORM)}
+    is_or_was_ill = after[PLATFORM] is not None
     for scope in (before.keys() | evidence.keys()) - {PLATFORM}:
-        opens_none = is_ill and scope not in before and scope.startswith(_SELLER)
-        after[scope] = None if opens_none else judge(scope)
+        known = before.get(scope)
+        is_closed = known is None or known.state is CircuitState.CLOSED
+        is_the_platforms = is_or_was_ill and is_closed and scope.startswith(_SELLER)
+        after[scope] = known if is_the_platforms else judge(scope)
     return {scope: each for scope in sorted(after) if (each := after[scope]) is not None}
 
 
