@@ -21,6 +21,8 @@ from topsync.store.database import Pool
 
 log = telemetry.get_logger(__name__)
 
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
 PROBES: Final = 3
 """Pulls that a reconciler makes, beside the hourly pulls, each time a circuit is half open: a pull is a few
 calls, and a platform that is still ill is not to be hit by many."""
@@ -100,7 +102,7 @@ class PullBrake:
     """The APIs that a pull needs."""
     _holding: Mapping[str, Circuit] = field(default_factory=dict)
     """The circuits that are not closed, by scope."""
-    _looked_at: datetime = datetime.min.replace(tzinfo=UTC)
+    _looked_at: datetime = LONG_AGO
     """When they were looked at; database time."""
     _probes: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     """By scope: since when its circuit is half open, and how many probes have gone out since then."""

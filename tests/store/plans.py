@@ -129,11 +129,16 @@ FILLINGS: Final[Sequence[str]] = (
     insert into replay_pieces (replay, number, seller_id, tids)
     select id, n, seller_id, '{1}' from replays cross join generate_series(1, 10) as n
     """,
-    "insert into reports (id, began_at, ended_at) select n::text, now(), now() from generate_series(1, 300) as n",
+    """
+    insert into reports (id, began_at, ended_at)
+    select n::text, now(), now() from generate_series(1, 300) as n
+    """,
     """
     insert into differences
     select r.id, 'order', n, n, s.seller_id, current_date, 'missing', '', 'repaired'
-    from reports as r cross join generate_series(1, 100) as n cross join (select seller_id from sellers limit 1) as s
+    from reports as r
+    cross join generate_series(1, 100) as n
+    cross join (select seller_id from sellers limit 1) as s
     """,
     """
     insert into api_calls

@@ -34,6 +34,7 @@ AT_THE_START: Final = (
 
 REASONS: Final[Mapping[str, str]] = {
     "erasures.all_tombstones": "a writer that starts looks for what a crash left",
+    "erasures.clear_differences": A_COMMAND,
     "erasures.clear_open_letters": A_COMMAND,
     "erasures.clear_refetches": A_COMMAND,
     "erasures.preview": A_COMMAND,
@@ -43,6 +44,8 @@ REASONS: Final[Mapping[str, str]] = {
     "refetches.parked": A_COMMAND,
     "refetches.waiting": "it counts what waits, for the metric",
     "retention.window_days": "only for an empty table, for five minutes: then the driver has it planned anew",
+    "standings.letters": "it counts up to a bound",
+    "standings.waiting": "it counts up to a bound",
     "versions.count (orders)": A_COMMAND,
     "versions.count (refunds)": A_COMMAND,
     "versions.count_published (orders)": "it is asked for once, at the first look at a topic",

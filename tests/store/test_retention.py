@@ -346,8 +346,10 @@ MANY_OLD: Mapping[str, str] = {
     f"select n::text, {SELLER}, 'empty', false, 'done', '2025-01-01' from generate_series(1, 6) as n",
     "republications": "insert into republications (id, topics, per_second, finished_at) "
     "select n::text, '{orders}', 1, '2025-01-01' from generate_series(1, 6) as n",
-    "differences": f"insert into differences select 'old', 'order', n, n, {SELLER}, '2025-01-01', 'missing', '', "
-    "'repaired' from generate_series(1, 6) as n",
+    "differences": "with of as (insert into reports (id, began_at, ended_at) "
+    "values ('old', '2025-01-01', '2025-01-01')) "
+    f"insert into differences select 'old', 'order', n, n, {SELLER}, '2025-01-01', 'missing', '', 'repaired' "
+    "from generate_series(1, 6) as n",
     "reports": "insert into reports (id, began_at, ended_at) "
     "select n::text, '2025-01-01', '2025-01-01' from generate_series(1, 6) as n",
     "api_calls": "insert into api_calls select '2025-01-01', n::text, 'live', 'ok', 1 "

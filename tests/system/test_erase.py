@@ -21,16 +21,9 @@ from topsync.stream.records import Record
 SCALE = Scale(sellers=2, orders=400, rate=15, seed=11)
 SETTINGS = {"TOPSYNC_SWEEP_INTERVAL_SECONDS": "1"}
 TABLES = (
-    *("orders", "tombstones", "refetches", "windows", "coverage", "gaps"),
-    *(
-        "bootstraps",
-        "export_slices",
-        "slice_rows",
-        "replays",
-        "replay_pieces",
-        "comparisons",
-        "session_warnings",
-    ),
+    *("orders", "tombstones", "refetches", "windows", "window_days", "coverage", "gaps"),
+    *("bootstraps", "export_slices", "slice_rows", "replays", "replay_pieces", "session_warnings"),
+    *("comparisons", "differences", "comparison_failures"),
 )
 
 

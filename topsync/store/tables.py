@@ -113,12 +113,15 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
     ),
     "republication_parts": TableGrowth(GrowsWith.REQUESTS, Stays("each goes with its republication")),
     "comparisons": TableGrowth(
-        GrowsWith.SELLERS,
-        Stays("each goes when the platform lists its day no longer; a night begins with that"),
+        GrowsWith.SELLERS, Stays("each goes when the platform no longer lists its day")
     ),
     "differences": TableGrowth(
         GrowsWith.FAULTS,
-        Goes(Period.REPORTS, "its report's began_at", "its report is under way"),
+        Goes(
+            Period.REPORTS,
+            "(select began_at from reports as r where r.id = report)",
+            "its report is under way",
+        ),
         is_large=True,
     ),
     "reports": TableGrowth(

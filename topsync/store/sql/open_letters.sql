@@ -36,11 +36,15 @@ delete from open_letters where event_id = any($1::text[]) and (select count(*) f
 
 
 -- name: of_orders
-select o.tid, o.kind, o.id, o.reason, o.event_id, o.seller_id
-from open_letters as o
-where o.tid = any($1::bigint[])
-  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
-order by o.tid, o.kind, o.id, o.reason
+with noted as materialized (
+    select tid, kind, id, reason, event_id, seller_id from open_letters where tid = any($1::bigint[])
+), dealt_with as materialized (
+    select event_id from dead_letter_retries where event_id = any(array(select event_id from noted))
+)
+select tid, kind, id, reason, event_id, seller_id
+from noted
+where event_id not in (select event_id from dealt_with)
+order by tid, kind, id, reason
 
 
 -- name: kin

@@ -230,7 +230,9 @@ select count(*) from gone
 
 
 -- name: oldest_differences
-select min(began_at) from reports as r where exists (select from differences as d where d.report = r.id)
+select min(began_at)
+from reports as r
+where (select count(*) from (select from differences as d where d.report = r.id limit 1) as any_of_it) > 0
 
 
 -- name: reports
