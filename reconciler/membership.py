@@ -120,7 +120,7 @@ class Membership:
     async def _step(
         self, connection: Connection, kind: WorkKind, now: WorkShares, is_idle: IsIdle, *, is_calm: bool
     ) -> sharing.Step:
-        wanted = sharing.step(self.id, now.held[kind], now.free[kind], is_calm=is_calm)
+        wanted = sharing.step(self.id, now.held[kind], now.free[kind], now.members, is_calm=is_calm)
         if wanted.take:
             await work_leases.take(connection, self.id, kind, duties=self.duties, limit=wanted.take)
             log.info("work taken", kind=kind, leases=wanted.take, processes=len(now.members))

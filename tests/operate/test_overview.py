@@ -140,7 +140,7 @@ async def test_for_machines_the_same_is_a_single_document(
     assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
 
 
-async def test_a_circuit_that_is_not_closed_is_a_problem_and_a_closed_circuit_is_not_shown(
+async def test_a_circuit_that_is_not_closed_is_said_and_needs_nobody_and_a_closed_circuit_is_not_shown(
     pool: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wait, seen = timedelta(minutes=1), Evidence(200, 60)
@@ -153,11 +153,14 @@ async def test_a_circuit_that_is_not_closed_is_a_problem_and_a_closed_circuit_is
         [],
     )
     shown = orjson.loads(await status(capsys, as_json=True))
-    (problem,) = [line for line in shown["problems"] if "circuit" in line]
-    assert "the circuit platform has been half open since 2025-11-20 10:00:00 (GMT+8)" in problem
+    (finding,) = [each for each in shown["findings"] if "circuit" in each["what"]]
+    assert "the circuit platform is half open, and pulls are held back" in finding["what"]
+    assert not finding["needs_a_person"]
     (circuit,) = shown["budget"]["circuits"]
     assert (circuit["scope"], circuit["calls"], circuit["failed"]) == ("platform", 200, 60)
-    assert "circuit platform" in await status(capsys)
+    assert "circuit platform is half open, and pulls are held back since 2025-11-20 10:00:00" in await status(
+        capsys
+    )
 
 
 async def test_the_calendar_is_shown_and_a_wrong_file_is_a_problem(

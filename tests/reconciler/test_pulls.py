@@ -156,6 +156,7 @@ async def test_a_pull_that_fails_waits_for_its_next_turn(process: Process) -> No
 async def test_the_interval_of_sweeps_that_are_stretched_is_visible(process: Process) -> None:
     late = process.puller.clock.now() - 3 * SWEEP
     await process.pool.execute("update work_leases set pulled_at = $1", late)
+    await process.membership.leave()
     await process.pulls.hold({})
     await process.hold()
     await process.pulls.look()

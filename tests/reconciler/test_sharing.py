@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -33,7 +33,8 @@ class World:
         return sorted(found, key=lambda piece: (self.moves.get(piece, 0), piece))
 
     def look(self, member: int, *, is_calm: bool = False) -> Step:
-        wanted = sharing.step(member, self.held(), len(self.free()), is_calm=is_calm)
+        held = self.held()
+        wanted = sharing.step(member, held, len(self.free()), ages(held), is_calm=is_calm)
         for piece in self.free()[: wanted.take]:
             assert self.work[piece] not in self.members, "it has an owner"
             self.work[piece] = member
@@ -61,6 +62,11 @@ class World:
         assert max(held.values()) - min(held.values()) <= 1
 
 
+def ages(members: Iterable[int]) -> dict[int, float]:
+    """Members are numbered as they join."""
+    return {member: -float(member) for member in members}
+
+
 def started(pieces: int, members: int, order: st.DataObject) -> World:
     """A world that has come to rest, with its moves forgotten."""
     world = World(dict.fromkeys(range(pieces)), set(range(members)))
@@ -77,7 +83,7 @@ events_ = st.lists(st.tuples(st.sampled_from(["join", "stop", "add"]), st.intege
 
 @given(st.dictionaries(few, many, min_size=1), many)
 def test_shares_are_even_within_one_and_add_up(held: dict[int, int], free: int) -> None:
-    shares = sharing.share_of(held, free)
+    shares = sharing.share_of(held, free, ages(held))
     assert shares.keys() == held.keys()
     assert sum(shares.values()) == sum(held.values()) + free
     assert max(shares.values()) - min(shares.values()) <= 1
@@ -87,7 +93,7 @@ def test_shares_are_even_within_one_and_add_up(held: dict[int, int], free: int) 
 def test_no_step_takes_more_than_is_free_or_gives_more_than_is_there(
     held: dict[int, int], free: int, is_calm: bool
 ) -> None:
-    steps = {member: sharing.step(member, held, free, is_calm=is_calm) for member in held}
+    steps = {member: sharing.step(member, held, free, ages(held), is_calm=is_calm) for member in held}
     assert all(0 <= each.give <= held[member] for member, each in steps.items())
     assert all(0 <= each.take <= free and not (each.take and each.give) for each in steps.values())
     assert sum(each.take for each in steps.values()) >= free, "all of it is wanted by somebody"

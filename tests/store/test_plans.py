@@ -35,12 +35,10 @@ AT_THE_START: Final = (
 REASONS: Final[Mapping[str, str]] = {
     "erasures.all_tombstones": "a writer that starts looks for what a crash left",
     "erasures.clear_differences": A_COMMAND,
-    "erasures.clear_open_letters": A_COMMAND,
     "erasures.clear_refetches": A_COMMAND,
     "erasures.preview": A_COMMAND,
     "orders.count_by_seller": A_COMMAND,
     "refetches.forget_answered": DUE,
-    "refetches.of_sellers": A_COMMAND,
     "refetches.parked": A_COMMAND,
     "refetches.waiting": "it counts what waits, for the metric",
     "retention.window_days": "only for an empty table, for five minutes: then the driver has it planned anew",
