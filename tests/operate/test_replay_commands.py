@@ -19,10 +19,12 @@ from schemas import platform_time
 from tests.store.databases import SELLER, emptied
 from topsync.base.errors import OperatorError
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.model.difference import Difference, DifferenceKind
+from topsync.model.kind import Kind
 from topsync.operate import replay_commands
 from topsync.operate.replay_commands import Asked, AskedOrders
 from topsync.operate.seller_commands import SellerOperationError
-from topsync.store import call_budget, dead_letters, open_letters, replay_jobs, replay_pieces
+from topsync.store import call_budget, comparisons, dead_letters, open_letters, replay_jobs, replay_pieces
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
@@ -250,6 +252,7 @@ def orders(*tids: str, **other: object) -> AskedOrders:
         "tids": tids,
         "file": None,
         "dead_letter": None,
+        "report": None,
         "seller": "demo_one",
         "dry_run": False,
         "id": "mine",
@@ -276,6 +279,25 @@ async def test_orders_are_asked_for_by_a_file_or_by_arguments_and_it_is_the_same
         ReplayRefusedError, match="the id mine is taken: it stands for the replay of 2 orders;"
     ):
         await replay_commands.request_orders(orders("11"), wait_seconds=0, as_json=False)
+
+
+async def test_what_differs_by_a_report_is_asked_for_and_the_report_knows_whose_it_is(desk: Desk) -> None:
+    day = NOW.date()
+    await comparisons.begin(desk.pool, "night", night=day, at=NOW)
+    asked = orders(report="night", seller=None)
+    with pytest.raises(ReplayRefusedError, match="nothing differs by report night"):
+        await replay_commands.request_orders(asked, wait_seconds=0, as_json=False)
+    for seller_id, tids in ((SELLER, (12, 11)), (SELLER + 1, (21,))):
+        found = [Difference(seller_id, Kind.ORDER, tid, tid, day, DifferenceKind.MISSING) for tid in tids]
+        await comparisons.add(desk.pool, "night", seller_id, Kind.ORDER, day, found)
+    await replay_commands.request_orders(asked, wait_seconds=0, as_json=False)
+    output, (first, *_) = desk.printed()
+    assert first == "replay mine: 3 orders of 2 sellers, a call for each order"
+    assert "what differs by report night" in " ".join(output.split())
+    pieces = await replay_pieces.waiting(desk.pool, "mine", after=0, limit=9)
+    assert {each.seller_id: each.tids for each in pieces} == {SELLER: [11, 12], SELLER + 1: [21]}
+    with pytest.raises(ReplayRefusedError, match="no report lost; see `topsync report list`"):
+        await replay_commands.request_orders(orders(report="lost"), wait_seconds=0, as_json=False)
 
 
 async def test_a_list_that_cannot_be_read_is_refused_in_a_line(desk: Desk, tmp_path: Path) -> None:

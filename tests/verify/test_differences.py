@@ -23,7 +23,7 @@ from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.verify import differences
 from topsync.verify.agreement import ShownObject
-from topsync.verify.differences import Doubt, Doubtful, Finding, InFull, ListedState
+from topsync.verify.differences import Conclusion, Doubt, Doubtful, InFull, ListedState
 from topsync.verify.views import AuditedKind
 
 VISIBLE_WITHIN, COPIED_WITHIN = 30, 20
@@ -110,7 +110,7 @@ class World:
     def row(history: History, changed: int) -> CopyState:
         return CopyState(history.id, moment(history.created), moment(changed), "S", changed, True)
 
-    def in_full(self, id_: int, second: int, *, settled_before: int) -> Finding | InFull:
+    def in_full(self, id_: int, second: int, *, settled_before: int) -> Conclusion | InFull:
         """What the object in full says; the row has been read at the same moment."""
         (history,) = [each for each in self.histories if each.id == id_]
         shown, had = history.true_at(second), history.copied_at(second)
@@ -118,7 +118,7 @@ class World:
             return InFull.NOT_THERE
         if had is None or shown >= settled_before:
             return InFull.MOVING
-        return Finding(DifferenceKind.BEHIND, "") if shown > had else InFull.SAME
+        return Conclusion(DifferenceKind.BEHIND, "") if shown > had else InFull.SAME
 
     def compared(self, first_at: int, second_at: int) -> dict[int, DifferenceKind]:
         """What a comparison names that begins at `first_at` and looks again at `second_at`."""
@@ -283,30 +283,38 @@ LINE = {"orders": {"order": [{"oid": TID, "payment": "185.99"}]}}
     [
         pytest.param(Trade, trade(5), trade(5), InFull.SAME, id="the same"),
         pytest.param(
-            Trade, trade(5), trade(5, payment="186.01"), Finding(DifferenceKind.SUM, "payment"), id="a cent"
+            Trade,
+            trade(5),
+            trade(5, payment="186.01"),
+            Conclusion(DifferenceKind.SUM, "payment"),
+            id="a cent",
         ),
         pytest.param(
-            Trade, trade(5), trade(5, **LINE), Finding(DifferenceKind.SUM, "orders.payment"), id="of a line"
+            Trade,
+            trade(5),
+            trade(5, **LINE),
+            Conclusion(DifferenceKind.SUM, "orders.payment"),
+            id="of a line",
         ),
         pytest.param(
             Refund,
             refund(5, refund_fee="1.00"),
             refund(5, refund_fee="0.99"),
-            Finding(DifferenceKind.SUM, "refund_fee"),
+            Conclusion(DifferenceKind.SUM, "refund_fee"),
             id="of a refund",
         ),
         pytest.param(
             Trade,
             trade(5, status="TRADE_CLOSED"),
             trade(5),
-            Finding(DifferenceKind.BEHIND, "status"),
+            Conclusion(DifferenceKind.BEHIND, "status"),
             id="another state of the same second",
         ),
         pytest.param(
             Trade,
             trade(6, payment="1.00"),
             trade(5),
-            Finding(DifferenceKind.BEHIND, "modified, payment"),
+            Conclusion(DifferenceKind.BEHIND, "modified, payment"),
             id="an older state",
         ),
         pytest.param(Trade, trade(4), trade(5), InFull.SAME, id="the copy is newer"),
@@ -314,7 +322,7 @@ LINE = {"orders": {"order": [{"oid": TID, "payment": "185.99"}]}}
     ],
 )
 def test_what_differs_in_full_is_named_by_its_fields(
-    model: type[Trade | Refund], truth: ShownObject, copy: ShownObject, expected: Finding | InFull
+    model: type[Trade | Refund], truth: ShownObject, copy: ShownObject, expected: Conclusion | InFull
 ) -> None:
     assert differences.finding(model, truth, copy, settled_before=at(60)) == expected
 
@@ -340,11 +348,11 @@ def test_the_second_look_lists_few_windows_that_hold_every_candidate(seconds: li
 
 
 def test_what_was_not_asked_for_in_full_is_named_all_the_same() -> None:
-    concluded: Callable[[Doubt], Finding | None] = lambda doubt: differences.conclusion(doubt, None)  # noqa: E731
-    assert concluded(Doubt.UNLISTED) == Finding(DifferenceKind.UNLISTED, differences.NOT_ASKED)
-    assert concluded(Doubt.OTHER) == Finding(DifferenceKind.BEHIND, "status")
-    assert concluded(Doubt.BEHIND) == Finding(DifferenceKind.BEHIND, "")
-    assert concluded(Doubt.UNPUBLISHED) == Finding(DifferenceKind.BEHIND, differences.NOT_PUBLISHED)
+    concluded: Callable[[Doubt], Conclusion | None] = lambda doubt: differences.conclusion(doubt, None)  # noqa: E731
+    assert concluded(Doubt.UNLISTED) == Conclusion(DifferenceKind.UNLISTED, differences.NOT_ASKED)
+    assert concluded(Doubt.OTHER) == Conclusion(DifferenceKind.BEHIND, "status")
+    assert concluded(Doubt.BEHIND) == Conclusion(DifferenceKind.BEHIND, "")
+    assert concluded(Doubt.UNPUBLISHED) == Conclusion(DifferenceKind.BEHIND, differences.NOT_PUBLISHED)
 
 
 def test_only_the_object_in_full_says_that_a_status_differs_as_lists_may_be_wrong() -> None:

@@ -22,6 +22,9 @@ MOST_SHOWN: Final = 5
 SEPARATORS: Final = ",;\t"
 HEADING: Final = "tid"
 
+DEAD_LETTER: Final = "dead letter "
+REPORT: Final = "report "
+
 
 class OrderListError(OperatorError):
     """A list of orders cannot be read; the text says which line, and why."""
@@ -66,6 +69,23 @@ def _tid(cell: str, number: int) -> int:
     if cell.isascii() and cell.replace(".", "").replace("+", "").upper().replace("E", "").isdigit():
         why = "a rounded number: a spreadsheet has lost the tid's last digits, so export it as text"
     raise OrderListError(f"line {number}: {cell[:40]!r} is {why}")
+
+
+def of_dead_letter(id_: str) -> str:
+    """What names the kin of a dead letter."""
+    return f"{DEAD_LETTER}{id_}"
+
+
+def of_report(id_: str) -> str:
+    """What names the differences of a report."""
+    return f"{REPORT}{id_}"
+
+
+def in_words(named_by: str) -> str:
+    """Which orders are meant."""
+    if named_by.startswith(DEAD_LETTER):
+        return f"the kin of {named_by}"
+    return f"what differs by {named_by}"
 
 
 def digest(tids: Sequence[int]) -> bytes:

@@ -5,7 +5,7 @@ The one way into the table of jobs, for the command line, for signals, and for w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -57,11 +57,13 @@ async def note_orders(
     *,
     dry_run: bool,
     seller_id: int | None = None,
+    sellers_named: Mapping[int, int] | None = None,
     named_by: str | None = None,
 ) -> ReplayJob:
     """Note a request for orders; see `note`.
 
-    `seller_id` is the seller of those orders that are not stored here; of all others, the table knows it.
+    `seller_id` is the seller of those orders that are not stored here, or `sellers_named` are, by order; of
+    all others, the table knows it.
     `named_by` says what names the orders, where that is no list: then asking again means the orders that it
     named the first time.
 
@@ -74,7 +76,7 @@ async def note_orders(
     if job is None:
         if not tids:
             raise ReplayRefusedError("no order is named: there is nothing to fetch")
-        seller_of = await _sellers_of(pool, tids)
+        seller_of = {**(sellers_named or {}), **await _sellers_of(pool, tids)}
         unknown = replay_lists.of_unknown_sellers(tids, seller_of)
         if unknown and seller_id is None:
             raise ReplayRefusedError(
@@ -125,7 +127,7 @@ def describe_orders(wanted: WantedReplay) -> str:
             return f"{whose} from {reach.text(span.start)} to {reach.text(span.end)}"
         case WantedOrders(count, _, named_by):
             orders_named = "1 order" if count == 1 else f"{count} orders"
-            return orders_named if named_by is None else f"{orders_named}, the kin of {named_by}"
+            return orders_named if named_by is None else f"{orders_named}, {replay_lists.in_words(named_by)}"
 
 
 def why_not(seller: Seller | None) -> str | None:

@@ -7,7 +7,7 @@ import io
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from topsync.model.kind import Kind
 from topsync.operate import dead_letter_desk, replay_tables
 from topsync.operate.seller_commands import find
 from topsync.platforms.port import ListRules
-from topsync.store import call_budget, open_letters, replay_jobs, replay_pieces, sellers
+from topsync.store import call_budget, comparisons, open_letters, replay_jobs, replay_pieces, sellers
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, ReplayState, WantedOrders, WantedReplay
@@ -68,6 +68,8 @@ class AskedOrders:
     """A path, or `-` for standard input."""
     dead_letter: str | None
     """A dead letter whose kin is meant."""
+    report: str | None
+    """A report of a comparison: what differed."""
     seller: str | None
     """Of orders that are not stored here: nick or id."""
     dry_run: bool
@@ -75,12 +77,12 @@ class AskedOrders:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kin:
-    """What failed like a dead letter."""
+class _Meant:
+    """The orders of a replay, and whose they are as far as whatever names them knows it."""
 
     tids: Sequence[int]
-    seller_id: int
-    named_by: str
+    sellers: Mapping[int, int]
+    named_by: str | None = None
 
 
 async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
@@ -116,20 +118,18 @@ async def request_orders(asked: AskedOrders, *, wait_seconds: float, as_json: bo
         DeadLettersError: there is no such dead letter.
     """
     id_ = _checked(asked.id)
-    kin = None if asked.dead_letter is None else await _kin(asked.dead_letter)
-    tids = kin.tids if kin is not None else _read(asked)
+    meant = await _meant(asked)
     async with parts.open_pool() as pool:
-        seller_id = None if kin is None else kin.seller_id
-        if asked.seller is not None:
-            seller_id = (await find(pool, asked.seller)).seller_id
+        seller_id = None if asked.seller is None else (await find(pool, asked.seller)).seller_id
         job = await replay_requests.note_orders(
             pool,
             id_,
-            tids,
+            meant.tids,
             AskedBy.OPERATOR,
             dry_run=asked.dry_run,
             seller_id=seller_id,
-            named_by=None if kin is None else kin.named_by,
+            sellers_named=meant.sellers,
+            named_by=meant.named_by,
         )
         of_sellers = (await replay_pieces.count(pool, job.id)).sellers
         terminal.complain(_announcement(job, of_sellers=of_sellers, now=datetime.now(UTC)))
@@ -199,7 +199,31 @@ def _read(asked: AskedOrders) -> list[int]:
         raise OrderListError(f"{asked.file} cannot be read: {error.strerror}") from None
 
 
-async def _kin(name: str) -> _Kin:
+async def _meant(asked: AskedOrders) -> _Meant:
+    if asked.dead_letter is not None:
+        return await _kin(asked.dead_letter)
+    if asked.report is not None:
+        return await _of_report(asked.report)
+    return _Meant(_read(asked), {})
+
+
+async def _of_report(id_: str) -> _Meant:
+    async with parts.open_pool() as pool:
+        if await comparisons.get(pool, id_) is None:
+            raise ReplayRefusedError(f"no report {id_}; see `topsync report list`")
+        found = await comparisons.differences(pool, id_, limit=replay_lists.MOST_ORDERS + 1)
+    if len(found) > replay_lists.MOST_ORDERS:
+        raise ReplayRefusedError(
+            f"report {id_} names more than {replay_lists.MOST_ORDERS} differences: a new bulk start of the "
+            f"sellers fetches all at once; see `topsync report show {id_}`"
+        )
+    if not found:
+        raise ReplayRefusedError(f"nothing differs by report {id_}: there is nothing to fetch")
+    sellers = {each.tid: each.seller_id for each in found}
+    return _Meant(sorted(sellers), sellers, replay_lists.of_report(id_))
+
+
+async def _kin(name: str) -> _Meant:
     """The orders that failed for the same reason, of the same seller."""
     try:
         wanted = DeadLetterId.parse(name)
@@ -213,7 +237,9 @@ async def _kin(name: str) -> _Kin:
         found = await open_letters.kin(
             desk.pool, letter.seller_id, letter.reason, limit=replay_lists.MOST_ORDERS
         )
-    return _Kin(sorted({letter.tid, *found}), letter.seller_id, f"dead letter {letter.id}")
+    tids = sorted({letter.tid, *found})
+    named_by = replay_lists.of_dead_letter(str(letter.id))
+    return _Meant(tids, dict.fromkeys(tids, letter.seller_id), named_by)
 
 
 def _no_kin(letter: Letter) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from schemas import platform_time
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
-from topsync.coverage import replay_found
+from topsync.coverage import replay_found, replay_lists
 from topsync.coverage.replay_found import NotFetched
 from topsync.store.replay_jobs import ReplayJob, ReplayState, WantedOrders, WantedSpan
 from topsync.store.replay_pieces import SellerOutcome
@@ -214,7 +214,7 @@ def _request(job: ReplayJob, nicks: Mapping[int, str]) -> Iterable[tuple[str, st
         case WantedOrders(count, _, named_by):
             yield "orders", str(count)
             if named_by is not None:
-                yield "named by", f"{named_by}, and what failed like it"
+                yield "which are", replay_lists.in_words(named_by)
 
 
 def _of(job: ReplayJob, nicks: Mapping[int, str]) -> str:
@@ -224,7 +224,7 @@ def _of(job: ReplayJob, nicks: Mapping[int, str]) -> str:
         case WantedSpan(_, int(seller_id)):
             return nicks.get(seller_id) or str(seller_id)
         case WantedOrders(count, _, named_by):
-            return f"{count} orders" if named_by is None else f"{count} orders, kin of {named_by}"
+            return f"{count} orders" + ("" if named_by is None else f", {replay_lists.in_words(named_by)}")
     raise AssertionError
 
 

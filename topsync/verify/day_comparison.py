@@ -24,7 +24,7 @@ from topsync.store.version_tables import TABLES
 from topsync.verify import differences, in_full, rotation
 from topsync.verify.compared_day import ComparedDay, Confirmed, FirstLook
 from topsync.verify.day_repair import DayRepair
-from topsync.verify.differences import Doubt, Doubtful, Finding, ListedState
+from topsync.verify.differences import Conclusion, Doubt, Doubtful, ListedState
 from topsync.verify.in_full import DETAILS_AT_MOST, AskedInFull
 
 CANDIDATES_AT_MOST: Final = 2000
@@ -202,7 +202,7 @@ class DayComparer:
 
     async def _confirm_sampled(self, of: ComparedDay, id_: int, settled_before: datetime) -> Confirmed | None:
         asked = await self._in_full(of, id_, settled_before)
-        if not isinstance(asked.how, Finding):
+        if not isinstance(asked.how, Conclusion):
             return None
         return _confirmed(of, Doubtful(id_, Doubt.OTHER, None, asked.copy), asked.how, asked)
 
@@ -210,7 +210,7 @@ class DayComparer:
         return await in_full.ask(self.pool, self.puller.details, of, id_, settled_before=settled_before)
 
 
-def _confirmed(of: ComparedDay, each: Doubtful, how: Finding, asked: AskedInFull | None) -> Confirmed:
+def _confirmed(of: ComparedDay, each: Doubtful, how: Conclusion, asked: AskedInFull | None) -> Confirmed:
     """A difference with what its repair must reach."""
     listed, copy = each.listed, each.copy
     shown = [state.tid for state in (listed, copy) if state is not None and state.tid is not None]

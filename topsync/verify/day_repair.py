@@ -18,7 +18,7 @@ from topsync.store.version_tables import TABLES
 from topsync.stream import records
 from topsync.verify import in_full
 from topsync.verify.compared_day import ComparedDay, Confirmed
-from topsync.verify.differences import Finding, InFull
+from topsync.verify.differences import Conclusion, InFull
 from topsync.verify.in_full import DETAILS_AT_MOST
 
 STORED_POLL_SECONDS: Final = 0.5
@@ -52,7 +52,7 @@ class DayRepair:
             outcome = DifferenceOutcome.LEFT if id_ in left else DifferenceOutcome.REPAIRED
             if outcome is DifferenceOutcome.REPAIRED and number < DETAILS_AT_MOST:
                 shown = await in_full.ask(self.pool, self.puller.details, of, id_, settled_before=now)
-                if isinstance(shown.how, Finding) or shown.how is InFull.NOT_THERE:
+                if isinstance(shown.how, Conclusion) or shown.how is InFull.NOT_THERE:
                     outcome = DifferenceOutcome.LEFT
             outcomes[id_] = outcome
         return outcomes

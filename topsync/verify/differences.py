@@ -120,7 +120,7 @@ def second_look(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Conclusion:
     """How an object in full differs from our row."""
 
     what: DifferenceKind
@@ -141,7 +141,7 @@ class InFull(Enum):
 
 def finding(
     model: type[PlatformObject], truth: ShownObject, copy: ShownObject, *, settled_before: datetime
-) -> Finding | InFull:
+) -> Conclusion | InFull:
     """How the platform's object differs from our row.
 
     What the platform changed at `settled_before` or later may still be on its way to us.
@@ -153,51 +153,53 @@ def finding(
         return InFull.SAME
     fields = differing(truth.written, copy.written)
     if shown_at > ours:
-        return Finding(DifferenceKind.BEHIND, _named(fields))
+        return Conclusion(DifferenceKind.BEHIND, _named(fields))
     as_published = PublishedState(ours, copy.digest)
     if agreement(model, truth, copy, as_published) is not Agreement.NONE:
         return InFull.SAME
     amounts = money_names(model)
     sums = [name for name in fields if name in amounts]
     return (
-        Finding(DifferenceKind.SUM, _named(sums)) if sums else Finding(DifferenceKind.BEHIND, _named(fields))
+        Conclusion(DifferenceKind.SUM, _named(sums))
+        if sums
+        else Conclusion(DifferenceKind.BEHIND, _named(fields))
     )
 
 
-def conclusion(doubt: Doubt, how: Finding | InFull | None, note: str = "") -> Finding | None:
+def conclusion(doubt: Doubt, how: Conclusion | InFull | None, note: str = "") -> Conclusion | None:
     """What to make of a doubt that outlasted the second look; None where nothing differs.
 
     `how` is what the object in full says, None where it was not asked for; `note` is what is known of it.
     """
     match doubt:
         case Doubt.MISSING:
-            return Finding(DifferenceKind.MISSING, "")
+            return Conclusion(DifferenceKind.MISSING, "")
         case Doubt.UNPUBLISHED:
-            return Finding(DifferenceKind.BEHIND, NOT_PUBLISHED)
+            return Conclusion(DifferenceKind.BEHIND, NOT_PUBLISHED)
         case Doubt.BEHIND:
-            return Finding(DifferenceKind.BEHIND, how.note if isinstance(how, Finding) else "")
+            return Conclusion(DifferenceKind.BEHIND, how.note if isinstance(how, Conclusion) else "")
         case Doubt.OTHER:
             if how is None:
-                return Finding(DifferenceKind.BEHIND, "status")
-            return how if isinstance(how, Finding) else None
+                return Conclusion(DifferenceKind.BEHIND, "status")
+            return how if isinstance(how, Conclusion) else None
         case Doubt.UNLISTED:
             return _of_unlisted(how, note)
 
 
-def _of_unlisted(how: Finding | InFull | None, note: str) -> Finding | None:
+def _of_unlisted(how: Conclusion | InFull | None, note: str) -> Conclusion | None:
     match how:
-        case Finding():
+        case Conclusion():
             return how
         case InFull.MOVING:
             return None
         case InFull.NOT_THERE:
-            return Finding(DifferenceKind.UNKNOWN, "")
+            return Conclusion(DifferenceKind.UNKNOWN, "")
         case InFull.SAME:
-            return Finding(DifferenceKind.UNLISTED, note)
+            return Conclusion(DifferenceKind.UNLISTED, note)
         case InFull.UNREADABLE:
-            return Finding(DifferenceKind.UNLISTED, UNREADABLE)
+            return Conclusion(DifferenceKind.UNLISTED, UNREADABLE)
         case None:
-            return Finding(DifferenceKind.UNLISTED, NOT_ASKED)
+            return Conclusion(DifferenceKind.UNLISTED, NOT_ASKED)
 
 
 def differing(truth: Mapping[str, Any], copy: Mapping[str, Any], *, within: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from topsync.store.database import Pool
 from topsync.store.version_tables import TABLES
 from topsync.verify import differences
 from topsync.verify.compared_day import ComparedDay
-from topsync.verify.differences import Finding, InFull
+from topsync.verify.differences import Conclusion, InFull
 from topsync.verify.views import AuditedKind
 
 DETAILS_AT_MOST: Final = 50
@@ -23,7 +23,7 @@ DETAILS_AT_MOST: Final = 50
 class AskedInFull:
     """What came of asking for an object in full."""
 
-    how: Finding | InFull
+    how: Conclusion | InFull
     note: str = ""
     """What is known of it besides; no values, except a trade type."""
     copy: CopyState | None = None

@@ -94,6 +94,12 @@ def replay_orders(
             help="The order of this dead letter, and its seller's others that failed for the same reason.",
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="ID", help="What differs by this report of a comparison (`topsync report`)."
+        ),
+    ] = None,
     seller: Annotated[
         str | None,
         typer.Option(help="Nick or id: whose those orders are that are not stored here yet."),
@@ -111,9 +117,9 @@ def replay_orders(
     """
     from topsync.operate import replay_commands
 
-    if sum((bool(tids), file is not None, dead_letter is not None)) != 1:
-        raise typer.BadParameter("name the orders in one way: by tids, or by --tids, or by --dead-letter")
-    asked = replay_commands.AskedOrders(tids or (), file, dead_letter, seller, dry_run, request_id)
+    if sum((bool(tids), file is not None, dead_letter is not None, report is not None)) != 1:
+        raise typer.BadParameter("name the orders in one way: by tids, --tids, --dead-letter or --report")
+    asked = replay_commands.AskedOrders(tids or (), file, dead_letter, report, seller, dry_run, request_id)
     sys.exit(asyncio.run(replay_commands.request_orders(asked, wait_seconds=wait_seconds, as_json=as_json)))
 
 

@@ -1,10 +1,26 @@
 -- name: replayed
--- A window is pulled after its time: so the index by seller and time of the pull bounds what is read.
-select lower(span) as start, upper(span) as "end"
-from windows
-where seller_id = $1 and pulled_at >= $2 and source = 'operator' and span && tstzrange($2, $3)
-order by pulled_at
-limit $4
+-- A window is pulled after its time: so the index by seller and time of the pull bounds what is read. Of windows that are
+-- too old to be kept, the sums of their days tell.
+(
+    select lower(span) as start, upper(span) as "end"
+    from windows
+    where seller_id = $1 and pulled_at >= $2 and source = 'operator' and span && tstzrange($2, $3)
+    order by pulled_at
+    limit $4
+)
+union all
+(
+    select lower(part) as start, upper(part) as "end"
+    from window_days as d
+    cross join unnest(d.pulled) as part
+    where
+        d.seller_id = $1
+        and d.day >= ($2::timestamptz at time zone interval '8 hours')::date
+        and d.source = 'operator'
+        and part && tstzrange($2, $3)
+    order by d.day
+    limit $4
+)
 
 
 -- name: gaps_of
