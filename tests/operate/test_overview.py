@@ -100,6 +100,7 @@ async def test_only_one_seller_is_shown_where_only_that_is_asked_for(
     assert (only["nick"], only["orders"], found["waiting_orders"]) == ("demo_two", 0, {})
 
 
+@pytest.mark.at_length
 async def test_a_database_that_is_away_has_a_status_of_its_own_and_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -289,6 +289,7 @@ async def test_two_processes_at_once_make_one_report(desk: Desk) -> None:
     assert (await report_of(desk)).days == 2 * 2 * DAYS
 
 
+@pytest.mark.at_length
 async def test_many_differences_of_a_day_are_repaired_some_at_a_time(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

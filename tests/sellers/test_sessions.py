@@ -46,5 +46,5 @@ async def test_an_unchanged_session_is_not_opened_again_and_a_new_session_is(
         seller = await shop.seller(process)
         cipher = shop.vault.encrypt(SecretStr("another"))
         await sellers.add(process.pool, seller_id=seller.seller_id, nick=seller.nick, session_cipher=cipher)
-        assert (await process.account(shop.seller_id)).session == SecretStr("another")
+        assert (await process.account(shop.seller_id)).session.get_secret_value() == "another"
     assert len(opened) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from schemas import platform_time
 from tests.support import systems
 from tests.support.eventually import NoLongerTrueError, eventually, holds
@@ -15,6 +17,7 @@ NO_SALE = "[rules.sale]\nsweep_interval_seconds = 0\n"
 WRONG = NO_SALE + "overlap = 1\n"
 
 
+@pytest.mark.at_length
 async def test_a_calendar_that_changes_is_in_force_without_a_restart_and_a_wrong_one_is_not(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -265,6 +265,7 @@ async def test_nothing_is_reported_where_nothing_differs_while_orders_go_on_chan
         assert (of_sellers, summary.found, summary.days) == ([], 0, 2 * 2 * DAYS)
 
 
+@pytest.mark.at_length
 async def test_a_reconciler_that_dies_at_any_step_is_followed_by_another_that_goes_on(
     kafka_bootstrap_servers: str, database_server_url: str, tmp_path: Path
 ) -> None:

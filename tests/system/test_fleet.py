@@ -26,6 +26,7 @@ from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
 from tests.system import (
+    test_comparison,
     test_dying_bulk_starts,
     test_dying_commands,
     test_dying_replays,
@@ -202,6 +203,7 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 
 async def test_every_fail_point_has_a_victim() -> None:
     elsewhere = {
+        *test_comparison.POINTS_HERE,
         *test_dying_bulk_starts.POINTS_HERE,
         *test_dying_services.POINTS_HERE,
         *test_dying_commands.POINTS_HERE,

@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Final
 
 import orjson
+import pytest
 
 from schemas import platform_time
 from tests.support import systems
@@ -97,6 +98,7 @@ async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
         system.require_running()
 
 
+@pytest.mark.at_length
 async def test_lists_that_are_read_across_midnight_lose_neither_the_old_day_nor_the_new(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:

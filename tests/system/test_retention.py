@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
+
 from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.local.system import Scale, System
@@ -23,6 +25,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.at_length
 async def test_rows_vanish_while_orders_flow_and_nothing_is_missing(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

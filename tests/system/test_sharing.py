@@ -169,6 +169,7 @@ async def test_a_death_hands_everything_over(live: Reconcilers) -> None:
     await systems.require_clean_audit(system)
 
 
+@pytest.mark.at_length
 async def test_it_stands_by_while_a_reconciler_of_the_former_release_works(live: Reconcilers) -> None:
     """That holds the lock alone, and waits in turn while one of this release works."""
     await live.stop("reconcile-4")

@@ -109,13 +109,20 @@ async def add(connection: Connection, planned: Sequence[Slice]) -> None:
 async def replace_all(connection: Connection, seller_id: int, planned: Sequence[Slice]) -> None:
     """Put these slices in the place of all that the seller has; their rows must have gone before.
 
-    How many tasks failed is kept by kind: the platform answers the words of a failed task with that task, for
-    as long as it keeps it, and a new bulk start must not go through all of them again.
+    How many tasks failed is kept where a slice has the same days again: the platform answers the words of a
+    failed task with that task, for as long as it keeps it, and a new bulk start must not go through all of
+    them again.
     """
     rows = await connection.fetch(sql("slices.failed_tasks"), seller_id)
-    failed = {Kind(row["kind"]): row["failed_tasks"] for row in rows}
+    failed = {(Kind(row["kind"]), row["first_day"], row["last_day"]): row["failed_tasks"] for row in rows}
     await connection.execute(sql("slices.remove"), seller_id, None)
-    await add(connection, [replace(each, failed_tasks=failed.get(each.kind, 0)) for each in planned])
+    await add(
+        connection,
+        [
+            replace(each, failed_tasks=failed.get((each.kind, each.first_day, each.last_day), 0))
+            for each in planned
+        ],
+    )
 
 
 async def replace_unloaded(connection: Connection, seller_id: int, listed: Sequence[Slice]) -> None:

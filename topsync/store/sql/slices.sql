@@ -25,7 +25,10 @@ from unnest($2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::i
 
 
 -- name: failed_tasks
-select kind, max(failed_tasks) as failed_tasks from export_slices where seller_id = $1 group by kind
+select kind, first_day, last_day, max(failed_tasks) as failed_tasks
+from export_slices
+where seller_id = $1
+group by kind, first_day, last_day
 
 
 -- name: remove
