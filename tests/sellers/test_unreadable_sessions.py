@@ -154,4 +154,4 @@ async def test_during_a_change_of_keys_processes_of_two_steps_use_each_others_se
                     )
                     reader.sessions._read_at = float("-inf")
                     found = (await reader.account(shop.seller_id)).session
-                        assert found.get_secret_value() == token.get_secret_value()
+                    assert found.get_secret_value() == token.get_secret_value()

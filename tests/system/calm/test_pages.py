@@ -24,7 +24,8 @@ real={kubectl}
 case "$*" in
   *" exec "*) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
   "apply --kustomize"*) exec "$real" kustomize "$3" ;;
-  *"create namespace"*|*"create secret"*|*"create configmap"*) exec "$real" "$@" --dry-run=client --output=name ;;
+  *"create namespace"*|*"create secret"*|*"create configmap"*)
+    exec "$real" "$@" --dry-run=client --output=name ;;
   *"create job"*|*" wait "*|*"rollout status"*|*" logs "*) echo "cluster: $*" ;;
   *) exec "$real" "$@" ;;
 esac
