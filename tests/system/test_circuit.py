@@ -6,6 +6,8 @@ import asyncio
 import math
 from datetime import datetime
 
+import pytest
+
 from reconciler.circuits import PROBES
 from tests.support import systems
 from tests.support.eventually import eventually
@@ -27,6 +29,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.at_length
 async def test_while_a_third_of_all_calls_fails_pulls_wait_and_live_changes_go_on(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

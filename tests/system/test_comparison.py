@@ -285,6 +285,7 @@ async def test_a_reconciler_that_dies_at_any_step_is_followed_by_another_that_go
         await systems.require_clean_audit(system)
 
 
+@pytest.mark.at_length
 async def test_the_audit_without_a_simulator_compares_platform_table_and_topic(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:

@@ -40,6 +40,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.at_length
 async def test_a_full_disk_is_named_and_with_room_the_same_file_is_loaded(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, disk: Path
 ) -> None:
