@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.store import slices as made
-from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
+from tests.store.databases import (
+    SELLER,
+    all_unpublished,
+    at,
+    refund_version,
+    until_a_lock_is_awaited,
+    version,
+)
 from tests.store.slices import DAY_ZERO, EXPORTED, FIRST_DAY, begin, planned, requested, row
 from topsync.model.kind import Kind
 from topsync.model.slice import Balance, LoadCounts, Slice, SliceState, Way
 from topsync.model.span import Span
 from topsync.store import bootstraps, certificates, coverage, orders, refunds, sellers, slices
 from topsync.store.bootstraps import BootstrapStep
-from topsync.store.database import Pool
+from topsync.store.database import Pool, sql
 from topsync.store.sellers import SellerState
 from topsync.store.slices import SliceRow
 
@@ -214,6 +222,26 @@ async def test_a_certificate_makes_the_seller_live_and_proves_the_slices_all_at_
     kept = await certificates.last(pool, SELLER)
     assert kept is not None
     assert (kept.certified_at, kept.document) == (at(60), "{}")
+
+
+async def test_a_certificate_waits_for_a_pull_that_claims_meanwhile(pool: Pool) -> None:
+    """Found with 400 sellers: each had what the other needed, and PostgreSQL ended one of them."""
+    await planned(pool)
+    pulled = Span(at(0), at(10))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            sql("coverage.record_window"),
+            SELLER, pulled.start, pulled.end, "sweep", None, at(11), 0, 0, pulled.end, Kind.ORDER.plural,
+        )  # fmt: skip
+        certifying = asyncio.create_task(
+            bootstraps.certify(
+                pool, SELLER, at=at(60), summary={}, document="{}", proven=Span(at(-10), at(0))
+            )
+        )
+        await until_a_lock_is_awaited(pool)
+        await coverage.prove(connection, SELLER, pulled)
+    await certifying
+    assert (await coverage.proven(pool))[SELLER] == [Span(at(-10), at(10))]
 
 
 async def test_a_bulk_start_of_a_live_seller_begins_anew(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

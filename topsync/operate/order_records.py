@@ -154,24 +154,32 @@ async def of_order(
         KafkaError: the cluster does not answer.
         StalledError: it does not deliver its records.
     """
-    async with _searching(kafka, registry, group, since=since, seconds=seconds) as search:
+    async with _searching(kafka, registry, group, tid, since=since, seconds=seconds) as search:
         return await search.all_of(tid, parts)
 
 
 @asynccontextmanager
 async def _searching(
-    kafka: KafkaSettings, registry: Registry, group: str, *, since: datetime, seconds: float
+    kafka: KafkaSettings, registry: Registry, group: str, tid: int, *, since: datetime, seconds: float
 ) -> AsyncIterator[_Search]:
     until = asyncio.get_running_loop().time() + seconds
     async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([registry.dead_letters.name])
-    async with lookback.reader(kafka, group_id=group) as consumer:
-        yield _Search(consumer, registry, since - CLOCKS_APART, until, len(described["partitions"]))
+    number = records.partition_of(tid, registry.changes.partitions)
+    worked_on = [TopicPartition(topic.name, number) for topic in (registry.changes, registry.snapshots)]
+    async with lookback.reader(kafka) as consumer, clients.reader(kafka, group_id=group) as enrichers:
+        # Assigned once: aiokafka's work for a group ends with an error if it is assigned anew meanwhile.
+        enrichers.assign(worked_on)
+        enrichers.pause(*worked_on)
+        letter_partitions = len(described["partitions"])
+        yield _Search(consumer, enrichers, registry, since - CLOCKS_APART, until, letter_partitions)
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
     consumer: Consumer
+    enrichers: Consumer
+    """What the enrichers' group has committed of the order's partitions; it reads nothing."""
     registry: Registry
     since: datetime
     until: float
@@ -251,8 +259,7 @@ class _Search:
     async def _done(self, tp: TopicPartition) -> int | None:
         """The first offset that the enrichers are not done with; None where nobody knows."""
         try:
-            self.consumer.assign([tp])
-            return int(await self.consumer.committed(tp) or 0)
+            return int(await self.enrichers.committed(tp) or 0)
         except GroupCoordinatorNotAvailableError:
             return None
 

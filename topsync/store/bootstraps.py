@@ -154,12 +154,14 @@ async def certify(
         ErasedError: the seller has been erased.
     """
     async with pool.acquire() as connection, connection.transaction():
+        # First, while nothing else is locked: a pull that ends now shares the lock of the seller's row, and
+        # wants the row of what is proven. If we had that one already, each would wait for the other.
+        await sellers.set_live(connection, seller_id)
         await coverage.prove(connection, seller_id, proven)
         await certificates.write(connection, seller_id, certified_at=at, document=document)
         text = orjson.dumps(summary).decode()
         if await connection.execute(sql("bootstraps.certify"), seller_id, at, text) != "UPDATE 1":
             raise ErasedError(f"seller {seller_id} has been erased: there is nothing to start")
-        await sellers.set_live(connection, seller_id)
 
 
 async def count_under_way(pool: Pool) -> int:
