@@ -76,14 +76,42 @@ async def emptied(url: str, *, connections: int = 4) -> AsyncIterator[Pool]:
     """A pool on the migrated database, with nothing in it but two sellers."""
     settings = settings_for(url).model_copy(update={"database_pool_size": connections})
     async with database.connect(settings) as pool:
-        tables = await pool.fetchval(
-            "select string_agg(tablename, ', ') from pg_tables "
-            "where schemaname = 'public' and tablename <> 'migrations'"
-        )
-        await pool.execute(f"truncate {tables} restart identity")
+        await _empty(pool)
         await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"one")
         await sellers.add(pool, seller_id=SELLER + 1, nick="demo_two", session_cipher=b"two")
         yield pool
+
+
+LARGE_BYTES = 4_000_000
+
+TABLES = """
+select format('%I', tablename) as name, pg_relation_size(format('%I', tablename)::regclass) > $1 as is_large
+from pg_tables where schemaname = 'public' and tablename <> 'migrations'
+"""
+
+COUNTERS = """
+select format('%I', sequencename) from pg_sequences where schemaname = 'public' and last_value is not null
+"""
+
+
+async def _empty(pool: Pool) -> None:
+    """Delete all rows. Few tables have any after a test, and to truncate all takes ten times as long."""
+    tables = await pool.fetch(TABLES, LARGE_BYTES)
+    names = [table["name"] for table in tables]
+    if any(table["is_large"] for table in tables):
+        await pool.execute(f"truncate {', '.join(names)} restart identity")
+        return
+    used = await pool.fetch(
+        " union all ".join(f"select '{name}' where exists (select from {name})" for name in names)
+    )
+    counters = await pool.fetch(COUNTERS)
+    await pool.execute(
+        # Foreign keys would ask for an order of deletion.
+        "begin; set local session_replication_role = replica; "
+        + "".join(f"delete from {name}; " for (name,) in used)
+        + "".join(f"alter sequence {name} restart; " for (name,) in counters)
+        + "commit"
+    )
 
 
 def platform_trade(tid: int, modified: float = 0, **fields: object) -> dict[str, object]:

@@ -2,8 +2,8 @@
 
 A process that has already imported the product forks for each of them (`multiprocessing`'s fork server). To
 start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
-`tests/operate/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync`
-in the usual way.
+`tests/operate/test_cli.py`, a test of `tests/system/test_wrong_settings.py` and the tests of the pages start
+`topsync` in the usual way.
 """
 
 from __future__ import annotations

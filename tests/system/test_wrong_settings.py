@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support import commands
 from topsync.base.vault import new_key
 from topsync.local.ports import free_port
 
@@ -55,19 +56,25 @@ async def test_a_wrong_setting_is_one_line_and_status_2(
         del given[setting]
     else:
         given[setting] = wrong
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "topsync", *command.split()),
-        env=given,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(WITHIN_SECONDS):
-        output, errors = await process.communicate()
+    status, output = await commands.run(command.split(), given, given="", timeout_seconds=WITHIN_SECONDS)
 
-    (line,) = errors.decode().splitlines()
-    assert (process.returncode, output) == (2, b"")
+    assert status == 2
+    (line,) = output.splitlines()
     assert line.startswith("topsync")
     assert f"{setting}: " in line
     assert re.search("Set it: |or set: |Make one with ", line)
     for secret in ("simulator-secret-0001", "nothing", GOOD["TOPSYNC_TOKEN_KEYS"]):
         assert secret not in line
+
+
+async def test_the_line_is_all_that_a_started_process_prints() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "topsync", "enrich"),
+        env={**os.environ, **GOOD, "TOPSYNC_SESSION_TIMEOUT_SECONDS": "-1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(WITHIN_SECONDS):
+        output, errors = await process.communicate()
+    assert (process.returncode, output) == (2, b"")
+    assert len(errors.splitlines()) == 1
