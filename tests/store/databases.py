@@ -76,7 +76,7 @@ async def emptied(url: str, *, connections: int = 4) -> AsyncIterator[Pool]:
     """A pool on the migrated database, with nothing in it but two sellers."""
     settings = settings_for(url).model_copy(update={"database_pool_size": connections})
     async with database.connect(settings) as pool:
-        await _empty(pool)
+        await empty(pool)
         await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"one")
         await sellers.add(pool, seller_id=SELLER + 1, nick="demo_two", session_cipher=b"two")
         yield pool
@@ -94,7 +94,7 @@ select format('%I', sequencename) from pg_sequences where schemaname = 'public' 
 """
 
 
-async def _empty(pool: Pool) -> None:
+async def empty(pool: Pool) -> None:
     """Delete all rows. Few tables have any after a test, and to truncate all takes ten times as long."""
     tables = await pool.fetch(TABLES, LARGE_BYTES)
     names = [table["name"] for table in tables]

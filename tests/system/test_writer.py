@@ -33,6 +33,7 @@ from schemas.change import Hint
 from schemas.cloud_events import Headers
 from schemas.trade import Trade
 from schemas.types import parse_instant
+from tests.store.databases import empty
 from tests.stream.clusters import create_topics
 from tests.support import reading, systems
 from tests.support.eventually import eventually
@@ -44,7 +45,7 @@ from topsync.model.refetch import Refetch
 from topsync.sellers.sessions import Sessions
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
-from topsync.store import database, dead_letters, open_letters, orders, refetches, schema, sellers
+from topsync.store import database, dead_letters, open_letters, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.shared_table import SharedTables
@@ -90,14 +91,17 @@ class Installation:
 
 @pytest.fixture
 async def installation(
-    kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+    kafka_bootstrap_servers: str,
+    migrated_database_url: str,
+    topic_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Installation]:
     async with Simulator(SimulatorSettings(sellers=1, orders=0)) as platform:
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
             "TOPSYNC_PARTITIONS": "1",
             "TOPSYNC_REPLICATION_FACTOR": "1",
-            "TOPSYNC_DATABASE_URL": database_url,
+            "TOPSYNC_DATABASE_URL": migrated_database_url,
             "TOPSYNC_APP_KEY": platform.settings.app_key,
             "TOPSYNC_APP_SECRET": platform.settings.app_secret,
             "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
@@ -110,8 +114,8 @@ async def installation(
         for name, text in environment.items():
             monkeypatch.setenv(name, text)
         kafka = settings.load(KafkaSettings)
-        await schema.migrate(settings.load(DatabaseSettings))
         async with database.connect(settings.load(DatabaseSettings)) as pool:
+            await empty(pool)
             await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
             yield Installation(pool, kafka, await create_topics(kafka))
     # A fenced producer of aiokafka leaves failed futures behind. Python warns when it collects them, and
