@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from bootstrap.counted_spans import DaySpan
 from bootstrap.cutting import days
 from bootstrap.listing import Counted, request_of, rows_of
 from bootstrap.start import Start
@@ -49,7 +50,7 @@ class Balancing:
         if counted is not None:
             return Balance(objects, counted.objects, counted.at)
         if not of.kind.leads:
-            return await self._by_day(of, objects)
+            return await self._by_change(of, objects)
         if self.start.created is None:
             return Balance(objects)
         if of.expected == objects and not of.counts.refused:
@@ -59,22 +60,33 @@ class Balancing:
         all_days = list(days(of.first_day, of.last_day))
         return await self._listed(of, objects, all_days, same=0, began=self.start.clock.now())
 
-    async def _by_day(self, of: Slice, had: int) -> Balance:
-        """Parts are counted day by day, as a list by change is asked for: only days that differ are listed.
+    async def _by_change(self, of: Slice, had: int) -> Balance:
+        """Parts are counted by the days of their last change: all days at once, then halves of what differs.
 
-        What was changed again since the export was made has left its day.
+        What was changed again since the export was made has left its day. Only days that differ are listed.
         """
         by_day, began = await slices.count_by_day(self.start.pool, of), self.start.clock.now()
-        same, differ = 0, list[date]()
-        for day in days(of.first_day, of.last_day):
-            try:
-                total = await self.start.puller.count_closed(of.kind, request_of(self.start, day))
-            except ListRefusedError as error:
-                return await self._not_counted(of, had, error)
-            if total != by_day.get(day, 0) or of.counts.refused:
-                differ.append(day)
-            else:
-                same += total
+        if of.counts.refused:
+            # As many may be counted as were had, and be others.
+            return await self._listed(of, had, list(days(of.first_day, of.last_day)), same=0, began=began)
+        same, differ, pending = 0, list[date](), [DaySpan(of.first_day, of.last_day)]
+        while pending:
+            span = pending.pop()
+            if self.start.longest_count.allows(span):
+                try:
+                    total = await self.start.puller.count_closed(of.kind, request_of(self.start, span))
+                except ListRefusedError as error:
+                    if error.whole_kind or span.number == 1:
+                        return await self._not_counted(of, had, error)
+                    self.start.longest_count.refused(span)
+                else:
+                    if total == sum(by_day.get(day, 0) for day in days(span.first, span.last)):
+                        same += total
+                        continue
+                    if span.number == 1:
+                        differ.append(span.first)
+                        continue
+            pending += reversed(list(span.halves()))
         return await self._listed(of, had, differ, same=same, began=began)
 
     async def _listed(

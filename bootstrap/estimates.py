@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -66,8 +67,9 @@ def estimate(
     exported = [each for each in slices if each.way is Way.EXPORT]
     listed = [each for each in slices if each.way is Way.LIST]
     polls = round(TASK_MINUTES * 60 / poll_seconds)
-    # Each task: asked for, polled, asked for its URL once more. Parts are counted by day.
-    calls = len(exported) * (polls + 2) + sum(each.days for each in exported if not each.kind.leads)
+    # Each task: asked for, polled, asked for its URL once more.
+    calls = len(exported) * (polls + 2)
+    calls += sum(_counting_calls(each.days) for each in exported if not each.kind.leads)
     calls += sum(_list_calls(each, orders, slices) for each in listed)
     rows = sum(_objects(each, orders, slices) for each in exported)
     sizes = sorted((_objects(each, orders, slices) * FILE_BYTES_PER_ORDER for each in exported), reverse=True)
@@ -78,6 +80,11 @@ def estimate(
         storing_minutes=rows / ROWS_PER_SECOND / 60,
         files=sizes[:files_at_once],
     )
+
+
+def _counting_calls(days: int) -> int:
+    """All days at once, and both halves on the way to a single day that differs."""
+    return 1 + 2 * math.ceil(math.log2(days))
 
 
 def _list_calls(of: Slice, orders: int | None, all_of: Collection[Slice]) -> int:

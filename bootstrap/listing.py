@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from bootstrap.counted_spans import DaySpan
 from bootstrap.cutting import DAY, days
 from bootstrap.errors import BootstrapFailedError
 from bootstrap.reach import within_reach
@@ -97,7 +98,7 @@ async def rows_of(start: Start, kind: Kind, day: date) -> AsyncIterator[list[Sli
         async for orders in _orders_of(start.created, start, day):
             yield [SliceRow(id_, id_, modified) for id_, modified in orders.items()]
         return
-    of_the_day = request_of(start, day)
+    of_the_day = request_of(start, DaySpan(day, day))
     try:
         listing = await start.puller.list_closed(kind, of_the_day)
     except ListRefusedError as error:
@@ -112,13 +113,13 @@ async def rows_of(start: Start, kind: Kind, day: date) -> AsyncIterator[list[Sli
     ]
 
 
-def request_of(start: Start, day: date) -> PullRequest:
-    """For what was changed on a day that has passed."""
+def request_of(start: Start, span: DaySpan) -> PullRequest:
+    """For what was changed on days that have passed."""
     return PullRequest(
         seller_id=start.seller_id,
         session=start.account.session,
-        start=platform_time.start_of(day),
-        end=platform_time.start_of(day + DAY),
+        start=platform_time.start_of(span.first),
+        end=platform_time.start_of(span.last + DAY),
         source=Source.BOOTSTRAP,
         reason=REASON,
     )

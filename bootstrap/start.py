@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootstrap.counted_spans import LongestCount
 from bootstrap.progress import SellerProgress
 from bootstrap.pulse import Pulse
 from bootstrap.turns import LoadingTurns
@@ -54,6 +55,8 @@ class Start:
     """For files that are downloaded and loaded."""
     pulling: LoadingTurns
     """For what is listed and waited for: each keeps lists in memory, and the database busy."""
+    longest_count: LongestCount
+    """One for all sellers of the process."""
     progress: SellerProgress
 
     @property

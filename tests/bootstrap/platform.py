@@ -20,6 +20,7 @@ import orjson
 from pydantic import SecretStr
 
 from bootstrap.certifying import Certifier
+from bootstrap.counted_spans import LongestCount
 from bootstrap.job import BootstrapJob
 from bootstrap.progress import SellerProgress
 from bootstrap.pulse import Pulse
@@ -146,6 +147,7 @@ class Platform:
     not_exported: set[int] = field(default_factory=set)
     not_listed: set[int] = field(default_factory=set)
     list_refused: str | None = None
+    longest_refund_window: timedelta | None = None
     refund_list_refused: str | None = None
     counts: bool = True
     session_refused: bool = False
@@ -285,6 +287,9 @@ class Platform:
         self._call(f"list_{kind}")
         if kind is Kind.REFUND and self.refund_list_refused is not None:
             return Refused(self.refund_list_refused, whole_kind=True)
+        longest = self.longest_refund_window
+        if kind is Kind.REFUND and longest is not None and window.end - window.start > longest:
+            return Refused("isv.parameters-mismatch", whole_kind=False)
         if kind is Kind.ORDER:
             times = {id_: order.modified for id_, order in self.orders.items()}
         else:
@@ -528,6 +533,7 @@ class Bench:
             pulse=Pulse(),
             loading=LoadingTurns(2),
             pulling=LoadingTurns(2),
+            longest_count=LongestCount(),
             progress=SellerProgress(SELLER, seller.nick),
         )
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from bootstrap import loading
 from bootstrap.certifying import Certifier
+from bootstrap.counted_spans import LongestCount
 from bootstrap.errors import BootstrapFailedError
 from bootstrap.exporting import MAX_ATTEMPTS
 from bootstrap.job import BootstrapJob
@@ -152,6 +153,7 @@ async def bad(
             pulse=Pulse(),
             loading=LoadingTurns(1),
             pulling=LoadingTurns(1),
+            longest_count=LongestCount(),
             progress=SellerProgress(SELLER, seller.nick),
         )
 

@@ -61,12 +61,31 @@ def of_refunds(certificate: Certificate) -> SlicePart:
     return found
 
 
-async def test_refunds_are_counted_by_the_day_of_their_change_and_not_listed(both: Bench) -> None:
+async def test_refunds_are_counted_with_one_call_and_not_listed(both: Bench) -> None:
     of = of_refunds(await both.run())
     assert (of.counts.lines, of.balance.counted, of.balance.objects) == (2, 2, 2)
     assert (of.balance.missing, of.balance.unlisted) == (0, 0)
-    days_and_today = DAYS + 1
-    assert both.platform.calls["list_refund"] == days_and_today
+    of_the_slice, of_today = 1, 1
+    assert both.platform.calls["list_refund"] == of_the_slice + of_today
+
+
+async def test_where_only_short_windows_are_answered_refunds_are_counted_day_by_day(both: Bench) -> None:
+    both.platform.longest_refund_window = timedelta(days=1)
+    both.platform.not_exported.add(8)
+    of = of_refunds(await both.run())
+    assert (of.counts.lines, of.balance.counted, of.balance.objects) == (1, 2, 2)
+    assert (of.balance.missing, of.balance.unlisted) == (1, 0)
+    refused, listed, of_today = len((10, 5, 3, 2)), 1, 1
+    assert both.platform.calls["list_refund"] == refused + DAYS + listed + of_today
+
+
+async def test_only_the_halves_that_differ_are_counted_again(both: Bench) -> None:
+    both.platform.not_exported.add(8)
+    await both.run()
+    listed, of_today = 1, 1
+    halves_of_ten, halves_of_five, halves_of_three, halves_of_two = 2, 2, 2, 2
+    counted = 1 + halves_of_ten + halves_of_five + halves_of_three + halves_of_two
+    assert both.platform.calls["list_refund"] <= counted + listed + of_today
 
 
 async def test_a_refund_that_the_file_lacks_is_fetched(both: Bench) -> None:

@@ -30,8 +30,12 @@ def test_an_export_is_mostly_waiting() -> None:
     assert found.file_bytes == 60_000 * FILE_BYTES_PER_ORDER
 
 
-def test_exported_parts_are_counted_day_by_day() -> None:
-    assert cost(replace(EXPORTED, kind=Kind.REFUND)).calls == TASK_MINUTES + 2 + EXPORTED.days
+def test_exported_parts_are_counted_at_once_and_halved_down_to_a_day_that_differs() -> None:
+    halvings = 7
+    assert 2 ** (halvings - 1) < EXPORTED.days <= 2**halvings
+    assert cost(replace(EXPORTED, kind=Kind.REFUND)).calls == TASK_MINUTES + 2 + 1 + 2 * halvings
+    a_day = replace(EXPORTED, kind=Kind.REFUND, first_day=EXPORTED.last_day)
+    assert cost(a_day).calls == TASK_MINUTES + 2 + 1
 
 
 def test_a_list_is_mostly_calls_one_for_each_order() -> None:

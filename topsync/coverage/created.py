@@ -194,8 +194,8 @@ class CreatedLister:
                 return DatedPage(asked_at, page)
             case WindowTooWide():
                 return DatedPage(asked_at, None)
-            case Refused(detail):
-                raise ListRefusedError(detail)
+            case Refused(detail, whole_kind):
+                raise ListRefusedError(detail, whole_kind=whole_kind)
 
     async def _ask(self, session: SecretStr, wish: PageRequest, priority: Priority) -> CreatedAnswer:
         answer = await self.lists.created_page(

@@ -35,7 +35,15 @@ MAX_LISTINGS = 6
 
 
 class ListRefusedError(RuntimeError):
-    """The platform refuses a list: nothing of it can be claimed. The text says why, and holds no values."""
+    """The platform refuses a list: nothing of it can be claimed. The text says why, and holds no values.
+
+    Attributes:
+        whole_kind: whether it refuses the whole kind, and not this question alone.
+    """
+
+    def __init__(self, detail: str, *, whole_kind: bool) -> None:
+        super().__init__(detail)
+        self.whole_kind = whole_kind
 
 
 @dataclass(slots=True)
@@ -187,8 +195,8 @@ class Lister:
                 if needs_rest:
                     await asyncio.sleep(self.settings.too_wide_wait_seconds)
                 return Page(asked_at, None, {}, refused=True)
-            case Refused(detail):
-                raise ListRefusedError(detail)
+            case Refused(detail, whole_kind):
+                raise ListRefusedError(detail, whole_kind=whole_kind)
 
     def _found(self, of: SellerList, parts: list[SpanPart], calls: int) -> SpanListing:
         proofs = [self._proof(of.request, part) for part in parts]

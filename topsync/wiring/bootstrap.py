@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from bootstrap import runner
 from bootstrap.certifying import Certifier
+from bootstrap.counted_spans import LongestCount
 from bootstrap.job import BootstrapJob
 from bootstrap.planning import NEITHER, Plan, Planner
 from bootstrap.progress import SellerProgress
@@ -64,7 +65,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
             created = CreatedLister(clock, opened.created_lists, puller.settings)
         export, loading = opened.bulk_export, LoadingTurns(own.bootstrap_parallel_slices)
         pulling = LoadingTurns(own.bootstrap_parallel_sellers)
-        requests, pulse = ExportRequests(pool), Pulse()
+        requests, pulse, longest_count = ExportRequests(pool), Pulse(), LongestCount()
 
         def start(account: Account, progress: SellerProgress) -> Start:
             return Start(
@@ -80,6 +81,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
                 pulse=pulse,
                 loading=loading,
                 pulling=pulling,
+                longest_count=longest_count,
                 progress=progress,
             )
 

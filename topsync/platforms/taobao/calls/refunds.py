@@ -67,11 +67,12 @@ RECEIVED: Final = ListCall(
     rows=("refunds", "refund"),
     row=_listed,
     fields=REFUND_LIST_FIELDS,
+    at_most_a_day=False,
 )
 """The refunds *modified* in the window.
 
-Neither the order of rows nor the longest window is documented. We assume newest first and a day, so treat a
-window like a window of `trades.INCREMENTS` (docs/platform/gateway.md 3.10).
+Neither the order of rows nor the longest window is documented. We assume newest first, and list a day at most
+(`TaobaoLists.rules`); only a count is tried with more (docs/platform/gateway.md 3.10).
 """
 
 
