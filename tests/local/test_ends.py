@@ -59,6 +59,7 @@ async def test_all_are_gone_after_the_starter_is_killed(starter: Starter) -> Non
     await eventually(lambda: not run_folders.is_in_use(starter.folder))
 
 
+@pytest.mark.at_length
 async def test_all_are_gone_after_ctrl_c_in_a_terminal(starter: Starter) -> None:
     family = descendants(starter.popen.pid)
 

@@ -37,6 +37,7 @@ END $$
 """
 
 
+@pytest.mark.at_length
 async def test_killed_servers_come_back_with_all_that_they_acknowledged() -> None:
     async with private_servers() as servers:
         await publish(servers, b"acknowledged")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from schemas import platform_time
 from tests.support import commands
 from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
-from tests.support.servers import embedded_only, require_killable_servers
+from tests.support.servers import embedded_only, fresh_database, require_killable_servers
 from tests.support.subscribers import reading
 from topsync.base import certificate_key
 from topsync.base.settings import KafkaSettings
@@ -86,7 +87,7 @@ async def private_system(
     settings: Mapping[str, str] | None = None,
     simulator_arguments: Sequence[str] = (),
 ) -> AsyncIterator[System]:
-    """A system with private servers, for tests that kill or freeze them."""
+    """A system with servers of its own, for tests that kill or freeze those."""
     require_killable_servers()
     async with (
         ForkingGroup(run_folders.create()) as group,
@@ -110,6 +111,7 @@ async def system_on(
     scale: Scale,
     *,
     settings: Mapping[str, str] | None = None,
+    simulator_arguments: Sequence[str] = (),
 ) -> AsyncIterator[System]:
     """A system on running servers, separated from others on them by its database, topics and group."""
     async with (
@@ -118,8 +120,33 @@ async def system_on(
             group,
             scale,
             settings={**apart(topic_prefix), **(settings or {})},
+            simulator_arguments=simulator_arguments,
             servers_environment={KAFKA_VARIABLE: kafka_bootstrap_servers, DATABASE_VARIABLE: database_url},
             kind=ForkingSystem,
+        ) as system,
+    ):
+        yield system
+
+
+@asynccontextmanager
+async def system_apart(
+    kafka_bootstrap_servers: str,
+    database_server_url: str,
+    scale: Scale,
+    *,
+    settings: Mapping[str, str] | None = None,
+    simulator_arguments: Sequence[str] = (),
+) -> AsyncIterator[System]:
+    """A system on the servers of all tests, for tests that kill or freeze its processes."""
+    async with (
+        fresh_database(database_server_url) as database_url,
+        system_on(
+            kafka_bootstrap_servers,
+            database_url,
+            f"test-{secrets.token_hex(8)}",
+            scale,
+            settings=settings,
+            simulator_arguments=simulator_arguments,
         ) as system,
     ):
         yield system

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
 
@@ -19,6 +20,7 @@ BOUND_SECONDS = 60.0
 RATE = 10
 
 
+@pytest.mark.at_length
 async def test_partitions_added_to_changes_stop_every_writer_with_the_cure_and_the_cure_works(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

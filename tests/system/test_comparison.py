@@ -255,6 +255,7 @@ def without_type(monkeypatch: pytest.MonkeyPatch, type_: TradeType) -> str:
     return type_.value
 
 
+@pytest.mark.at_length
 async def test_nothing_is_reported_where_nothing_differs_while_orders_go_on_changing(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:

@@ -42,8 +42,10 @@ OF_EXPORTS: Final[frozenset[Point]] = frozenset(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system() -> AsyncIterator[System]:
-    async with systems.private_system(SCALE, settings=SETTINGS) as running:
+async def system(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[System]:
+    async with systems.system_apart(
+        kafka_bootstrap_servers, database_server_url, SCALE, settings=SETTINGS
+    ) as running:
         for name in (*SERVICES, "witness"):
             await running.start(name)
         await running.admin("POST", "/activity", {"rate": RATE})

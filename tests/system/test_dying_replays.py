@@ -41,8 +41,10 @@ OLDER_THAN_FRESH: Final = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def live() -> AsyncIterator[System]:
-    async with systems.private_system(SCALE, settings=SETTINGS) as system:
+async def live(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[System]:
+    async with systems.system_apart(
+        kafka_bootstrap_servers, database_server_url, SCALE, settings=SETTINGS
+    ) as system:
         for name in (*SERVICES, "witness"):
             await system.start(name)
         await system.run("bootstrap")
@@ -102,7 +104,9 @@ async def test_an_order_that_does_not_exist_ends_by_name_and_is_not_asked_for_fo
     assert await systems.value(live, "select count(*) from refetches where tid = $1", nobody) == 0
 
 
-@pytest.mark.parametrize("point", OF_ORDERS)
+@pytest.mark.parametrize(
+    "point", [*(pytest.param(point, marks=pytest.mark.at_length) for point in OF_ORDERS[:-1]), OF_ORDERS[-1]]
+)
 async def test_the_reconciler_dies_in_a_replay_of_orders_and_the_next_goes_on(
     live: System, doubtful: Path, tmp_path: Path, point: Point
 ) -> None:

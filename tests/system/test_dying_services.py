@@ -68,8 +68,10 @@ POINTS_HERE = frozenset({*IN_A_BATCH, *ASKING_AGAIN, *A_TASK, *WITHOUT_TASKS, *E
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def live() -> AsyncIterator[System]:
-    async with systems.private_system(SCALE, settings=SETTINGS) as system:
+async def live(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[System]:
+    async with systems.system_apart(
+        kafka_bootstrap_servers, database_server_url, SCALE, settings=SETTINGS
+    ) as system:
         for name in (*SERVICES, "witness"):
             await system.start(name)
         await system.run("bootstrap")

@@ -155,6 +155,7 @@ async def test_a_rolling_restart_gives_every_partition_back_to_the_owner_it_had(
     assert ownership_history.require_no_former_producer(fleet.system)
 
 
+@pytest.mark.at_length
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # see `storm`
 async def test_nothing_goes_backwards_while_the_group_rebalances_every_second(
     fleet: Fleet, at_length: bool

@@ -86,6 +86,7 @@ async def live(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.mark.at_length
 async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stopped(cluster: Cluster) -> None:
     system = cluster.system
     await system.admin("POST", "/activity", {"rate": RATE})

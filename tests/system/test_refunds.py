@@ -34,13 +34,17 @@ REFUNDS = 30
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+async def live(
+    kafka_bootstrap_servers: str, database_server_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[System]:
     """Everything runs, every seller is live, and only tests make changes."""
     habits = tmp_path_factory.mktemp("platform") / "habits.toml"
     habits.write_text(HABITS)
     settings = {"TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "2"}
     arguments = ("--scenario", str(habits))
-    async with systems.private_system(SCALE, settings=settings, simulator_arguments=arguments) as system:
+    async with systems.system_apart(
+        kafka_bootstrap_servers, database_server_url, SCALE, settings=settings, simulator_arguments=arguments
+    ) as system:
         for name in (*SERVICES, "witness"):
             await system.start(name)
         await system.run("bootstrap")

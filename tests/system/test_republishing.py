@@ -208,7 +208,9 @@ async def is_published_as(installation: Installation, id_: str) -> bool:
     return any(event[1] == id_ for seen in found.values() for event in seen)
 
 
-@pytest.mark.parametrize("point", POINTS_HERE)
+@pytest.mark.parametrize(
+    "point", [pytest.param(POINTS_HERE[0], marks=pytest.mark.at_length), *POINTS_HERE[1:]]
+)
 async def test_a_republication_goes_on_where_its_writer_was_killed(
     filled: Installation, point: Point, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

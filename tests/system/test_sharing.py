@@ -94,8 +94,10 @@ class Reconcilers:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def live() -> AsyncIterator[Reconcilers]:
-    async with systems.private_system(SCALE, settings=SETTINGS) as system:
+async def live(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[Reconcilers]:
+    async with systems.system_apart(
+        kafka_bootstrap_servers, database_server_url, SCALE, settings=SETTINGS
+    ) as system:
         connection = await systems.connect(system)
         await connection.execute(INSTALL)
         await connection.close()

@@ -12,6 +12,7 @@ from topsync.local.system import System
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
+@pytest.mark.at_length
 async def test_a_deleted_topic_is_noticed_and_after_a_republication_the_audit_is_clean(calm: System) -> None:
     kafka, orders = systems.kafka_settings(calm), systems.registry(calm).orders
     stored = await systems.value(calm, "select count(*) from orders")
