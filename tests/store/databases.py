@@ -81,6 +81,7 @@ async def emptied(url: str, *, connections: int = 4) -> AsyncIterator[Pool]:
             "where schemaname = 'public' and tablename <> 'migrations'"
         )
         await pool.execute(f"truncate {tables} restart identity")
+        await pool.execute("insert into visibility default values")
         await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"one")
         await sellers.add(pool, seller_id=SELLER + 1, nick="demo_two", session_cipher=b"two")
         yield pool
