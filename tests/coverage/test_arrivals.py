@@ -211,11 +211,20 @@ def test_a_raised_allowance_is_long_enough_for_what_was_seen_and_never_beyond_th
     exceeding = [arrival(m, m + lacked, m + lacked + more) for m, lacked, more in late]
     allowance = learned_allowance.raised(timedelta(seconds=learned), exceeding, RULES)
     assert timedelta(seconds=learned) <= allowance <= RULES.most
-    longest = max(each.at_most for each in exceeding)
-    assert allowance == RULES.most or allowance >= longest * MARGIN
+    surely = max(each.at_least for each in exceeding)
+    assert allowance == RULES.most or allowance >= surely * MARGIN
+    for each in exceeding:
+        if each.at_most <= 2 * each.at_least:
+            assert allowance == RULES.most or allowance >= each.at_most * MARGIN
     since = learned_allowance.doubted_from(exceeding, allowance)
     # A list that was asked for at the oldest late change or later proves nothing more before this moment.
     assert all(since <= each.modified - allowance for each in exceeding)
+
+
+def test_where_no_list_looked_for_long_it_is_not_raised_to_when_one_did() -> None:
+    """An order of a time that was taken back is listed again hours later, and was lacked at two minutes."""
+    seen_late = arrival(0, lacked=13, shown=90)
+    assert learned_allowance.raised(timedelta(0), [seen_late], RULES) == timedelta(seconds=2 * 12 * 1.25)
 
 
 def test_it_comes_down_a_step_a_day_not_below_what_was_seen_and_then_is_forgotten() -> None:

@@ -18,7 +18,7 @@ from topsync.model.kind import Kind
 from topsync.model.learned_allowance import LearningRules
 from topsync.store import visibility
 from topsync.store.database import Pool
-from topsync.store.visibility import Evidence
+from topsync.store.visibility import ArrivalEvidence
 from topsync.stream.producer import Producer, PublishError
 from topsync.stream.records import Record
 
@@ -69,7 +69,7 @@ async def raise_to(pool: Pool, seconds: float) -> None:
             before,
             timedelta(seconds=seconds),
             at=at(1200),
-            evidence=Evidence(SELLER, Kind.ORDER, LATE),
+            evidence=ArrivalEvidence(SELLER, Kind.ORDER, LATE),
             arrivals=3,
             taken_from=at(-1500),
             taken_of=2,

@@ -18,11 +18,11 @@ from topsync.model.span import Span
 from topsync.store import coverage, erasures, visibility
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
-from topsync.store.visibility import Evidence
+from topsync.store.visibility import ArrivalEvidence
 
 ALLOWANCE = 10
 LATE = LateArrival(7, at(30), at(55), at(60), timedelta(seconds=ALLOWANCE))
-EVIDENCE = Evidence(SELLER, Kind.ORDER, LATE)
+EVIDENCE = ArrivalEvidence(SELLER, Kind.ORDER, LATE)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from topsync.model.learned_allowance import LearningRules
 from topsync.model.span import Span
 from topsync.store import visibility, work_leases
 from topsync.store.database import Connection, Pool
-from topsync.store.visibility import Evidence
+from topsync.store.visibility import ArrivalEvidence
 
 log = telemetry.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Raised:
 
     before: timedelta
     allowance: timedelta
-    evidence: Evidence
+    evidence: ArrivalEvidence
     arrivals: int
     taken_from: datetime
     taken_of: int
@@ -127,7 +127,7 @@ class ListLearning:
         if allowance == before.allowance and not taken_of:
             return None
         kind, latest = max(found, key=lambda each: each[1].at_most)
-        evidence = Evidence(seller_id, kind, latest)
+        evidence = ArrivalEvidence(seller_id, kind, latest)
         await visibility.change(
             connection,
             before,

@@ -16,6 +16,10 @@ from topsync.model.arrivals import LateArrival
 MARGIN: Final = 1.25
 """So much longer than what was seen: what was seen is hardly the latest that there will be."""
 
+UNSEEN: Final = 2
+"""It is not taken to be later than so many times what is certain. Where no list looked for long, nobody knows
+when it appeared, and a list that looked late must not hold all claims back by as much."""
+
 STEP: Final = timedelta(days=1)
 """It comes down once in so long ..."""
 
@@ -53,8 +57,13 @@ class LearningRules:
 
 def raised(learned: timedelta, exceeding: Sequence[LateArrival], rules: LearningRules) -> timedelta:
     """The allowance after late arrivals that exceeded what held: long enough for each, if it may be."""
-    needed = _whole_seconds(max(each.at_most for each in exceeding) * MARGIN)
+    needed = _whole_seconds(max(_perhaps(each) for each in exceeding) * MARGIN)
     return max(learned, min(needed, rules.most))
+
+
+def _perhaps(late: LateArrival) -> timedelta:
+    """How late it may have been."""
+    return min(late.at_most, late.at_least * UNSEEN)
 
 
 def doubted_from(exceeding: Sequence[LateArrival], allowance: timedelta) -> datetime:

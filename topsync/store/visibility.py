@@ -23,7 +23,7 @@ MAX_KNOWN: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ArrivalEvidence:
     """The late arrival that called for an allowance."""
 
     seller_id: int
@@ -90,7 +90,7 @@ async def change(
     allowance: timedelta,
     *,
     at: datetime,
-    evidence: Evidence | None = None,
+    evidence: ArrivalEvidence | None = None,
     arrivals: int = 0,
     taken_from: datetime | None = None,
     taken_of: int = 0,
