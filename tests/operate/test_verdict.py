@@ -13,7 +13,6 @@ from schemas import platform_time
 from tests.support.calendars import calendar_of
 from topsync.model.call_limits import CallLimits
 from topsync.model.gap import Gap
-from topsync.model.kind import Kind
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.operate import findings, overview_tables, verdict
@@ -27,7 +26,6 @@ from topsync.store.call_budget import Ban
 from topsync.store.push_connections import PushConnection
 from topsync.store.sellers import UNKNOWN, Seller, SellerState
 from topsync.store.standings import BulkStart, OpenLetters, WaitingOrders
-from topsync.store.visibility import VisibilityChange
 
 NOW = platform_time.parse("2026-11-20 14:00:00")
 FIRST = 2000000001
@@ -259,13 +257,11 @@ def test_an_allowance_that_was_learnt_is_said_and_needs_nobody_unless_it_is_too_
         "by itself"
     )
     assert not finding.severity.needs_a_person
-    later = VisibilityChange(
-        *(1, ago(hours=2), timedelta(0), MOST, FIRST, Kind.ORDER, 7),
-        *(ago(hours=5), ago(hours=4), ago(hours=2), 1, ago(hours=7), 1),
-    )
-    too_short = replace(learned, allowance=MOST, last_raising=later)
+    too_short = replace(USUAL, longest=MOST + timedelta(minutes=1), most=MOST)
     (finding,) = findings.of(replace(fine(), visibility=too_short))
-    assert "later than the longest visibility allowance that may be learnt, 7200 s" in finding.what
+    assert finding.what == (
+        "lists were later (2 h 1 min) than the longest visibility allowance that may be learnt (2 h)"
+    )
     assert finding.severity.needs_a_person
     on_sale = replace(USUAL, because=Because.CALENDAR, allowance=timedelta(seconds=1500))
     assert findings.of(replace(fine(), visibility=on_sale)) == []

@@ -184,6 +184,13 @@ async def test_each_change_is_noted_until_a_notification_tells_of_it(pool: Pool)
     assert learned == LearnedAllowance(seconds(50), at(100), at(100))
 
 
+async def test_a_raising_names_nothing_of_a_seller_that_is_erased(pool: Pool) -> None:
+    await erasures.begin(pool, SELLER)
+    await raise_to(pool, 50)
+    (raised,) = await visibility.unnotified(pool, limit=10)
+    assert (raised.seller_id, raised.object_id, raised.allowance) == (None, None, seconds(50))
+
+
 async def test_since_when_something_is_learnt_stays_until_nothing_is(pool: Pool) -> None:
     await raise_to(pool, 50)
     for allowance, since in ((70, at(100)), (60, at(100)), (0, None), (20, at(300))):

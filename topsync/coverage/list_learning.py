@@ -60,9 +60,7 @@ class ListLearning:
         """How far back a pull reaches for orders that the table has and the last lists lacked."""
         if not _teaches(request):
             return None
-        before = await visibility.last_lists(self.pool, request.seller_id, Kind.ORDER)
-        awaited = before.oldest_awaited
-        return awaited if awaited is not None and awaited >= self._oldest() else None
+        return await visibility.oldest_awaited(self.pool, request.seller_id, Kind.ORDER, self._oldest())
 
     async def learn(self, request: PullRequest, listings: Sequence[SpanListing]) -> None:
         """Measure what was listed against the lists before it, and act on it. One transaction.

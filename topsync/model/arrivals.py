@@ -67,11 +67,6 @@ class LastLists:
         at = bisect_right(self.parts, moment, key=lambda part: part.span.start) - 1
         return self.parts[at] if at >= 0 and moment < self.parts[at].span.end else None
 
-    @property
-    def oldest_awaited(self) -> datetime | None:
-        """How far back the next list must reach so that it can show what is awaited."""
-        return min(self.awaited.values(), default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class LateArrival:

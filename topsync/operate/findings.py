@@ -156,24 +156,21 @@ def _calendar(seen: Overview) -> Iterable[Finding]:
 
 def _late_lists(seen: Overview) -> Iterable[Finding]:
     stands = seen.visibility
-    if stands.because is not Because.LEARNED:
-        return
-    seconds = f"{stands.allowance.total_seconds():g} s"
     if stands.is_too_short:
         yield Finding(
             Severity.TO_DO,
-            f"lists were later than the longest visibility allowance that may be learnt, {seconds}",
-            stands.since,
-            "see docs/operations.md, or set TOPSYNC_VISIBILITY_MOST_SECONDS to more",
+            f"lists were later ({durations.text(stands.longest.total_seconds())}) than the longest "
+            f"visibility allowance that may be learnt ({durations.text(stands.most.total_seconds())})",
+            do="set TOPSYNC_VISIBILITY_MOST_SECONDS to more, unless a single order was hidden for so long",
         )
-        return
-    yield Finding(
-        Severity.BEHIND,
-        f"lists were late: the visibility allowance is {seconds} instead of "
-        f"{stands.otherwise.total_seconds():g} s",
-        stands.since,
-        more="it comes down by itself",
-    )
+    if stands.because is Because.LEARNED:
+        yield Finding(
+            Severity.BEHIND,
+            f"lists were late: the visibility allowance is {stands.allowance.total_seconds():g} s instead of "
+            f"{stands.otherwise.total_seconds():g} s",
+            stands.since,
+            more="it comes down by itself",
+        )
 
 
 def _sweeps(seen: Overview) -> Iterable[Finding]:

@@ -14,6 +14,7 @@ from topsync.base.settings import CoverageSettings
 from topsync.model import sweeping
 from topsync.model.arrivals import ArrivalCounts
 from topsync.model.calendar import Calendar
+from topsync.model.learned_allowance import TAIL
 from topsync.store import visibility, work_leases
 from topsync.store.database import Pool
 from topsync.store.visibility import VisibilityChange
@@ -45,22 +46,16 @@ class VisibilityStatus:
     """Since when something is learnt."""
     is_learning: bool = True
     most: timedelta = timedelta(hours=2)
+    longest: timedelta = timedelta(0)
+    """By how much any change of the last days was surely late."""
     last_raising: VisibilityChange | None = None
     last_day: Mapping[int, ArrivalCounts] | None = None
     """The histogram of the last day, by the seconds at which its steps begin."""
 
     @property
     def is_too_short(self) -> bool:
-        """Whether lists were later than may be learnt, as far as is known."""
-        last = self.last_raising
-        if self.because is not Because.LEARNED or last is None:
-            return False
-        return (
-            last.shown_at is not None
-            and last.modified is not None
-            and self.allowance >= self.most
-            and last.shown_at - last.modified > self.most
-        )
+        """Whether lists were later, within the last days, than may be learnt."""
+        return self.is_learning and self.longest > max(self.most, self.allowance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +96,7 @@ async def visibility_status(pool: Pool, calendar: Calendar, now: datetime) -> Vi
         since=learned.since,
         is_learning=rules.is_on,
         most=rules.most,
+        longest=await visibility.longest(pool, now - TAIL),
         last_raising=await visibility.last_raising(pool),
         last_day=_summed(await visibility.histogram(pool, now - DAY)),
     )

@@ -162,6 +162,16 @@ async def last_lists(connection: Pool | Connection, seller_id: int, kind: Kind) 
     )
 
 
+async def oldest_awaited(pool: Pool, seller_id: int, kind: Kind, since: datetime) -> datetime | None:
+    """When the oldest change happened that is awaited: the table has it, and the last lists lacked it. Of
+    those since a moment.
+    """
+    oldest: datetime | None = await pool.fetchval(
+        sql("visibility.oldest_awaited"), seller_id, kind.plural, since
+    )
+    return oldest
+
+
 async def remember(connection: Connection, seller_id: int, kind: Kind, lists: LastLists) -> None:
     """Replace what is remembered; nothing of a seller that is erased."""
     await connection.execute(

@@ -51,10 +51,15 @@ returning c.seller_id
 
 
 -- name: note_change
+-- Nothing of an erased seller is named, even by a pull under way: the lock separates this and the erasure.
+with of as materialized (select seller_id from sellers where seller_id = $4 and state <> 'erased' for share)
 insert into visibility_changes (
     at, before, allowance, seller_id, lists, object_id, modified, lacked_at, shown_at, arrivals, taken_from, taken_of
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+select
+    $1, $2, $3, o.seller_id, $5, case when o.seller_id is not null then $6::bigint end, $7::timestamptz, $8::timestamptz,
+    $9::timestamptz, $10::integer, $11::timestamptz, $12::integer
+from (select) as one left join of as o on true
 
 
 -- name: unnotified
@@ -67,6 +72,12 @@ update visibility_changes set notified_at = now() where id = any($1::bigint[]) a
 
 -- name: last_raising
 select * from visibility_changes where allowance > before order by at desc, id desc limit 1
+
+
+-- name: oldest_awaited
+select min(moment)
+from last_lists cross join lateral unnest(awaited) as moment
+where seller_id = $1 and lists = $2 and moment >= $3
 
 
 -- name: last_lists
