@@ -277,6 +277,25 @@ async def test_a_list_that_shows_an_order_too_late_goes_back_on_what_was_claimed
     assert proven.end <= shop.clock.now() - learned
 
 
+async def test_a_pull_that_listed_before_the_allowance_was_raised_claims_no_more_than_it_allows(
+    shop: Shop,
+) -> None:
+    """As a process does that stood still between its lists and its claim."""
+    shop.list_order(TID, 2000)
+    pulling = asyncio.create_task(shop.puller.pull(shop.request()))
+    await shop.until_hinted(1)
+    learned = timedelta(seconds=3 * ALLOWANCE)
+    async with shop.pool.acquire() as connection, connection.transaction():
+        before = await visibility.locked(connection)
+        await visibility.change(connection, before, learned, at=shop.clock.now())
+    listed_by = shop.clock.latest_now()
+    await shop.store(TID)
+    outcome = await pulling
+    (proven,) = await shop.proven()
+    assert proven.end == outcome.proven_to
+    assert proven.end <= listed_by - learned
+
+
 async def test_a_pull_reaches_back_to_an_order_that_the_table_has_and_the_last_list_lacked(
     shop: Shop,
 ) -> None:
