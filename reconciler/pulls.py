@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
 
 from reconciler import plan
 from reconciler.circuits import PullBrake
@@ -17,23 +16,17 @@ from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
+from topsync.model import sweeping
 from topsync.model.gap import Gap
 from topsync.model.scheme import Scheme
 from topsync.platforms.port import SessionRefusedError
 from topsync.sellers import schemes
 from topsync.sellers.sessions import Account, Sessions
-from topsync.store import circuits, coverage, gaps, work_leases
+from topsync.store import circuits, coverage, gaps, visibility, work_leases
 from topsync.store.database import Pool
 from topsync.store.work_leases import HeldLease, WorkLease
 
 log = telemetry.get_logger(__name__)
-
-NEARLY_ALL: Final = 0.95
-"""The interval between sweeps is that of so many sellers: a seller that comes back was not swept for long."""
-
-STRETCHED: Final = 1.2
-SLACK: Final = timedelta(seconds=15)
-"""An interval counts as stretched when it is longer than wanted by both: a pull takes a moment, too."""
 
 
 @dataclass(slots=True)
@@ -51,6 +44,8 @@ class Pulls:
     """The installation's."""
     under_way: UnderWay[int]
     turns: PullTurns
+    learn: Callable[[timedelta], None] = lambda _: None
+    """Is called at each look with the visibility allowance that was learnt."""
     _leases: dict[int, WorkLease] = field(default_factory=dict)
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
     """When the sellers were last pulled, also where that failed."""
@@ -78,10 +73,12 @@ class Pulls:
         metrics.GAPS_OPEN.set(sum(map(len, open_gaps.values())))
         claimed = await coverage.last_proven(self.pool, mine)
         polled = {seller_id for seller_id in mine if schemes.is_polled(usable[seller_id].seller, self.scheme)}
+        self.learn((await visibility.learned(self.pool)).allowance)
         now = self.clock.now()
         behind = [now - end for seller_id, end in claimed.items() if seller_id in polled]
         metrics.POLLED_BEHIND_SECONDS.set(max(behind, default=timedelta(0)).total_seconds())
         rules = self.rules(now)
+        metrics.VISIBILITY_ALLOWANCE.set(rules.calendar.visibility_allowance(now).total_seconds())
         self._measure_sweeps(claimed.keys() - polled, rules.sweep_interval, now)
         self.brake.look(await circuits.all_of(self.pool), database_now=await circuits.now(self.pool))
         waiting = {}
@@ -179,10 +176,11 @@ class Pulls:
         """Say how far sweeps are apart: where calls do not suffice, farther than wanted, for all alike."""
         if not wanted:
             return
-        waits = sorted(now - self._pulled_at[each] for each in swept if each in self._pulled_at)
-        apart = max(wanted, waits[int(len(waits) * NEARLY_ALL)] if waits else wanted)
+        apart = sweeping.apart(
+            (now - self._pulled_at[each] for each in swept if each in self._pulled_at), wanted
+        )
         metrics.SWEEP_INTERVAL_SECONDS.set(apart.total_seconds())
-        is_stretched = apart > wanted * STRETCHED + SLACK
+        is_stretched = sweeping.is_stretched(apart, wanted)
         if is_stretched and not self._is_stretched:
             log.warning(
                 "sweeps are stretched: the calls, or TOPSYNC_RECONCILE_PARALLEL_SELLERS, do not suffice",

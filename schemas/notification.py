@@ -1,5 +1,5 @@
 """The records of the topic `notifications`: markers of bootstraps, outcomes of replays and of comparisons
-with the platform, ends of sessions and sellers.
+with the platform, changes of the visibility allowance, ends of sessions and sellers.
 
 Each kind has its own event type; readers skip types that they do not know.
 """
@@ -300,6 +300,58 @@ class ComparisonFinished(Notification):
         return f"comparison:{self.report}"
 
 
+class LateArrivalEvidence(BaseModel):
+    """A change that a list of the platform did not show although it had happened, and that a later list
+    showed.
+    """
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    seller_id: PlatformId
+    kind: str
+    """`order` or `refund`."""
+    id: PlatformId
+    """The `tid` of an order, the `refund_id` of a refund."""
+    modified: Instant
+    """When it changed."""
+    lacked_at: Instant
+    """When the last list was asked for that should have shown it."""
+    shown_at: Instant
+    """When the first list that showed it had been answered."""
+
+
+class AllowanceChanged(Notification):
+    """The platform's lists were later than the visibility allowance, so it was raised, and claims that rested
+    on less were taken back; or lists have been in time for a while, and it was lowered.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.allowance.changed.v1"
+
+    change: int
+    """The change's number. The same number may come twice."""
+    is_raised: bool
+    """False: it was lowered."""
+    before_seconds: float
+    """What was learnt before; 0: nothing, so the setting or the calendar held."""
+    allowance_seconds: float
+    """What is learnt now. The setting, the calendar's or this holds, whichever is longest."""
+    most_seconds: float
+    """What it is never raised beyond. Where it has been reached, lists may be later than it allows for."""
+    late_arrivals: int = 0
+    """How many changes of the pull that found it were later than what held."""
+    evidence: LateArrivalEvidence | None = None
+    """The latest of them; absent where it was lowered, or the seller has been erased since."""
+    taken_back_from: Instant | None = None
+    """Claims after this moment were taken back where they rested on less ..."""
+    taken_back_sellers: int = 0
+    """... of so many sellers; it is pulled again."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return "allowance"
+
+
 class SessionWarned(Notification):
     """A seller's session ends soon, or has ended: then no change of the seller can be fetched."""
 
@@ -366,6 +418,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     DifferencesFound,
     ComparisonFinished,
     ReplayEnded,
+    AllowanceChanged,
     SessionWarned,
     SellerErased,
     MessageReceived,

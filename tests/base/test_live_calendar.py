@@ -83,6 +83,19 @@ def test_a_wrong_new_file_keeps_the_old_calendar_and_complains_until_it_is_right
     assert watched.live.problem is None
 
 
+def test_what_was_learnt_holds_beside_the_file_and_beside_its_next_version(watched: Watched) -> None:
+    watched.live.learn(timedelta(minutes=30))
+    assert watched.minutes() == 30
+    watched.write(TEXT.format(seconds=2400))
+    watched.later()
+    assert watched.minutes() == 40
+    watched.write(TEXT.format(seconds=1200))
+    watched.later()
+    assert watched.minutes() == 30
+    watched.live.learn(timedelta(0))
+    assert watched.minutes() == 20
+
+
 def test_a_file_that_vanishes_or_may_not_be_read_keeps_the_old_calendar(watched: Watched) -> None:
     watched.file.unlink()
     watched.later()

@@ -29,10 +29,11 @@ from topsync.coverage.pull import NotStoredError, Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
 from topsync.model.span import Span
-from topsync.store import coverage, orders, refunds
+from topsync.store import coverage, orders, refunds, visibility
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
+from topsync.store.work_leases import WorkKind, WorkLease
 
 ALLOWANCE = 600.0
 REFUND = 180000000000000101
@@ -252,6 +253,67 @@ async def test_a_sweep_has_what_is_missing_fetched_at_once_and_any_fetch_answers
     hint = (await shop.hints())[-1]
     assert hint.modified == shop.gateway.listed[TID]
     assert hint.settled_after <= shop.gateway.listed[TID]
+
+
+async def test_a_list_that_shows_an_order_too_late_goes_back_on_what_was_claimed_without_it(
+    shop: Shop,
+) -> None:
+    """The next pull claims no more than the allowance that was learnt from it allows."""
+    await shop.pool.execute(
+        "insert into work_leases (kind, key, epoch) values ('seller', $1, 1)", str(SELLER)
+    )
+    lease = WorkLease(WorkKind.SELLER, str(SELLER), 1)
+    request = replace(shop.request(source=Source.SWEEP), lease=lease)
+    await shop.puller.pull(request)
+    (claimed,) = await shop.proven()
+    shop.list_order(TID, ALLOWANCE + 100)
+    await shop.store(TID)
+    outcome = await shop.puller.pull(request)
+    learned = (await visibility.learned(shop.pool)).allowance
+    assert learned > timedelta(seconds=ALLOWANCE + 100)
+    (proven,) = await shop.proven()
+    assert proven.end == outcome.proven_to
+    assert proven.end < claimed.end
+    assert proven.end <= shop.clock.now() - learned
+
+
+async def test_a_pull_that_listed_before_the_allowance_was_raised_claims_no_more_than_it_allows(
+    shop: Shop,
+) -> None:
+    """As a process does that stood still between its lists and its claim."""
+    shop.list_order(TID, 2000)
+    pulling = asyncio.create_task(shop.puller.pull(shop.request()))
+    await shop.until_hinted(1)
+    learned = timedelta(seconds=3 * ALLOWANCE)
+    async with shop.pool.acquire() as connection, connection.transaction():
+        before = await visibility.locked(connection)
+        await visibility.change(connection, before, learned, at=shop.clock.now())
+    listed_by = shop.clock.latest_now()
+    await shop.store(TID)
+    outcome = await pulling
+    (proven,) = await shop.proven()
+    assert proven.end == outcome.proven_to
+    assert proven.end <= listed_by - learned
+
+
+async def test_a_pull_reaches_back_to_an_order_that_the_table_has_and_the_last_list_lacked(
+    shop: Shop,
+) -> None:
+    await shop.pool.execute(
+        "insert into work_leases (kind, key, epoch) values ('seller', $1, 1)", str(SELLER)
+    )
+    lease = WorkLease(WorkKind.SELLER, str(SELLER), 1)
+    modified = shop.list_order(TID, ALLOWANCE + 100)
+    await shop.store(TID)
+    await shop.pool.execute("update orders set created = modified")
+    del shop.gateway.listed[TID]
+    await shop.puller.pull(replace(shop.request(source=Source.SWEEP), lease=lease))
+    await shop.puller.pull(replace(shop.request(ago=100, source=Source.SWEEP), lease=lease))
+    start, _ = shop.gateway.windows[-1]
+    assert platform_time.parse(start) == modified
+    await shop.puller.pull(shop.request(ago=100, source=Source.OPERATOR))
+    start, _ = shop.gateway.windows[-1]
+    assert platform_time.parse(start) > modified, "a replay lists what it was asked for"
 
 
 async def test_a_preview_says_what_is_missing_and_does_nothing(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,6 +82,18 @@ def test_nothing_of_a_sale_is_proven_before_its_own_allowance_has_passed(
 )
 def test_a_pull_that_touches_a_sale_begins_earlier(start: float, now: float, overlap: float) -> None:
     assert SALE.overlap(at(start), now=at(now)) == timedelta(seconds=overlap)
+
+
+def test_of_the_settings_the_calendars_and_the_learned_allowance_the_longest_holds() -> None:
+    usual = SALE.usual.visibility
+    for learned, on_sale, usually in (
+        (timedelta(0), timedelta(seconds=LATE), usual),
+        (usual * 1.5, max(timedelta(seconds=LATE), usual * 1.5), usual * 1.5),
+        (timedelta(days=1), timedelta(days=1), timedelta(days=1)),
+    ):
+        calendar = replace(SALE, learned=learned)
+        assert calendar.visibility_allowance(at(0)) == on_sale
+        assert calendar.visibility_allowance(at(-1e6)) == usually
 
 
 def test_of_sales_that_overlap_the_last_to_begin_decides_and_the_longest_allowance_holds() -> None:

@@ -16,14 +16,17 @@ from tests.store.databases import SELLER, at, emptied
 from tests.support.terminals import CTRL_C, terminal
 from topsync.base.terminal import CLEAR
 from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence, seller_scope
+from topsync.model.arrivals import LateArrival, Measured
+from topsync.model.kind import Kind
 from topsync.model.refetch import NO_SESSION, Refetch
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
 from topsync.operate import overview, status_command
 from topsync.operate.status_command import StatusWish
-from topsync.store import circuits, coverage, push_connections, refetches, sellers
+from topsync.store import circuits, coverage, push_connections, refetches, sellers, visibility
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
+from topsync.store.visibility import ArrivalEvidence
 
 REFUSED = "the platform refused the session"
 LOST = "the channel closed: 4004 \x1b[2J"
@@ -130,7 +133,7 @@ async def test_for_machines_the_same_is_a_single_document(
     assert set(found) == {
         "verdict", "findings", "trends", "dead_letters", "bulk_starts", "sellers_not_shown",
         "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calendar", "calls",
-        "sellers",
+        "sellers", "visibility", "sweeps",
     }  # fmt: skip
     assert found["push"]["connections"] == []
     assert (found["push"]["last"]["reason"], found["push"]["last"]["cause"]) == (LOST, "closed")
@@ -183,6 +186,46 @@ async def test_the_calendar_is_shown_and_a_wrong_file_is_a_problem(
     shown = orjson.loads(await status(capsys, as_json=True))
     (problem,) = [line for line in shown["problems"] if "calendar" in line]
     assert "line 2, rules.sale.overlap: unknown" in problem
+
+
+async def test_the_allowance_that_holds_is_shown_and_why_and_sweeps_that_are_stretched(
+    pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = orjson.loads(await status(capsys, as_json=True))
+    assert (shown["visibility"]["allowance_seconds"], shown["visibility"]["because"]) == (600, "usual")
+    assert shown["sweeps"] is None, "nobody is swept"
+    now = datetime.now(UTC)
+    late = LateArrival(7, at(0), at(900), at(1200), timedelta(seconds=600))
+    async with pool.acquire() as connection, connection.transaction():
+        before = await visibility.locked(connection)
+        evidence = ArrivalEvidence(SELLER, Kind.ORDER, late)
+        allowance = timedelta(seconds=1500)
+        await visibility.change(connection, before, allowance, at=at(1200), evidence=evidence)
+        await coverage.prove(connection, SELLER, Span(now - timedelta(days=1), now))
+        await connection.execute(
+            "insert into work_leases (kind, key, pulled_at) values ('seller', $1, $2)",
+            str(SELLER),
+            now - timedelta(seconds=900),
+        )
+        measured = Measured()
+        measured.count_shown(now, timedelta(seconds=4))
+        await visibility.count(connection, measured)
+    shown = orjson.loads(await status(capsys, as_json=True))
+    assert shown["visibility"]["because"] == "learned"
+    assert shown["visibility"]["allowance_seconds"] == 1500
+    assert shown["visibility"]["otherwise_seconds"] == 600
+    assert shown["visibility"]["last_raising"]["id"] == "7"
+    assert shown["visibility"]["last_day"] == [{"seconds": 2, "shown": 1, "lacked": 0}]
+    assert shown["calendar"]["visibility_allowance_seconds"] == 1500
+    assert shown["sweeps"]["wanted_seconds"] == 300
+    assert 900 <= shown["sweeps"]["interval_seconds"] < 960
+    assert shown["sweeps"]["stretched"]
+    output = " ".join((await status(capsys)).split())
+    assert "1500 s, learned since 2025-11-20 10:20:00 (GMT+8), instead of 600 s" in output
+    assert re.search(r"every 300 s, stretched to 9\d\d s", output)
+    assert "~ lists were late: the visibility allowance is 1500 s instead of 600 s since" in output
+    monkeypatch.setenv("TOPSYNC_VISIBILITY_LEARNING", "false")
+    assert "600 s, usual; learning is off" in await status(capsys)
 
 
 async def test_where_no_sellers_scheme_has_messages_no_push_is_expected(

@@ -18,6 +18,7 @@ from topsync.model.span import Span
 from topsync.operate import findings, overview_tables, verdict
 from topsync.operate.findings import Severity
 from topsync.operate.overview import EnricherGroup, Overview
+from topsync.operate.pulling_status import Because, SweepStatus, VisibilityStatus
 from topsync.operate.trends import Trend
 from topsync.sellers.status import SellerStatus
 from topsync.store.activity import Process
@@ -28,6 +29,8 @@ from topsync.store.standings import BulkStart, OpenLetters, WaitingOrders
 
 NOW = platform_time.parse("2026-11-20 14:00:00")
 FIRST = 2000000001
+MOST = timedelta(hours=2)
+USUAL = VisibilityStatus(timedelta(seconds=600), Because.USUAL, timedelta(seconds=600))
 
 
 def ago(**some: float) -> datetime:
@@ -80,6 +83,8 @@ def fine(*sellers: SellerStatus) -> Overview:
         circuits=[],
         calendar=calendar_of(),
         calendar_problem=None,
+        visibility=USUAL,
+        sweeps=None,
         calls={},
         lost=[],
         republication=None,
@@ -240,3 +245,34 @@ def test_whatever_the_sellers_are_what_needs_a_person_comes_first_and_no_more_th
     assert document["sellers_not_shown"] == max(0, len(sellers) - 100)
     assert "\n" not in said(seen)
     assert bool(document["problems"]) is findings.needs_a_person(found)
+
+
+def test_an_allowance_that_was_learnt_is_said_and_needs_nobody_unless_it_is_too_short() -> None:
+    learned = replace(
+        USUAL, because=Because.LEARNED, allowance=timedelta(seconds=1500), since=ago(hours=2), most=MOST
+    )
+    (finding,) = findings.of(replace(fine(), visibility=learned))
+    assert finding.text(NOW) == (
+        "lists were late: the visibility allowance is 1500 s instead of 600 s since 12:00:00, it comes down "
+        "by itself"
+    )
+    assert not finding.severity.needs_a_person
+    too_short = replace(USUAL, longest=MOST + timedelta(minutes=1), most=MOST)
+    (finding,) = findings.of(replace(fine(), visibility=too_short))
+    assert finding.what == (
+        "lists were later (2 h 1 min) than the longest visibility allowance that may be learnt (2 h)"
+    )
+    assert finding.severity.needs_a_person
+    on_sale = replace(USUAL, because=Because.CALENDAR, allowance=timedelta(seconds=1500))
+    assert findings.of(replace(fine(), visibility=on_sale)) == []
+
+
+def test_stretched_sweeps_are_said_unless_no_reconciler_runs() -> None:
+    wanted = timedelta(minutes=5)
+    assert findings.of(replace(fine(), sweeps=SweepStatus(wanted, wanted))) == []
+    stretched = replace(fine(), sweeps=SweepStatus(wanted, timedelta(minutes=12)))
+    (finding,) = findings.of(stretched)
+    assert finding.what.startswith("sweeps are stretched: they are 12 min apart instead of 5 min, because")
+    assert not finding.severity.needs_a_person
+    away = replace(stretched, processes=[Process(name, "host/1", ago(days=1)) for name in ("push", "enrich")])
+    assert not [each for each in findings.of(away) if "stretched" in each.what]

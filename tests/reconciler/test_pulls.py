@@ -16,7 +16,7 @@ from tests.store.databases import emptied
 from tests.support.eventually import eventually
 from topsync.base import metrics
 from topsync.platforms.port import PlatformAwayError
-from topsync.store import coverage, gaps
+from topsync.store import coverage, gaps, visibility
 from topsync.store.database import Connection, Pool
 
 
@@ -106,6 +106,17 @@ async def test_a_pull_that_a_hand_over_interrupted_is_made_again_by_the_next_hol
     await process.until_idle()
     assert sorted(process.puller.pulled[PLACES:]) == SELLERS
     assert interrupted <= set(process.puller.pulled[PLACES:])
+
+
+async def test_each_look_learns_the_visibility_allowance_that_others_have_raised(process: Process) -> None:
+    learned: list[timedelta] = []
+    process.pulls.learn = learned.append
+    await process.pulls.look()
+    async with process.connection.transaction():
+        before = await visibility.locked(process.connection)
+        await visibility.change(process.connection, before, SWEEP, at=process.puller.clock.now())
+    await process.pulls.look()
+    assert learned == [timedelta(0), SWEEP]
 
 
 async def test_a_gap_is_pulled_first_and_closed_when_it_is_proven(process: Process) -> None:

@@ -43,6 +43,18 @@ async def test_visibility() -> None:
         assert fresh in await listed(client, "2025-11-20 16:00:00", "2025-11-20 16:01:00")
 
 
+async def test_visibility_with_a_shortest_delay() -> None:
+    """Lists that are late for certain, and by a known time."""
+    async with under("visibility") as client:
+        late = {"max_delay_seconds": 90, "min_delay_seconds": 90}
+        await client.admin("POST", "/faults/visibility", late)
+        tids = await made(client, 3)
+        client.simulator.clock.advance(89)
+        assert await listed(client, NOW, LATER) == []
+        client.simulator.clock.advance(1)
+        assert set(await listed(client, NOW, LATER)) == set(tids)
+
+
 async def test_cut() -> None:
     async with under("cut") as client, listening(client) as listener:
         assert (await channel_ledger(client))["cut"] == 0

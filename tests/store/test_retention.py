@@ -352,6 +352,10 @@ MANY_OLD: Mapping[str, str] = {
     "from generate_series(1, 6) as n",
     "reports": "insert into reports (id, began_at, ended_at) "
     "select n::text, '2025-01-01', '2025-01-01' from generate_series(1, 6) as n",
+    "visibility_changes": "insert into visibility_changes (at, before, allowance, notified_at) "
+    "select timestamptz '2025-01-01', interval '0', interval '0', now() from generate_series(1, 6) "
+    "union all select timestamptz '2025-01-01', interval '0', interval '0', null",
+    "arrivals": "insert into arrivals select '2025-01-01', n, 1, 1, '0' from generate_series(1, 6) as n",
     "api_calls": "insert into api_calls select '2025-01-01', n::text, 'live', 'ok', 1 "
     "from generate_series(1, 6) as n",
 }

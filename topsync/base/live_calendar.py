@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +55,7 @@ class LiveCalendar:
         self._clock = clock
         self._looked_at = clock()
         self._stamp = self._stamp_now()
+        self._learned = timedelta(0)
         self._calendar = Calendar(usual) if file is None else self._read(file)
         self.problem: str | None = None
         """Why the file is not in force; None where it is."""
@@ -64,6 +67,12 @@ class LiveCalendar:
             self._looked_at = now
             self._look(self._file)
         return self._calendar
+
+    def learn(self, allowance: timedelta) -> None:
+        """Note the learned visibility allowance as it is now: it holds beside whatever the file says."""
+        if allowance != self._learned:
+            self._learned = allowance
+            self._calendar = replace(self._calendar, learned=allowance)
 
     def _look(self, file: Path) -> None:
         stamp = self._stamp_now()
@@ -92,7 +101,7 @@ class LiveCalendar:
             text = content.decode()
         except UnicodeDecodeError:
             raise CalendarError("it is not text in UTF-8") from None
-        return calendar_text.parse(text, self._usual)
+        return replace(calendar_text.parse(text, self._usual), learned=self._learned)
 
     def _stamp_now(self) -> _Stamp:
         if self._file is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from topsync.model import arrivals
 from topsync.model.kind import PARTS, Kind
 
 FRESHNESS_BUCKETS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
@@ -170,6 +171,25 @@ WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total",
     "Increment windows pulled, by priority and outcome.",
     ["priority", "outcome"],
+)
+CHANGES_LISTED = Counter(
+    "topsync_changes_listed_total",
+    "Changes of orders and refunds that a list showed for the first time, of which it is known whether a "
+    "list before lacked them.",
+)
+LATE_ARRIVALS = Histogram(
+    "topsync_late_arrival_seconds",
+    "How late changes appeared in lists at least, of those that a list lacked although they had happened.",
+    buckets=[float(seconds) for seconds in arrivals.BUCKETS[1:]],
+)
+VISIBILITY_ALLOWANCE = Gauge(
+    "topsync_visibility_allowance_seconds",
+    "The visibility allowance that holds now: the setting's, the calendar's or the learned, whichever is "
+    "longest.",
+)
+CLAIMS_TAKEN_BACK = Counter(
+    "topsync_claims_taken_back_total",
+    "Sellers whose claims were taken back because lists were later than the visibility allowance.",
 )
 GAPS_OPEN = Gauge(
     "topsync_gaps_open",

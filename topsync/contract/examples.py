@@ -17,11 +17,13 @@ from schemas.erasure import Erasure
 from schemas.events import ORDERS, REFUNDS, EventType, VersionEvents
 from schemas.json_schema import Json
 from schemas.notification import (
+    AllowanceChanged,
     BootstrapBegun,
     BootstrapCompleted,
     ComparisonFinished,
     DifferencesFound,
     ExportPart,
+    LateArrivalEvidence,
     MessageReceived,
     NotFetchedOrders,
     Notification,
@@ -235,6 +237,24 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             repaired=2,
             left=0,
             sellers_failed=0,
+        ),
+        AllowanceChanged(
+            change=1,
+            is_raised=True,
+            before_seconds=0,
+            allowance_seconds=1500,
+            most_seconds=7200,
+            late_arrivals=3,
+            evidence=LateArrivalEvidence(
+                seller_id=SELLER_ID,
+                kind="order",
+                id=4000000000000000101,
+                modified=at - timedelta(minutes=18),
+                lacked_at=at - timedelta(minutes=5),
+                shown_at=at,
+            ),
+            taken_back_from=at - timedelta(minutes=43),
+            taken_back_sellers=12,
         ),
         ReplayEnded(
             replay="doubtful-17",

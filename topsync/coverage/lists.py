@@ -120,6 +120,10 @@ class SpanListing:
     """How many calls it took."""
     wanted: dict[int, Listed]
     """Everything that was listed, by its id."""
+    answered_by: datetime
+    """When all of it had surely been answered."""
+    allowances: list[timedelta]
+    """The visibility allowance of each part."""
     hinted: set[int] = field(default_factory=set)
     """Of these, what the writers were asked for."""
 
@@ -132,6 +136,8 @@ class Lister:
     settings: CoverageSettings
     calendar: Callable[[], Calendar]
     detail_lag: timedelta
+    learned: timedelta = timedelta(0)
+    """The visibility allowance that was learnt."""
 
     async def all_of(self, of: SellerList, start: datetime) -> SpanListing:
         """List everything from `start` to the end that the pull asks for, or to now.
@@ -199,25 +205,29 @@ class Lister:
                 raise ListRefusedError(detail, whole_kind=whole_kind)
 
     def _found(self, of: SellerList, parts: list[SpanPart], calls: int) -> SpanListing:
-        proofs = [self._proof(of.request, part) for part in parts]
+        answered_by, calendar = self.clock.latest_now(), self.calendar()
+        allowances = [max(self.learned, calendar.visibility_allowance(part.asked_at)) for part in parts]
+        proofs = [
+            _proof(of.request, part, allowance) for part, allowance in zip(parts, allowances, strict=True)
+        ]
         wanted = settling.wanted(
             parts,
             until=settling.proven_by(parts, proofs) if of.request.comes_again else None,
             detail_lag=self.detail_lag,
-            latest_now=self.clock.latest_now(),
+            latest_now=answered_by,
         )
-        return SpanListing(of, parts, proofs, calls, wanted)
+        return SpanListing(of, parts, proofs, calls, wanted, answered_by, allowances)
 
-    def _proof(self, request: PullRequest, part: SpanPart) -> Span | None:
-        """What a listed part proves of its own list.
 
-        Only a listing up to now proves: otherwise an order that was modified after its end, while it was
-        listed, is in no part, and an older change of that order would be claimed unseen.
-        """
-        if request.end is not None:
-            return None
-        allowance = self.calendar().visibility_allowance(part.asked_at)
-        return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
+def _proof(request: PullRequest, part: SpanPart, allowance: timedelta) -> Span | None:
+    """What a listed part proves of its own list.
+
+    Only a listing up to now proves: otherwise an order that was modified after its end, while it was listed,
+    is in no part, and an older change of that order would be claimed unseen.
+    """
+    if request.end is not None:
+        return None
+    return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
 
 def _ceil_to_second(instant: datetime) -> datetime:

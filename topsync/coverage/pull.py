@@ -24,6 +24,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings
 from topsync.base.stall_timer import StallTimer
 from topsync.coverage import spans
+from topsync.coverage.list_learning import ListLearning
 from topsync.coverage.listing import ListingFailedError, SpanPart
 from topsync.coverage.lists import Lister, ListRefusedError, SellerList, SpanListing
 from topsync.coverage.pull_request import PullRequest
@@ -107,8 +108,12 @@ class Puller:
             LeaseLostError: another process pulls the seller now; nothing was written.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
-        listings = await self._list_all(request)
+        awaited = await self._learning.oldest_awaited(request)
+        if awaited is not None and awaited < request.start:
+            request = replace(request, start=awaited)
+        listings = await self._list_all(request, await self._learning.learned())
         failpoints.reach("pull.listed")
+        await self._learning.learn(request, listings)
         await self._settle(listings, progress)
         failpoints.reach("pull.stored")
         outcome = await self._claim(request, listings)
@@ -117,7 +122,7 @@ class Puller:
 
     async def preview(self, request: PullRequest) -> PullOutcome:
         """What a pull would find now, without hinting or claiming anything."""
-        listings = await self._list_all(request)
+        listings = await self._list_all(request, timedelta(0))
         for listing in listings:
             listing.hinted = await listing.of.outstanding(
                 self.pool, list(listing.wanted.values()), latest_now=self.clock.latest_now()
@@ -131,7 +136,7 @@ class Puller:
             ListingFailedError, ListRefusedError: see there.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
-        found = await self._list_orders(request)
+        found = await self._list_orders(request, timedelta(0))
         return found.parts, found.calls
 
     async def list_closed(self, kind: Kind, request: PullRequest) -> SpanListing:
@@ -145,7 +150,7 @@ class Puller:
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
         of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
-        return await self._lister.all_of(of, request.start)
+        return await self._lister().all_of(of, request.start)
 
     async def count_closed(self, kind: Kind, request: PullRequest) -> int | None:
         """How many objects of a kind were changed last in a span that has passed; see `Lister.count`.
@@ -155,7 +160,7 @@ class Puller:
         if request.end is None:
             raise ValueError("only a span that has passed is counted")
         of = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
-        return await self._lister.count(of, Span(request.start, request.end - platform_time.RESOLUTION))
+        return await self._lister().count(of, Span(request.start, request.end - platform_time.RESOLUTION))
 
     async def refusal_to_fetch(self, found: SpanListing) -> str | None:
         """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the
@@ -181,20 +186,26 @@ class Puller:
         return None
 
     @property
-    def _lister(self) -> Lister:
-        return Lister(self.clock, self.settings, self.calendar, self.detail_lag)
+    def _learning(self) -> ListLearning:
+        return ListLearning(self.pool, self.clock, self.settings.learning)
 
-    async def _list_orders(self, request: PullRequest) -> SpanListing:
+    def _lister(self, learned: timedelta = timedelta(0)) -> Lister:
+        return Lister(self.clock, self.settings, self.calendar, self.detail_lag, learned)
+
+    async def _list_orders(self, request: PullRequest, learned: timedelta) -> SpanListing:
         window = timedelta(seconds=self.settings.window_seconds)
-        return await self._lister.all_of(SellerList(Kind.ORDER, self.lists, request, window), request.start)
+        of = SellerList(Kind.ORDER, self.lists, request, window)
+        return await self._lister(learned).all_of(of, request.start)
 
-    async def _list_all(self, request: PullRequest) -> list[SpanListing]:
-        """The orders and, unless they are switched off or refused, their parts."""
-        orders = await self._list_orders(request)
-        parts = [await self._list_parts(kind, request) for kind in self.kinds if not kind.leads]
+    async def _list_all(self, request: PullRequest, learned: timedelta) -> list[SpanListing]:
+        """The orders and, unless they are switched off or refused, their parts. `learned` is the visibility
+        allowance that was learnt.
+        """
+        orders = await self._list_orders(request, learned)
+        parts = [await self._list_parts(kind, request, learned) for kind in self.kinds if not kind.leads]
         return [orders, *(found for found in parts if found is not None)]
 
-    async def _list_parts(self, kind: Kind, request: PullRequest) -> SpanListing | None:
+    async def _list_parts(self, kind: Kind, request: PullRequest, learned: timedelta) -> SpanListing | None:
         """The parts of a kind, with those of what was claimed without them; None where they are refused.
 
         A hundred orders have a few refunds: so their windows are as long as the platform allows.
@@ -203,7 +214,7 @@ class Puller:
         start = min(moment for moment in (request.start, request.parts_from, since) if moment is not None)
         parts = SellerList(kind, self.lists, request, self.lists.rules(kind).longest)
         try:
-            found = await self._lister.all_of(parts, start)
+            found = await self._lister(learned).all_of(parts, start)
             refusal = await self.refusal_to_fetch(found)
         except ListRefusedError as error:
             # The same session has just got orders: only these parts are refused to it.
@@ -274,11 +285,16 @@ class Puller:
             for listing in of_others
             for part, proof in zip(listing.parts, listing.proofs, strict=True)
         ]
-        await coverage.record(
-            self.pool, windows, parts=[listing.of.kind for listing in of_others], lease=request.lease
+        windows = await coverage.record(
+            self.pool,
+            windows,
+            parts=[listing.of.kind for listing in of_others],
+            lease=request.lease,
+            learning=self.settings.learning,
         )
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
-        proven_to = max((proof.end for proof in order_proofs if proof), default=None)
+        of_leading = windows[: len(of_orders.parts)]
+        proven_to = max((window.proven_to for window in of_leading if window.proven_to), default=None)
         outcome = replace(_outcome(listings, proven_to), windows=windows)
         log.info(
             "pulled",

@@ -85,6 +85,8 @@ class Calendar:
     usual: EffectiveRules
     sales: Sequence[Sale] = ()
     """By their start. They may overlap: an opening lies within its sale."""
+    learned: timedelta = timedelta(0)
+    """The visibility allowance that was learnt and holds now (`topsync/model/learned_allowance.py`)."""
 
     def at(self, now: datetime) -> EffectiveRules:
         """What holds now. Of sales that overlap, the sale that began last decides; of allowances and
@@ -104,7 +106,7 @@ class Calendar:
         """How old a time must be so that a list, asked for at `asked_at`, proves it.
 
         After a sale it stays long while the sale's last orders may still be missing in lists. It is never
-        shorter than usual.
+        shorter than usual, nor than what was learnt.
         """
         allowances = [
             allowance
@@ -112,7 +114,7 @@ class Calendar:
             if (allowance := sale.changes.visibility) is not None
             and sale.start <= asked_at < sale.end + allowance
         ]
-        return max([self.usual.visibility, *allowances])
+        return max([self.usual.visibility, self.learned, *allowances])
 
     def overlap(self, start: datetime, *, now: datetime) -> timedelta:
         """How far before `start` a pull up to now begins: further if it reaches into a sale."""

@@ -14,6 +14,7 @@ from typing import Final
 from schemas import platform_time
 from topsync.base import durations
 from topsync.operate.overview import Overview, is_held_up
+from topsync.operate.pulling_status import Because
 from topsync.sellers import schemes, session_rules
 from topsync.sellers.status import SellerStatus
 from topsync.store.push_connections import PushConnection
@@ -151,6 +152,37 @@ def _circuits(seen: Overview) -> Iterable[Finding]:
 def _calendar(seen: Overview) -> Iterable[Finding]:
     if seen.calendar_problem is not None:
         yield Finding(Severity.TO_DO, f"the sale-day calendar is wrong: {seen.calendar_problem}")
+
+
+def _late_lists(seen: Overview) -> Iterable[Finding]:
+    stands = seen.visibility
+    if stands.is_too_short:
+        yield Finding(
+            Severity.TO_DO,
+            f"lists were later ({durations.text(stands.longest.total_seconds())}) than the longest "
+            f"visibility allowance that may be learnt ({durations.text(stands.most.total_seconds())})",
+            do="set TOPSYNC_VISIBILITY_MOST_SECONDS to more, unless a single order was hidden for so long",
+        )
+    if stands.because is Because.LEARNED:
+        yield Finding(
+            Severity.BEHIND,
+            f"lists were late: the visibility allowance is {stands.allowance.total_seconds():g} s instead of "
+            f"{stands.otherwise.total_seconds():g} s",
+            stands.since,
+            more="it comes down by itself",
+        )
+
+
+def _sweeps(seen: Overview) -> Iterable[Finding]:
+    """Where no reconciler runs, that is what is said."""
+    stands = seen.sweeps
+    if stands is not None and stands.is_stretched and seen.running["reconcile"]:
+        yield Finding(
+            Severity.BEHIND,
+            f"sweeps are stretched: they are {durations.text(stands.interval.total_seconds())} apart instead "
+            f"of {durations.text(stands.wanted.total_seconds())}, because the calls, or "
+            "TOPSYNC_RECONCILE_PARALLEL_SELLERS, do not suffice",
+        )
 
 
 def _lag(seen: Overview) -> Iterable[Finding]:
@@ -320,8 +352,10 @@ SOURCES: Final[tuple[Source, ...]] = (
     _letters,
     _sessions,
     _calendar,
+    _late_lists,
     _budget,
     _circuits,
+    _sweeps,
     _gaps,
     _lag,
     _waiting,

@@ -11,7 +11,8 @@ from schemas import platform_time
 from topsync.base import durations, settings, terminal
 from topsync.base.settings import ReconcilerSettings
 from topsync.base.terminal import Column, Styled, Table
-from topsync.operate import gap_waits, overview
+from topsync.model.calendar import Calendar
+from topsync.operate import gap_waits, overview, pulling_status
 from topsync.operate.gap_waits import GapWait, Wait
 from topsync.operate.seller_commands import find
 from topsync.store import sellers, timeline
@@ -41,7 +42,8 @@ async def show(*, seller: str | None, days: float, limit: int, as_json: bool) ->
             pool, seller_id=seller_id, since=now - timedelta(days=days), limit=limit
         )
         known = await sellers.some(pool, {past.gap.seller_id for past in (*open_, *closed)})
-    sorted_ = _worst_first(open_, known, now)
+        calendar = await pulling_status.with_learned(pool, overview.calendar_now()[0])
+    sorted_ = _worst_first(open_, known, calendar, now)
     if as_json:
         terminal.write_json(_document(sorted_, closed, known, count))
         return
@@ -59,8 +61,9 @@ async def show(*, seller: str | None, days: float, limit: int, as_json: bool) ->
         terminal.show(_closed(closed, known, days))
 
 
-def _worst_first(found: Sequence[PastGap], known: Mapping[int, Seller], now: datetime) -> list[_OpenGap]:
-    calendar, _ = overview.calendar_now()
+def _worst_first(
+    found: Sequence[PastGap], known: Mapping[int, Seller], calendar: Calendar, now: datetime
+) -> list[_OpenGap]:
     retry = timedelta(seconds=settings.load(ReconcilerSettings).gap_retry_seconds)
     judged = [
         _OpenGap(past, gap_waits.of(past.gap, known.get(past.gap.seller_id), calendar, retry=retry, now=now))

@@ -30,7 +30,8 @@ from topsync.budget.circuit import Circuit, CircuitState
 from topsync.model.calendar import Calendar
 from topsync.model.call_limits import CallLimits
 from topsync.model.scheme import Scheme
-from topsync.operate import republish_command, trends
+from topsync.operate import pulling_status, republish_command, trends
+from topsync.operate.pulling_status import SweepStatus, VisibilityStatus
 from topsync.operate.trends import Marks, Trend
 from topsync.sellers import schemes, status
 from topsync.sellers.status import SellerStatus
@@ -95,6 +96,9 @@ class Overview:
     calendar: Calendar
     calendar_problem: str | None
     """Why its file is not in force. Services go on with what they have read before."""
+    visibility: VisibilityStatus
+    sweeps: SweepStatus | None
+    """None where nobody is swept."""
     calls: Mapping[str, int]
     lost: list[str]
     """Sentences: what is wrong with the compacted topics."""
@@ -156,6 +160,7 @@ async def look(pool: Pool, seller_id: int | None = None) -> Overview:
     if not_closed:
         poll_interval = max(poll_interval, settings.load(CircuitSettings).pull_interval)
     calendar, calendar_problem = calendar_now()
+    calendar = await pulling_status.with_learned(pool, calendar)
     enrichers, problem = await _enrichers()
     found = [
         stands
@@ -167,6 +172,13 @@ async def look(pool: Pool, seller_id: int | None = None) -> Overview:
     sweeps_every = calendar.at(now).sweep_interval
     if not_closed and sweeps_every:
         sweeps_every = max(sweeps_every, settings.load(CircuitSettings).pull_interval)
+    swept = [
+        stands.seller.seller_id
+        for stands in found
+        if stands.proven_to is not None
+        and not is_held_up(stands)
+        and not schemes.is_polled(stands.seller, own.scheme)
+    ]
     return Overview(
         processes=[process for process in await activity.processes(pool) if process.service != "command"],
         push=await push_connections.up(pool, silent_for=silent_for),
@@ -182,6 +194,8 @@ async def look(pool: Pool, seller_id: int | None = None) -> Overview:
         circuits=not_closed,
         calendar=calendar,
         calendar_problem=calendar_problem,
+        visibility=await pulling_status.visibility_status(pool, calendar, now),
+        sweeps=await pulling_status.sweep_status(pool, swept, sweeps_every, now),
         calls=await api_calls.by_api(pool),
         lost=await republish_command.losses(pool),
         republication=await republish_command.under_way(pool),

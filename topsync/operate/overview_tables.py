@@ -12,6 +12,7 @@ from topsync.model.kind import PARTS
 from topsync.operate import seller_documents
 from topsync.operate.findings import Finding, Severity
 from topsync.operate.overview import Overview, is_held_up
+from topsync.operate.pulling_status import Because
 from topsync.operate.seller_tables import state_of
 from topsync.sellers import schemes
 from topsync.sellers.status import SellerStatus
@@ -140,12 +141,30 @@ def _calendar(seen: Overview) -> Table:
     table.add("sales that are on", ", ".join(rules.sales) or "none")
     if (coming := seen.calendar.next_sale(seen.now)) is not None:
         table.add("next", f"{coming.name}, {platform_time.format(coming.start)} (GMT+8)")
-    table.add("visibility allowance", f"{rules.visibility.total_seconds():g} s")
+    table.add("visibility allowance", _allowance(seen))
     table.add("overlap", f"{rules.overlap.total_seconds():g} s")
-    table.add(
-        "sweeps", f"every {rules.sweep_interval.total_seconds():g} s" if rules.sweep_interval else "none"
-    )
+    table.add("sweeps", _sweeps(seen))
     return table
+
+
+def _allowance(seen: Overview) -> str:
+    """How long it is, and why."""
+    stands = seen.visibility
+    text = f"{stands.allowance.total_seconds():g} s, {stands.because}"
+    if stands.because is Because.LEARNED:
+        since = f" since {platform_time.format(stands.since)} (GMT+8)" if stands.since else ""
+        text += f"{since}, instead of {stands.otherwise.total_seconds():g} s"
+    return text + ("" if stands.is_learning else "; learning is off")
+
+
+def _sweeps(seen: Overview) -> Cell:
+    wanted = seen.calendar.at(seen.now).sweep_interval
+    if not wanted:
+        return "none"
+    text = f"every {wanted.total_seconds():g} s"
+    if seen.sweeps is None or not seen.sweeps.is_stretched:
+        return text
+    return Styled(f"{text}, stretched to {seen.sweeps.interval.total_seconds():.0f} s", WRONG)
 
 
 def _calls(seen: Overview) -> Table:
@@ -280,6 +299,14 @@ def document(seen: Overview, found: Sequence[Finding], verdict: str) -> seller_d
             ],
         },
         "calendar": _calendar_document(seen),
+        "visibility": _visibility_document(seen),
+        "sweeps": None
+        if seen.sweeps is None
+        else {
+            "wanted_seconds": seen.sweeps.wanted.total_seconds(),
+            "interval_seconds": seen.sweeps.interval.total_seconds(),
+            "stretched": seen.sweeps.is_stretched,
+        },
         "calls": dict(seen.calls),
         "sellers": [_seller(stands, seen) for stands in shown],
         "sellers_not_shown": len(seen.sellers) - len(shown),
@@ -297,6 +324,39 @@ def _calendar_document(seen: Overview) -> seller_documents.Document:
         "sweep_interval_seconds": rules.sweep_interval.total_seconds(),
         "retry_failures_after_seconds": rules.failure_wait.total_seconds(),
         "circuit_share": rules.circuit.opens_above,
+    }
+
+
+def _visibility_document(seen: Overview) -> seller_documents.Document:
+    stands = seen.visibility
+    last = stands.last_raising
+    return {
+        "allowance_seconds": stands.allowance.total_seconds(),
+        "because": stands.because.value,
+        "otherwise_seconds": stands.otherwise.total_seconds(),
+        "learned_seconds": stands.learned.total_seconds(),
+        "since": stands.since,
+        "learning": stands.is_learning,
+        "most_seconds": stands.most.total_seconds(),
+        "last_raising": None
+        if last is None
+        else {
+            "at": last.at,
+            "before_seconds": last.before.total_seconds(),
+            "allowance_seconds": last.allowance.total_seconds(),
+            "seller_id": None if last.seller_id is None else str(last.seller_id),
+            "kind": None if last.kind is None else last.kind.value,
+            "id": None if last.object_id is None else str(last.object_id),
+            "modified": last.modified,
+            "lacked_at": last.lacked_at,
+            "shown_at": last.shown_at,
+            "taken_back_from": last.taken_from,
+            "taken_back_sellers": last.taken_of,
+        },
+        "last_day": [
+            {"seconds": step, "shown": counts.shown, "lacked": counts.lacked}
+            for step, counts in (stands.last_day or {}).items()
+        ],
     }
 
 

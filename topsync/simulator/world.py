@@ -58,7 +58,7 @@ class World:
         clock: PlatformClock,
         *,
         visibility_delay_seconds: int = 0,
-        visibility_fault: Callable[[int], int | None] = lambda _: None,
+        visibility_fault: Callable[[int], tuple[int, int] | None] = lambda _: None,
         aftersale_refunds_move_orders: bool = True,
         report: ReportChange = no_report,
     ) -> None:
@@ -145,13 +145,11 @@ class World:
 
     def _visible_at(self, seller: SimulatedSeller, at: int) -> int:
         self._changes += 1  # chance depends on it, so it always grows
-        longest = self._visibility_fault(seller.user_id)
-        if longest is None:
-            longest = self.visibility_delay_seconds
+        least, longest = self._visibility_fault(seller.user_id) or (0, self.visibility_delay_seconds)
         if not longest:
             return at
-        delay = Dice(self.settings.seed, b"visible", self._changes).below(longest + 1)
-        return at + delay
+        delay = Dice(self.settings.seed, b"visible", self._changes).below(longest - least + 1)
+        return at + least + delay
 
 
 def _is_wanted(draft: Draft, type_: TradeType | None, min_lines: int) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from topsync.model.kind import Kind
+from topsync.model.learned_allowance import LearningRules
 from topsync.model.span import Span
-from topsync.store import work_leases
+from topsync.store import visibility, work_leases
 from topsync.store.database import Connection, Pool, sql
 from topsync.store.work_leases import WorkLease
 
@@ -36,8 +37,13 @@ async def record(
     *,
     parts: Collection[Kind] = (),
     lease: WorkLease | None = None,
-) -> None:
-    """Write pulled windows and, in the same transaction, what they prove (I4, I6).
+    learning: LearningRules | None = None,
+) -> list[PulledWindow]:
+    """Write pulled windows and, in the same transaction, what they prove (I4, I6). Returns what was written.
+
+    Nothing is proven that rests on less than the visibility allowance that is learnt by then, whatever the
+    pull knew: it is the fence against whoever listed before it was raised. `learning` says how much of it
+    holds; None: all of it.
 
     `parts` says of which kinds of parts everything is true that the ledger now claims about the seller: they
     were listed for all of these windows, and for all that was claimed without them before
@@ -48,7 +54,11 @@ async def record(
     """
     also = sorted(kind.value for kind in parts)
     async with work_leases.fenced(pool, lease) as connection:
-        for window in windows:
+        learned = await visibility.shared(connection)
+        if learning is not None:
+            learned = learning.in_force(learned)
+        written = [_resting_on(window, learned) for window in windows]
+        for window in written:
             await connection.execute(
                 sql("coverage.record_window"),
                 window.seller_id,
@@ -65,6 +75,15 @@ async def record(
             if window.proven_to is not None and window.lists.leads:
                 await prove(connection, window.seller_id, Span(window.span.start, window.proven_to))
                 await connection.execute(sql("coverage.set_parts"), window.seller_id, also)
+    return written
+
+
+def _resting_on(window: PulledWindow, allowance: timedelta) -> PulledWindow:
+    """The window, proving nothing that is younger than the allowance allows."""
+    sure_to = window.pulled_at - allowance
+    if window.proven_to is None or window.proven_to <= sure_to:
+        return window
+    return replace(window, proven_to=sure_to if sure_to > window.span.start else None)
 
 
 async def prove(connection: Connection, seller_id: int, span: Span) -> None:

@@ -97,6 +97,14 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
         is_large=True,
     ),
     "window_days": TableGrowth(GrowsWith.DAYS, Goes(Period.WINDOW_SUMS, "day"), is_large=True),
+    "visibility": TableGrowth(GrowsWith.NOTHING, Stays("a single row")),
+    "visibility_changes": TableGrowth(
+        GrowsWith.FAULTS, Goes(Period.REPORTS, "at", "its notification is not out yet")
+    ),
+    "last_lists": TableGrowth(
+        GrowsWith.SELLERS, Stays("a row for each seller and list, with some hours of ids")
+    ),
+    "arrivals": TableGrowth(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "hour")),
     "gaps": TableGrowth(GrowsWith.LOSSES, Goes(Period.GAPS, "closed_at", "it is open"), is_large=True),
     "push_connections": TableGrowth(
         GrowsWith.LOSSES,

@@ -136,6 +136,12 @@ async def held(connection: Connection, member: UUID) -> list[HeldLease]:
     ]
 
 
+async def pulled_at(pool: Pool, seller_ids: Collection[int]) -> dict[int, datetime]:
+    """When the last pull of these sellers that ended well began, of those that were pulled; platform time."""
+    rows = await pool.fetch(sql("work_leases.pulled_at"), [str(seller_id) for seller_id in seller_ids])
+    return {row["seller_id"]: row["pulled_at"] for row in rows}
+
+
 @asynccontextmanager
 async def fenced(pool: Pool, lease: WorkLease | None) -> AsyncIterator[Connection]:
     """A transaction that only the lease's holder can have; anybody where there is no lease.

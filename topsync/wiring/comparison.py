@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from topsync.base import live_calendar
+from topsync.base import live_calendar, settings
 from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings
+from topsync.store import visibility
 from topsync.store.database import Pool
 from topsync.verify.comparison import PlatformComparison
 from topsync.verify.reports import Reports
@@ -43,6 +45,8 @@ async def opened() -> AsyncIterator[OpenedComparison]:
         parts.open_sessions(platform, pool, clock, vault) as sessions,
         parts.open_producer(kafka) as producer,
     ):
+        rules = settings.load(CoverageSettings).learning
+        calendar.learn(rules.in_force((await visibility.learned(pool)).allowance))
         puller = parts.puller(platform, open_platform, pool, clock, producer, registry, calendar)
         yield OpenedComparison(
             pool=pool,

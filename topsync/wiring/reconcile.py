@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import backlog_plan
+from reconciler.allowance import AllowanceWatch
 from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
@@ -95,6 +96,7 @@ async def run(lifetime: Lifetime) -> None:
             "replays": [replays, CancelledReplays(replays)],
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
+            "allowance": [made.allowance_watch()],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()
@@ -142,6 +144,18 @@ class _Parts:
             scheme=self.schemes.scheme,
             under_way=UnderWay(woken.set),
             turns=PullTurns(self.own.reconcile_parallel_sellers),
+            learn=lambda learned: self.calendar.learn(self.puller.settings.learning.in_force(learned)),
+        )
+
+    def allowance_watch(self) -> AllowanceWatch:
+        """The watch over the visibility allowance that is learnt."""
+        return AllowanceWatch(
+            pool=self.pool,
+            producer=self.producer,
+            clock=self.clock,
+            notifications_topic=self.registry.notifications.name,
+            rules=self.puller.settings.learning,
+            usual=self.calendar().usual.visibility,
         )
 
     def _pull_rules(self, now: datetime) -> PullRules:

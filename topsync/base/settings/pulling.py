@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
 from topsync.base.settings.fields import EnvironmentSettings, PositiveSeconds, Seconds
+from topsync.model.learned_allowance import LearningRules
+
+DAY_SECONDS: Final = 86_400
 
 
 class CoverageSettings(EnvironmentSettings):
@@ -15,6 +20,18 @@ class CoverageSettings(EnvironmentSettings):
     visibility_allowance_seconds: Seconds = Field(
         600,
         description="How late an order may appear in the platform's lists; younger time is never proven.",
+    )
+    visibility_learning: bool = Field(
+        True,
+        description="Whether the visibility allowance is raised by itself when the platform's lists are "
+        "later than it allows for. How late they are is measured in any case.",
+    )
+    visibility_most_seconds: Seconds = Field(
+        7200,
+        le=DAY_SECONDS,
+        description="The longest visibility allowance that is learnt: it is not raised beyond this. Too "
+        "short: what appears later is claimed unseen. Too long: a few very late orders hold "
+        "`complete_until` back by as much. Pulls reach back so far for an order that the lists lack.",
     )
     overlap_seconds: Seconds = Field(600, description="How far before a gap its replay begins.")
     window_seconds: int = Field(
@@ -33,6 +50,11 @@ class CoverageSettings(EnvironmentSettings):
         300,
         description="A window whose orders are not stored within this time is not proven, and tried again.",
     )
+
+    @property
+    def learning(self) -> LearningRules:
+        """How the visibility allowance learns."""
+        return LearningRules(self.visibility_learning, timedelta(seconds=self.visibility_most_seconds))
 
 
 class ReconcilerSettings(EnvironmentSettings):

@@ -277,12 +277,12 @@ class FaultBoard:
             fate = fault.fate(fate, strike)
         return fate
 
-    def visibility_delay(self, user_id: int) -> int | None:
-        """The longest delay until lists show a change of now; None: no fault sets it."""
+    def visibility_delay(self, user_id: int) -> tuple[int, int] | None:
+        """The shortest and the longest delay until lists show a change of now; None: no fault sets them."""
         if not self._switches:
             return None
         met = self._met(Visibility, f"change {user_id}", lambda fault: fault.concerns_seller(user_id))
-        return next((fault.max_delay_seconds for fault, _ in reversed(list(met))), None)
+        return next((fault.delays for fault, _ in reversed(list(met))), None)
 
     def as_json(self) -> list[JsonObject]:
         """The faults that are on or planned, and the latest that are over, by number."""

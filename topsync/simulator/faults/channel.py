@@ -272,3 +272,11 @@ class Visibility(Selective):
     max_delay_seconds: int = Field(
         ge=0, le=LONGEST_SECONDS, description="longest delay; changes under way keep their own delay"
     )
+    min_delay_seconds: int = Field(
+        0, ge=0, le=LONGEST_SECONDS, description="shortest delay; no longer than the longest"
+    )
+
+    @property
+    def delays(self) -> tuple[int, int]:
+        """The shortest and the longest delay, in seconds."""
+        return min(self.min_delay_seconds, self.max_delay_seconds), self.max_delay_seconds

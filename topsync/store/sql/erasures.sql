@@ -238,6 +238,15 @@ delete from detail_tasks where seller_id = $1
 delete from open_letters where seller_id = $1
 
 
+-- name: clear_last_lists
+delete from last_lists where seller_id = $1
+
+
+-- name: clear_visibility_changes
+-- That the allowance was raised concerns everybody; by which order does not.
+update visibility_changes set seller_id = null, object_id = null where seller_id = $1
+
+
 -- name: clear_coverage
 delete from coverage where seller_id = $1
 

@@ -274,3 +274,39 @@ select count(*) from gone
 
 -- name: oldest_api_calls
 select min(day)::timestamp at time zone interval '8 hours' from api_calls
+
+
+-- name: visibility_changes
+with gone as (
+    delete from visibility_changes
+    where id = any(array(
+        select id from visibility_changes where at < $1::timestamptz and notified_at is not null
+        order by at
+        limit $2
+        for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_visibility_changes
+select min(at) from visibility_changes where notified_at is not null
+
+
+-- name: arrivals
+with gone as (
+    delete from arrivals
+    where ctid = any(array(
+        select ctid from arrivals where hour < $1::timestamptz
+        order by hour
+        limit $2
+        for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_arrivals
+select min(hour) from arrivals

@@ -82,6 +82,12 @@ update work_leases set holder = null where holder = $1 and kind = $2 and key = a
 select kind, key, epoch, pulled_at from work_leases where holder = $1
 
 
+-- name: pulled_at
+select key::bigint as seller_id, pulled_at
+from work_leases
+where kind = 'seller' and key = any($1::text[]) and pulled_at is not null
+
+
 -- name: fence
 -- Whoever takes the lease raises its counter, and waits for this lock or is waited for: so what is written in the same
 -- transaction is written before the lease went to another, or not at all.
