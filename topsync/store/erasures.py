@@ -201,6 +201,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "session_warnings",
             "detail_tasks",
             "open_letters",
+            "anomalies",
             "coverage",
         ):
             deleted += _count(await connection.execute(sql(f"erasures.clear_{table}"), seller_id))

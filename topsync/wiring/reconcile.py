@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import backlog_plan
+from reconciler.anomalies import AnomalyJudge
 from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
@@ -30,6 +31,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.live_calendar import LiveCalendar
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
+    AnomalySettings,
     BudgetSettings,
     CircuitSettings,
     ComparisonSettings,
@@ -62,6 +64,7 @@ async def run(lifetime: Lifetime) -> None:
     budget, retention = settings.load(BudgetSettings), settings.load(RetentionSettings)
     kept = retention.kept(settings.load(KafkaSettings))
     circuit, comparison = settings.load(CircuitSettings), settings.load(ComparisonSettings)
+    anomaly = settings.load(AnomalySettings)
     backlog_changes = settings.load(EnricherSettings).backlog_changes
     share = settings.load(SessionSettings).session_refresh_share
     vault, calendar = parts.vault(), live_calendar.configured()
@@ -95,6 +98,7 @@ async def run(lifetime: Lifetime) -> None:
             "replays": [replays, CancelledReplays(replays)],
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
+            "anomalies": [made.anomalies(anomaly)],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()
@@ -232,6 +236,18 @@ class _Parts:
             reports=Reports(self.pool, self.producer, self.registry.notifications.name),
             clock=self.clock,
             hours=own.hours,
+        )
+
+    def anomalies(self, own: AnomalySettings) -> AnomalyJudge:
+        """What judges anomalies."""
+        return AnomalyJudge(
+            pool=self.pool,
+            clock=self.clock,
+            producer=self.producer,
+            notifications_topic=self.registry.notifications.name,
+            settings=own,
+            calendar=self.calendar,
+            scheme=self.schemes.scheme,
         )
 
     def session_watch(self, refresh_share: float) -> SessionWatch:

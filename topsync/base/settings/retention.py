@@ -72,6 +72,14 @@ class RetentionSettings(EnvironmentSettings):
         description="How long the counts of calls by day are kept: by default until the same sale a year "
         "later is over.",
     )
+    anomalies_kept_days: float = Field(
+        90,
+        ge=63,
+        le=LONGEST_DAYS,
+        description="How long anomalies are kept after they were last seen: what comes again after that is "
+        "notified again. Also for how long it is known how many answers were behind in an hour, which is "
+        "compared with the eight weeks before.",
+    )
     retention_interval_seconds: PositiveSeconds = Field(
         3600,
         description="How often the reconciler looks for rows that are too old. A smaller value finds fewer "
@@ -109,5 +117,6 @@ class RetentionSettings(EnvironmentSettings):
             Period.JOBS: timedelta(days=self.jobs_kept_days),
             Period.REPORTS: timedelta(days=self.reports_kept_days),
             Period.CALL_COUNTS: timedelta(days=self.call_counts_kept_days),
+            Period.ANOMALIES: timedelta(days=self.anomalies_kept_days),
             Period.WARNINGS: WARNINGS_KEPT,
         }

@@ -238,6 +238,10 @@ delete from detail_tasks where seller_id = $1
 delete from open_letters where seller_id = $1
 
 
+-- name: clear_anomalies
+delete from anomalies where seller_id = $1
+
+
 -- name: clear_coverage
 delete from coverage where seller_id = $1
 

@@ -274,3 +274,33 @@ select count(*) from gone
 
 -- name: oldest_api_calls
 select min(day)::timestamp at time zone interval '8 hours' from api_calls
+
+
+-- name: anomalies
+with gone as (
+    delete from anomalies
+    where ctid = any(array(
+        select ctid from anomalies where last_at < $1::timestamptz order by last_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_anomalies
+select min(last_at) from anomalies
+
+
+-- name: detail_hours
+with gone as (
+    delete from detail_hours
+    where ctid = any(array(
+        select ctid from detail_hours where hour < $1::timestamptz order by hour limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_detail_hours
+select min(hour) from detail_hours
