@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from schemas.platform_object import PlatformObject
@@ -29,9 +29,14 @@ def _add(model: type[PlatformObject], written: Mapping[str, Any], within: str, f
             for name in sorted(beyond.keys() - model.carried)
         )
     for part, inner in model.parts.items():
-        for row in written[part]:
+        for row in _rows(written.get(part)):
             _add(inner, row, f"{part}.", found)
     for name, known in model.opaque.items():
-        for row in written[name]:
+        for row in written.get(name, ()):
             if not known.issuperset(row):
                 found += (f"{name}.{each}" for each in sorted(row.keys() - known))
+
+
+def _rows(part: object) -> Iterable[Mapping[str, Any]]:
+    """The objects of a part, which may be a list, a single object, or absent."""
+    return part if isinstance(part, list) else () if part is None else (part,)  # type: ignore[return-value]

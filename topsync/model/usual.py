@@ -5,8 +5,8 @@ from it, by the median as well (the *median absolute deviation*), is how far a c
 bear weeks that were odd themselves, as long as these are fewer than half. Nothing is learnt: whoever has the
 counts can compute it by hand.
 
-A count is never expected to be closer to the usual count than chance allows: that is the square root of what
-is usual, as of things that happen independently of each other (Poisson).
+Counts differ by chance alone as well, by about the square root of what is usual, as of things that happen
+independently of each other (Poisson). Only what neither the earlier weeks nor chance explains is far.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Usual:
 
     median: float
     deviation: float
-    """How far counts usually are from the median, at least as far as by chance."""
+    """How far counts usually are from the median, by the earlier weeks."""
+    by_chance: float
+    """How far they are from it by chance alone."""
     weeks: int
     """How many weeks it rests on."""
 
@@ -51,8 +53,10 @@ class SilenceRules:
     """Where fewer orders are usual, nothing is said: a quiet shop, a quiet hour."""
     share: float = 0.25
     """Only a count below this share of the usual count is far below."""
-    deviations: float = 4.5
-    """And only so many deviations below it."""
+    deviations: float = 3.0
+    """And only so many deviations below it ..."""
+    times_chance: float = 4.5
+    """... and so many times what is due to chance."""
     flow_share: float = 0.5
     """Messages of others flow while they bring at least this share of the orders that are usual of others."""
 
@@ -65,14 +69,16 @@ class RiseRules:
     least_weeks: int = 4
     least_answers: int = 100
     """Hours with fewer answers say nothing."""
-    least_behind: int = 20
+    least_behind: int = 30
     """With fewer that are behind, nothing is said."""
     least_share: float = 0.01
     """Below this share of the answers, nothing is said."""
     times: float = 3.0
     """Only a share of so many times the usual share is a rise."""
-    deviations: float = 4.0
-    """And only so many deviations above it."""
+    deviations: float = 3.0
+    """And only so many deviations above it ..."""
+    times_chance: float = 4.5
+    """... and so many times what is due to chance."""
 
 
 def same_hours(window: Span, weeks: int, excluded: Iterable[Span] = ()) -> list[Span]:
@@ -94,16 +100,16 @@ def usual(counts: Sequence[int], least_weeks: int) -> Usual | None:
     if len(counts) < least_weeks:
         return None
     median = statistics.median_low(counts)
-    spread = NORMAL * statistics.median(abs(count - median) for count in counts)
-    return Usual(median, max(spread, math.sqrt(median)), len(counts))
+    deviation = NORMAL * statistics.median(abs(count - median) for count in counts)
+    return Usual(median, deviation, math.sqrt(median), len(counts))
 
 
 def is_far_below(count: int, expected: Usual, rules: SilenceRules) -> bool:
     """Whether a shop has far fewer orders than usual."""
     if expected.median < rules.least_orders:
         return False
-    far = expected.median - rules.deviations * expected.deviation
-    return count < rules.share * expected.median and count < far
+    away = max(rules.deviations * expected.deviation, rules.times_chance * expected.by_chance)
+    return count < rules.share * expected.median and count < expected.median - away
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +182,13 @@ def usual_behind(hour: AnswerHour, earlier: Collection[AnswerHour], rules: RiseR
     if len(shares) < rules.least_weeks or hour.answers < rules.least_answers:
         return None
     median = statistics.median_high(shares)
-    spread = NORMAL * statistics.median(abs(share - median) for share in shares)
-    by_chance = math.sqrt(max(median * (1 - median), 1 / hour.answers) / hour.answers)
-    return Usual(median * hour.answers, max(spread, by_chance) * hour.answers, len(shares))
+    deviation = NORMAL * statistics.median(abs(share - median) for share in shares) * hour.answers
+    expected = median * hour.answers
+    return Usual(expected, deviation, math.sqrt(max(expected, 1.0)), len(shares))
 
 
 def has_risen(hour: AnswerHour, expected: Usual, rules: RiseRules) -> bool:
     """Whether far more answers of an hour are behind than usual."""
     least = max(rules.least_behind, rules.least_share * hour.answers, rules.times * expected.median)
-    return hour.behind >= least and hour.behind > expected.median + rules.deviations * expected.deviation
+    away = max(rules.deviations * expected.deviation, rules.times_chance * expected.by_chance)
+    return hour.behind >= least and hour.behind > expected.median + away

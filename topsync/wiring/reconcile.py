@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import backlog_plan
-from reconciler.anomalies import AnomalyJudge
+from reconciler.anomalies import AnomalyNotices, AnomalyWatch
+from reconciler.anomaly_judge import AnomalyJudge
 from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
@@ -238,16 +239,13 @@ class _Parts:
             hours=own.hours,
         )
 
-    def anomalies(self, own: AnomalySettings) -> AnomalyJudge:
-        """What judges anomalies."""
-        return AnomalyJudge(
-            pool=self.pool,
-            clock=self.clock,
-            producer=self.producer,
-            notifications_topic=self.registry.notifications.name,
-            settings=own,
-            calendar=self.calendar,
-            scheme=self.schemes.scheme,
+    def anomalies(self, own: AnomalySettings) -> AnomalyWatch:
+        """What judges anomalies, and notifies them."""
+        topic = self.registry.notifications.name
+        return AnomalyWatch(
+            AnomalyJudge(self.pool, self.clock, own.silence, own.rise, self.calendar, self.schemes.scheme),
+            AnomalyNotices(self.pool, self.producer, topic, own.concerns),
+            own.anomaly_interval_seconds,
         )
 
     def session_watch(self, refresh_share: float) -> SessionWatch:

@@ -50,7 +50,7 @@ class AnomalySettings(EnvironmentSettings):
         0.25, gt=0, lt=1, description="Only with less than this share of its usual orders a shop is silent."
     )
     behind_least: int = Field(
-        20,
+        30,
         ge=1,
         le=1_000_000,
         description="With fewer answers of an hour that are behind, no rise is reported.",
