@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from schemas.platform_object import PlatformObject
@@ -10,33 +11,40 @@ from schemas.platform_object import PlatformObject
 OF_AN_UNKNOWN_SHAPE: Final = " (of an unknown shape)"
 """Follows the name of a field that is known, and whose value could not be read as what it should be."""
 
+KEPT_SHAPES: Final = 4000
+"""How many sets of names are cached, of all kinds together: most objects come with the same few."""
+
 
 def unknown_fields(model: type[PlatformObject], written: Mapping[str, Any]) -> list[str]:
     """The names of the fields that nobody knows, those of lines and other parts as `orders.some_name`.
 
-    Nearly always there are none, and this is asked of each order that is stored: so it is quick to say so.
+    What may not be odd (`WireForm.may_be_odd`) has none.
     """
-    found: list[str] = []
-    _add(model, written, "", found)
+    found = list(_beyond(model, tuple(written["platform_fields"])))
+    for part, inner in model.parts.items():
+        for row in _rows(written.get(part)):
+            found += (f"{part}.{name}" for name in unknown_fields(inner, row))
+    for name, known in model.opaque.items():
+        for row in written.get(name, ()):
+            found += (f"{name}.{each}" for each in _others(known, tuple(row)))
     return found
 
 
-def _add(model: type[PlatformObject], written: Mapping[str, Any], within: str, found: list[str]) -> None:
-    beyond = written["platform_fields"]
-    if not model.carried.issuperset(beyond):
-        found += (
-            f"{within}{name}{OF_AN_UNKNOWN_SHAPE if name in model.typed else ''}"
-            for name in sorted(beyond.keys() - model.carried)
-        )
-    for part, inner in model.parts.items():
-        for row in _rows(written.get(part)):
-            _add(inner, row, f"{part}.", found)
-    for name, known in model.opaque.items():
-        for row in written.get(name, ()):
-            if not known.issuperset(row):
-                found += (f"{name}.{each}" for each in sorted(row.keys() - known))
+@lru_cache(KEPT_SHAPES)
+def _beyond(model: type[PlatformObject], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names in `platform_fields` that nobody asked for."""
+    return tuple(
+        name + OF_AN_UNKNOWN_SHAPE if name in model.typed else name for name in _others(model.carried, names)
+    )
 
 
-def _rows(part: object) -> Iterable[Mapping[str, Any]]:
+@lru_cache(KEPT_SHAPES)
+def _others(known: frozenset[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(names) - known))
+
+
+def _rows(part: object) -> Collection[Mapping[str, Any]]:
     """The objects of a part, which may be a list, a single object, or absent."""
-    return part if isinstance(part, list) else () if part is None else (part,)  # type: ignore[return-value]
+    if isinstance(part, list):
+        return part
+    return (part,) if isinstance(part, Mapping) else ()

@@ -26,13 +26,15 @@ class Oddities:
 
     def look(self, table: AnyTable, versions: Iterable[Version]) -> None:
         """Look at versions of a table that are about to be stored. Does not block."""
-        kind, types = table.kind, self.trade_types if table.kind.leads else None
+        types = self.trade_types if table.kind.leads else None
         for version in versions:
-            content = version.content
-            for name in unknown_fields(table.model, content):
-                self._note(AnomalyKind.UNKNOWN_FIELD, f"{kind.value}.{name}", version)
-            if types is not None and (type_ := content.get("type")) is not None and type_ not in types:
-                self._note(AnomalyKind.UNKNOWN_TYPE, type_, version)
+            if version.may_be_odd:
+                for name in unknown_fields(table.model, version.content):
+                    self._note(AnomalyKind.UNKNOWN_FIELD, f"{table.kind.value}.{name}", version)
+            if types is not None:
+                type_ = version.content.get("type")
+                if type_ is not None and type_ not in types:
+                    self._note(AnomalyKind.UNKNOWN_TYPE, type_, version)
 
     def _note(self, what: AnomalyKind, name: str, version: Version) -> None:
         self.sightings.note(what, name, seller_id=version.seller_id, tid=version.tid)

@@ -74,17 +74,24 @@ class RetentionSettings(EnvironmentSettings):
     )
     anomalies_kept_days: float = Field(
         90,
-        ge=63,
+        gt=0,
         le=LONGEST_DAYS,
         description="How long anomalies are kept after they were last seen: what comes again after that is "
-        "notified again. Also for how long it is known how many answers were behind in an hour, which is "
-        "compared with the eight weeks before.",
+        "notified again. Also for how long it is known how many answers were behind in an hour. At least 63: "
+        "an hour is compared with those of the eight weeks before.",
     )
     retention_interval_seconds: PositiveSeconds = Field(
         3600,
         description="How often the reconciler looks for rows that are too old. A smaller value finds fewer "
         "of each seller and writes their sums more often; a larger value deletes in longer rounds.",
     )
+
+    @field_validator("anomalies_kept_days")
+    @classmethod
+    def _reaches_back_eight_weeks(cls, days: float) -> float:
+        if days < (least := 9 * 7):
+            raise ValueError(f"hours are compared with those of eight weeks before: at least {least} days")
+        return days
 
     @field_validator("window_sums_kept_days")
     @classmethod
