@@ -24,9 +24,6 @@ from topsync.store import anomalies, gaps, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller, SellerState
 
-ON_ITS_WAY: Final = timedelta(minutes=5)
-"""Orders that are younger do not count: they may be on their way to us."""
-
 OF_DETAILS: Final = "details"
 """The name of the one anomaly of its kind."""
 
@@ -62,7 +59,9 @@ class AnomalyJudge:
     async def _judge_shops(self) -> None:
         """Find silent shops. Of what cannot be judged now, what was found before stays."""
         rules, now = self.silence, self.clock.now()
-        window = Span(now - ON_ITS_WAY - rules.window, now - ON_ITS_WAY)
+        # Younger orders may be on their way to us, as long as the platform's lists may lack them.
+        until = now - self.calendar().visibility_allowance(now)
+        window = Span(until - rules.window, until)
         live = {each.seller_id: each for each in await self._live()}
         held_up = {gap.seller_id for gap in await gaps.open_gaps(self.pool)}
         judged = sorted(
