@@ -14,7 +14,7 @@ from typing import Final
 
 from topsync.base.clock import ServerClock
 from topsync.model import usual
-from topsync.model.anomaly import LASTS, AnomalyKind, Found
+from topsync.model.anomaly import LASTS, AnomalyKind, FoundAnomaly
 from topsync.model.calendar import Calendar
 from topsync.model.scheme import Scheme
 from topsync.model.span import Span
@@ -82,7 +82,7 @@ class AnomalyJudge:
         await self._write(
             AnomalyKind.SILENT_SHOP,
             [
-                Found(
+                FoundAnomaly(
                     AnomalyKind.SILENT_SHOP,
                     str(seller_id),
                     hour.orders,
@@ -135,7 +135,7 @@ class AnomalyJudge:
             self.pool, [*hours, *(week.start for each in weeks.values() for week in each)]
         )
         is_judged = False
-        found: list[Found] = []
+        found: list[FoundAnomaly] = []
         for hour in hours:
             # During a sale the platform is late as a rule.
             if (here := known.get(hour)) is None or self.calendar().at(hour).sales:
@@ -146,7 +146,7 @@ class AnomalyJudge:
             is_judged |= expected is not None
             if expected is not None and usual.has_risen(here, expected, rules) and not found:
                 found = [
-                    Found(
+                    FoundAnomaly(
                         AnomalyKind.BEHIND_ANSWERS,
                         OF_DETAILS,
                         here.behind,
@@ -160,7 +160,9 @@ class AnomalyJudge:
     def _sales(self) -> list[Span]:
         return [Span(sale.start, sale.end) for sale in self.calendar().sales]
 
-    async def _write(self, kind: AnomalyKind, found: Sequence[Found], in_doubt: Collection[str]) -> None:
+    async def _write(
+        self, kind: AnomalyKind, found: Sequence[FoundAnomaly], in_doubt: Collection[str]
+    ) -> None:
         await anomalies.find(self.pool, found)
         await anomalies.end(self.pool, kind, but={each.name for each in found} | set(in_doubt))
 
@@ -171,7 +173,7 @@ class AnomalyJudge:
         await anomalies.find(
             self.pool,
             [
-                Found(kind, each.note.removeprefix(TYPE_NOTE), each.orders, tid=each.tid, at=each.at)
+                FoundAnomaly(kind, each.note.removeprefix(TYPE_NOTE), each.orders, tid=each.tid, at=each.at)
                 for each in found
                 if each.note.startswith(TYPE_NOTE)
             ],

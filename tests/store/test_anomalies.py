@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from tests.store.databases import SELLER, at
-from topsync.model.anomaly import LASTS, NOTIFIED_EVERY, OTHERS, AnomalyKind, Found, Sightings
+from topsync.model.anomaly import LASTS, NOTIFIED_EVERY, OTHERS, AnomalyKind, FoundAnomaly, Sightings
 from topsync.model.difference import Difference, DifferenceKind, DifferenceOutcome
 from topsync.model.kind import Kind
 from topsync.model.span import Span
@@ -26,8 +26,8 @@ def seen(*names: str, times: int = 1, seller_id: int | None = SELLER, tid: int =
     return sightings
 
 
-def silence(orders: int = 0) -> Found:
-    return Found(SILENT, str(SELLER), orders, expected=200.0, deviation=14.0, seller_id=SELLER)
+def silence(orders: int = 0) -> FoundAnomaly:
+    return FoundAnomaly(SILENT, str(SELLER), orders, expected=200.0, deviation=14.0, seller_id=SELLER)
 
 
 async def names(pool: Pool) -> dict[str, int]:

@@ -74,7 +74,7 @@ class Sighting(NamedTuple):
 
 
 @dataclass(slots=True)
-class Seen:
+class SightingCount:
     """How often something was seen, and an example."""
 
     count: int
@@ -90,7 +90,7 @@ MOST_NAMES: Final = 100
 class Sightings:
     """What a process has seen since it last wrote it down. Bounded; for one event loop."""
 
-    seen: dict[Sighting, Seen] = field(default_factory=dict)
+    seen: dict[Sighting, SightingCount] = field(default_factory=dict)
     details: int = 0
     """Answers with an object in full."""
     behind: int = 0
@@ -114,7 +114,7 @@ class Sightings:
             known = self.seen.get(sighting)
         if known is None:
             self._names[kind] += 1
-            self.seen[sighting] = Seen(count, seller_id, tid)
+            self.seen[sighting] = SightingCount(count, seller_id, tid)
         else:
             known.count += count
             known.seller_id, known.tid = seller_id, tid
@@ -147,7 +147,7 @@ class Sightings:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundAnomaly:
     """What whoever judges has found, at present."""
 
     kind: AnomalyKind

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from topsync.model.anomaly import LASTS, NOTIFIED_EVERY, OTHERS, Anomaly, AnomalyKind, Found, Sightings
+from topsync.model.anomaly import LASTS, NOTIFIED_EVERY, OTHERS, Anomaly, AnomalyKind, FoundAnomaly, Sightings
 from topsync.model.difference import DifferenceKind
 from topsync.model.kind import Kind
 from topsync.model.span import Span
@@ -39,7 +39,7 @@ class ShopPresent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class UnlistedType:
+class TypeLeftOut:
     """Orders that lists leave out, by the same note of a comparison."""
 
     note: str
@@ -49,7 +49,7 @@ class UnlistedType:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class DecidedNotice:
     """A notification that was decided, and that Kafka may not have yet."""
 
     kind: str
@@ -71,7 +71,7 @@ async def sight(pool: Pool, sightings: Sightings) -> None:
         await pool.execute(sql("anomalies.count_details"), sightings.details, sightings.behind)
 
 
-async def find(pool: Pool, found: Sequence[Found]) -> None:
+async def find(pool: Pool, found: Sequence[FoundAnomaly]) -> None:
     """Write what a judge has found, each kind and name once. Idempotent."""
     if not found:
         return
@@ -131,12 +131,12 @@ async def decide(
     return decided
 
 
-async def pending(pool: Pool) -> list[Notice]:
+async def pending(pool: Pool) -> list[DecidedNotice]:
     """What was decided, and is not known to be in Kafka."""
-    return [Notice(*row) for row in await pool.fetch(sql("anomalies.pending"))]
+    return [DecidedNotice(*row) for row in await pool.fetch(sql("anomalies.pending"))]
 
 
-async def published(pool: Pool, notice: Notice) -> None:
+async def published(pool: Pool, notice: DecidedNotice) -> None:
     """Note that Kafka has a notification. Idempotent."""
     await pool.execute(sql("anomalies.published"), notice.kind, notice.id)
 
@@ -168,11 +168,11 @@ async def detail_hours(pool: Pool, hours: Collection[datetime]) -> Mapping[datet
     return {row["hour"]: AnswerHour(*row) for row in rows}
 
 
-async def unlisted(pool: Pool, *, within: timedelta) -> list[UnlistedType]:
+async def unlisted(pool: Pool, *, within: timedelta) -> list[TypeLeftOut]:
     """What comparisons of late say of orders that the platform shows and its lists leave out."""
     since = await now(pool) - within
     rows = await pool.fetch(sql("anomalies.unlisted"), since, Kind.ORDER.value, DifferenceKind.UNLISTED.value)
-    return [UnlistedType(*row) for row in rows]
+    return [TypeLeftOut(*row) for row in rows]
 
 
 async def now(pool: Pool) -> datetime:
