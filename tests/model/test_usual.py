@@ -197,6 +197,16 @@ def test_a_rise_to_the_half_of_all_answers_is_noticed(share: float, of: int) -> 
     assert not usual.has_risen(answers(share * of, of), expected, RISE)
 
 
+@pytest.mark.parametrize("median", [0, 5, 50, 500])
+def test_what_chance_may_bring_is_no_rise_however_little_the_settings_ask_for(median: int) -> None:
+    rules = RiseRules(least_behind=1, least_share=1e-9, times=1.01)
+    expected = usual.usual_behind(answers(0), [answers(median)] * 8, rules)
+    assert expected is not None
+    by_chance = math.sqrt(max(1, median))
+    assert not usual.has_risen(answers(median + 4 * by_chance), expected, rules)
+    assert usual.has_risen(answers(median + 6 * by_chance), expected, rules)
+
+
 def test_a_rise_needs_enough_answers_and_enough_weeks() -> None:
     usually = [answers(10)] * 8
     assert usual.usual_behind(answers(50, RISE.least_answers - 1), usually, RISE) is None

@@ -136,6 +136,8 @@ async def test_a_shop_is_compared_with_no_time_before_its_first_order(shops: Sho
         "delete from orders where seller_id = $1 and created < $2", SELLER, shops.now - 5 * WEEK - HOUR
     )
     assert await shops.found() == {SHOP}
+    (found,) = await anomalies.lasting(shops.pool)
+    assert found.expected == USUAL + 2, "of the last four weeks, each of which it knows from its beginning"
     await shops.pool.execute("truncate anomalies")
     await shops.pool.execute(
         "delete from orders where seller_id = $1 and created < $2", SELLER, shops.now - 3 * WEEK - HOUR
