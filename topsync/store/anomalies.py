@@ -60,15 +60,17 @@ class DecidedNotice:
 
 
 async def sight(pool: Pool, sightings: Sightings) -> None:
-    """Add what a process has seen. Not idempotent: counts may be lost, and not doubled."""
-    if sightings.seen:
-        rows = sorted(
-            (kind.value, name, seen.count, seen.seller_id, seen.tid)
-            for (kind, name), seen in sightings.seen.items()
-        )
-        await pool.execute(sql("anomalies.sight"), *map(list, zip(*rows, strict=True)), MOST_NAMES, OTHERS)
-    if sightings.details:
-        await pool.execute(sql("anomalies.count_details"), sightings.details, sightings.behind)
+    """Add what a process has seen, all of it or nothing. Not idempotent: who repeats it may count twice."""
+    async with pool.acquire() as connection, connection.transaction():
+        if sightings.seen:
+            rows = sorted(
+                (kind.value, name, seen.count, seen.seller_id, seen.tid)
+                for (kind, name), seen in sightings.seen.items()
+            )
+            columns = map(list, zip(*rows, strict=True))
+            await connection.execute(sql("anomalies.sight"), *columns, MOST_NAMES, OTHERS)
+        if sightings.details:
+            await connection.execute(sql("anomalies.count_details"), sightings.details, sightings.behind)
 
 
 async def find(pool: Pool, found: Sequence[FoundAnomaly]) -> None:
