@@ -63,12 +63,13 @@ class AnomalyJudge:
         until = now - self.calendar().visibility_allowance(now)
         window = Span(until - rules.window, until)
         live = {each.seller_id: each for each in await self._live()}
+        away_before = await anomalies.now(self.pool) - (now - window.start)
         held_up = {gap.seller_id for gap in await gaps.open_gaps(self.pool)}
         judged = sorted(
             seller_id
             for seller_id, each in live.items()
             # Of a seller that was just away, and of one whose messages were lost, orders come later.
-            if seller_id not in held_up and not each.replay_due and each.since <= window.start
+            if seller_id not in held_up and not each.replay_due and each.since <= away_before
         )
         hours = await self._hours(judged, live, window)
         silent = usual.silent(hours, rules)
@@ -168,12 +169,19 @@ class AnomalyJudge:
 
     async def _judge_lists(self) -> None:
         """Name the types of the orders that lists leave out, as comparisons have found."""
-        kind = AnomalyKind.UNLISTED_TYPE
-        found = await anomalies.unlisted(self.pool, within=LASTS[kind])
+        kind, now = AnomalyKind.UNLISTED_TYPE, self.clock.now()
+        found = await anomalies.unlisted(self.pool, since=now - LASTS[kind])
+        database_now = await anomalies.now(self.pool)
         await anomalies.find(
             self.pool,
             [
-                FoundAnomaly(kind, each.note.removeprefix(TYPE_NOTE), each.orders, tid=each.tid, at=each.at)
+                FoundAnomaly(
+                    kind,
+                    each.note.removeprefix(TYPE_NOTE),
+                    each.orders,
+                    tid=each.tid,
+                    at=database_now - (now - each.at),
+                )
                 for each in found
                 if each.note.startswith(TYPE_NOTE)
             ],

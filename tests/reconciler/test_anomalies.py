@@ -13,8 +13,9 @@ import pytest
 
 from reconciler.anomalies import MOST_TOLD, AnomalyNotices, AnomalyWatch
 from reconciler.anomaly_judge import AnomalyJudge
-from schemas import cloud_events
+from schemas import cloud_events, platform_time
 from schemas.notification import AnomalySeen
+from tests.reconciler.comparing import NIGHT, comparing
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, settings_for
 from tests.support import systems
@@ -24,6 +25,8 @@ from topsync.base.settings import AnomalySettings
 from topsync.model.anomaly import AnomalyKind, Sightings
 from topsync.model.calendar import Calendar, RuleChanges, Sale
 from topsync.model.scheme import Scheme
+from topsync.simulator.faults.answers import UnlistedType
+from topsync.simulator.life import TradeType
 from topsync.store import anomalies, gaps
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
@@ -175,6 +178,32 @@ async def test_during_a_sale_answers_that_are_behind_are_no_rise(shops: Shops) -
     calendar: Calendar = calendar_of(None, sale)
     shops.judge = replace(shops.judge, calendar=lambda: calendar)
     assert await shops.found() == set()
+
+
+async def test_a_type_that_lists_leave_out_is_named_after_the_nights_comparison(
+    migrated_database_url: str,
+) -> None:
+    async with comparing(migrated_database_url) as desk:
+        judge = AnomalyJudge(
+            *(desk.pool, desk.duty.clock, SETTINGS.silence, SETTINGS.rise, calendar_of, Scheme.THREE)
+        )
+        type_, orders = await desk.pool.fetchrow(  # type: ignore[misc]
+            "select trade ->> 'type', count(*) from orders "
+            "where created < $1 and trade ->> 'type' <> 'fixed' "
+            "group by 1 order by 2 desc",
+            platform_time.start_of(NIGHT),
+        )
+        await judge.judge()
+        assert await anomalies.lasting(desk.pool) == []
+        desk.simulator.conductor.strike(UnlistedType(type=TradeType(type_)))
+        await desk.duty.round()
+        await judge.judge()
+        (found,) = await anomalies.lasting(desk.pool)
+        assert (found.kind, found.name, found.seen) == (AnomalyKind.UNLISTED_TYPE, type_, orders)
+        await desk.advance(timedelta(days=9))
+        await desk.pool.execute("update anomalies set last_at = last_at - interval '9 days'")
+        await judge.judge()
+        assert await anomalies.lasting(desk.pool) == []
 
 
 async def answer(pool: Pool, answers: int, behind: int, weeks_ago: range = range(1)) -> None:

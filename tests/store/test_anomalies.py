@@ -229,5 +229,5 @@ async def test_types_that_lists_leave_out_come_from_the_reports(pool: Pool) -> N
                 for number in range(2)
             ],
         )
-    (found,) = await anomalies.unlisted(pool, within=LASTS[AnomalyKind.UNLISTED_TYPE])
+    (found,) = await anomalies.unlisted(pool, since=now - LASTS[AnomalyKind.UNLISTED_TYPE])
     assert (found.note, found.orders, found.tid) == ("trade type x", 2, TID + 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -46,6 +46,7 @@ class TypeLeftOut:
     orders: int
     tid: int
     at: datetime
+    """When the last of these comparisons began; platform time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +171,11 @@ async def detail_hours(pool: Pool, hours: Collection[datetime]) -> Mapping[datet
     return {row["hour"]: AnswerHour(*row) for row in rows}
 
 
-async def unlisted(pool: Pool, *, within: timedelta) -> list[TypeLeftOut]:
-    """What comparisons of late say of orders that the platform shows and its lists leave out."""
-    since = await now(pool) - within
+async def unlisted(pool: Pool, *, since: datetime) -> list[TypeLeftOut]:
+    """What comparisons since then say of orders that the platform shows and its lists leave out.
+
+    `since` is platform time.
+    """
     rows = await pool.fetch(sql("anomalies.unlisted"), since, Kind.ORDER.value, DifferenceKind.UNLISTED.value)
     return [TypeLeftOut(*row) for row in rows]
 
