@@ -24,8 +24,11 @@ from topsync.simulator.settings import ExportSettings, SimulatorSettings
 
 NIGHT: Final = date(2026, 5, 20)
 DAYS: Final = 7
-USUAL: Final = 30
-"""Orders of each shop in this hour of the weeks before its bulk start."""
+USUAL: Final = 100
+"""Orders of each shop in this hour of earlier weeks: many more than come while nothing is odd."""
+
+SOLD: Final = 60
+"""Orders of the one shop while the other is silent: more than half of the usual."""
 
 PLATFORM: Final = SimulatorSettings(
     seed=17,
@@ -151,7 +154,7 @@ async def test_each_kind_is_found_and_named_once_and_none_where_there_is_none(
         )
         await system.admin("POST", "/faults/new_type", once)
         await system.admin("POST", "/faults/unknown_fields", {"user_id": flowing})
-        await systems.change(system, flowing, "create", type=TradeType.FIXED.value, count=USUAL)
+        await systems.change(system, flowing, "create", type=TradeType.FIXED.value, count=SOLD)
         await eventually(partial(has_struck, "unknown_error", "unknown_fields", "new_type"))
         await eventually(
             partial(
