@@ -19,6 +19,7 @@ FORGET: Final[Mapping[str, Callable[[], None]]] = {
     "refetches": metrics.REFETCHES_WAITING.clear,
     "backlog": partial(metrics.DETAIL_TASKS.set, 0),
     "circuits": metrics.CIRCUITS_OPEN.clear,
+    "anomalies": metrics.ANOMALIES.clear,
     "retention": metrics.OLDEST_ROW.clear,
 }
 """Forgets what the holder of a duty measures: it does not know it any more when the duty is with another."""

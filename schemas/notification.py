@@ -1,5 +1,5 @@
 """The records of the topic `notifications`: markers of bootstraps, outcomes of replays and of comparisons
-with the platform, changes of the visibility allowance, ends of sessions and sellers.
+with the platform, changes of the visibility allowance, anomalies, ends of sessions and sellers.
 
 Each kind has its own event type; readers skip types that they do not know.
 """
@@ -352,6 +352,57 @@ class AllowanceChanged(Notification):
         return "allowance"
 
 
+class OddThing(BaseModel):
+    """An anomaly, with its evidence: names and numbers, never a value of an order."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """Of an error: the API and its codes. Of a field: the kind of object and the field's name, as
+    `order.orders.some_name`. Of a type: the type. Of a silent shop: the seller's id. Else a fixed word."""
+    seller_id: PlatformId | None = None
+    """Whose it is, or of whom the last example was."""
+    tid: PlatformId | None = None
+    """The last example."""
+    seen: int
+    """How many: of what nobody knows, how often it came since it was first seen; of a silent shop, its orders
+    in the hour; of answers, those that were behind; of a type, its orders that lists leave out."""
+    among: int | None = None
+    """Of how many answers."""
+    expected: float | None = None
+    """How many are usual at this hour of the week."""
+    deviation: float | None = None
+    """How far the count usually is from that."""
+    first_at: Instant
+    """When it was first seen, or began."""
+
+
+class AnomalySeen(Notification):
+    """Something is odd, though nothing has failed for it. At most one record an hour of each kind.
+
+    A code, field or type is named once. A silent shop, or a rise, is named again if it comes again after its
+    end. Records with the same CloudEvents `id` are the same.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.anomaly.seen.v1"
+
+    anomaly: Literal[
+        "unknown_code", "unknown_field", "unknown_type", "unlisted_type", "silent_shop", "behind_answers"
+    ]
+    """The kind; docs/operations.md says what each means. Readers skip kinds that they do not know."""
+    things: tuple[OddThing, ...]
+    """Fifty at most; what is left is in the next record of the kind."""
+    said: str
+    """The first of them, in words."""
+    do: str
+    """What an operator should do."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"anomaly:{self.anomaly}"
+
+
 class SessionWarned(Notification):
     """A seller's session ends soon, or has ended: then no change of the seller can be fetched."""
 
@@ -419,6 +470,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     ComparisonFinished,
     ReplayEnded,
     AllowanceChanged,
+    AnomalySeen,
     SessionWarned,
     SellerErased,
     MessageReceived,

@@ -19,7 +19,7 @@ from pydantic import (
 
 from schemas import validation
 from schemas.opaque import Opaque, has_storable_texts, storable_fields
-from schemas.usual_form import UsualForm
+from schemas.usual_form import ODD, UsualForm
 
 
 class UnreadableError(ValueError):
@@ -40,6 +40,8 @@ class WireForm:
     """Its JSON, read."""
     text: str = field(repr=False)
     """Its JSON, as topic and table have it."""
+    may_be_odd: bool = field(default=True, repr=False, compare=False)
+    """Whether it, or a part of it, may have fields that nobody asked for."""
 
     def id(self, name: str) -> int:
         """The value of a field that holds an id."""
@@ -110,7 +112,7 @@ class PlatformObject(BaseModel):
             if field.get_default(call_default_factory=True) is not None
         )
 
-        cls.usual = UsualForm(cls.model_fields, cls.indispensable)
+        cls.usual = UsualForm(cls.model_fields, cls.indispensable, cls.carried, cls.opaque)
 
     @classmethod
     def read(cls, raw: Mapping[str, object]) -> WireForm:
@@ -118,6 +120,7 @@ class PlatformObject(BaseModel):
 
         Nearly always it is of the usual form, and no model is needed to know it.
         """
+        odd_before = ODD.met
         if (written := cls.usual.write(raw)) is not None:
             try:
                 text = orjson.dumps(written)  # refuses lone surrogates
@@ -125,7 +128,7 @@ class PlatformObject(BaseModel):
                 pass
             else:
                 if b"\\u0000" not in text:
-                    return WireForm(cls, written, text.decode())
+                    return WireForm(cls, written, text.decode(), may_be_odd=ODD.met != odd_before)
         return cls.from_platform(raw).form()
 
     @classmethod

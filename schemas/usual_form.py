@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import isfinite
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Final, TypeAlias, get_args
 
 from pydantic.fields import FieldInfo
@@ -67,25 +67,50 @@ class _Shape:
     """The typed fields in the order in which they are written, and how each is written."""
     beyond: tuple[str, ...]
     """The other fields, sorted."""
+    is_odd: bool
+    """Whether any of them is asked for by nobody."""
     empty: dict[str, None]
     """The lists that do not come, and that each object has."""
+
+
+@dataclass(slots=True)
+class OddShapes:
+    """How many objects of any kind were written so far that have fields that nobody asked for.
+
+    Whoever compares it before and after writing an object knows whether the object, or anything in it, has
+    some. So nearly all objects are known to have none without being looked at again.
+    """
+
+    met: int = 0
+
+
+ODD: Final = OddShapes()
 
 
 class UsualForm:
     """The usual form of a kind of object."""
 
-    def __init__(self, fields: Mapping[str, FieldInfo], filled: frozenset[str]) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, FieldInfo],
+        filled: frozenset[str],
+        carried: frozenset[str] = frozenset(),
+        opaque: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         """The form of a model with these fields, of which some may not be empty.
+
+        `carried` is what is asked for beyond them, `opaque` what is known of the rows of some of them.
 
         Raises:
             KeyError: a field is of a type that is not known here.
         """
         typed = {name: field for name, field in fields.items() if name != "platform_fields"}
-        self._writers = tuple((name, _writer(field)) for name, field in typed.items())
+        self._writers = tuple((name, _writer(field, opaque.get(name))) for name, field in typed.items())
         self._typed = frozenset(typed)
         self._lists = frozenset(name for name, field in typed.items() if field.default_factory is list)
         self._needed = filled.union(name for name, field in typed.items() if field.is_required())
         self._filled = filled
+        self._carried = carried
         self._shape = lru_cache(KEPT_SHAPES)(self._shape_of)
 
     def write(self, raw: Mapping[str, object]) -> dict[str, Any] | None:
@@ -100,6 +125,8 @@ class UsualForm:
         if type(raw) is not dict:
             raise ValueError(_UNUSUAL)
         shape = self._shape(tuple(raw))
+        if shape.is_odd:
+            ODD.met += 1
         beyond = {name: raw[name] for name in shape.beyond}
         if not _are_plain(beyond.values()):
             raise ValueError(_UNUSUAL)
@@ -124,6 +151,7 @@ class UsualForm:
         return _Shape(
             typed=tuple(writer for writer in self._writers if writer[0] in there | self._lists),
             beyond=tuple(sorted(there - self._typed)),
+            is_odd=not there <= self._typed | self._carried,
             empty=dict.fromkeys(self._lists - there),
         )
 
@@ -147,10 +175,12 @@ def _is_plain(value: object, levels: int) -> bool:
     return False
 
 
-def _row(value: object) -> dict[str, object]:
+def _row(value: object, known: frozenset[str] | None = None) -> dict[str, object]:
     """An object in the platform's own form."""
     if not isinstance(value, dict) or not _are_plain(value.values()):
         raise ValueError(_UNUSUAL)
+    if known is not None and not known.issuperset(value):
+        ODD.met += 1
     return value
 
 
@@ -203,15 +233,15 @@ _WRITERS: Final[Mapping[object, Writer]] = {
 """How the field types of the contract are written."""
 
 
-def _writer(field: FieldInfo) -> Writer:
-    """How a field is written.
+def _writer(field: FieldInfo, known: frozenset[str] | None) -> Writer:
+    """How a field is written; `known` is what is known of its rows, if they have the platform's own form.
 
     Raises:
         KeyError: its type is not known here.
     """
     for list_of in field.metadata:
         if isinstance(list_of, ListOf):
-            write = _writer_of(*get_args(field.annotation))
+            write = _writer_of(*get_args(field.annotation)) if known is None else partial(_row, known=known)
             return lambda value: [write(row) for row in list_of.flatten(value)]
     (kind,) = {*get_args(field.annotation)} - {NoneType} or {field.annotation}
     return _writer_of(Annotated[kind, *field.metadata] if field.metadata else kind)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.places import DOCS
 from topsync.base import settings
 from topsync.base.settings import (
+    AnomalySettings,
     BootstrapSettings,
     CoverageSettings,
     DatabaseSettings,
@@ -24,6 +25,7 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.model import linger
+from topsync.model.anomaly import AnomalyKind
 from topsync.model.retention import Period
 from topsync.platforms.taobao.linger import WORDS
 from topsync.wiring import parts, platforms
@@ -326,3 +328,38 @@ def test_nothing_is_kept_for_no_time_at_all(monkeypatch: pytest.MonkeyPatch) -> 
             patch.setenv(f"TOPSYNC_{name.upper()}", "0")
             with pytest.raises(SettingsError, match=f"TOPSYNC_{name.upper()}: .*greater than 0"):
                 settings.load(RetentionSettings)
+
+
+def test_an_anomaly_that_is_switched_off_or_known_concerns_nobody() -> None:
+    own = AnomalySettings(
+        anomalies_off="behind_answers, unknown_type",
+        anomalies_known="unknown_field:order.x_new, unknown_field:refund.*",
+    )
+    heard = {
+        (kind, name): own.concerns(kind, name)
+        for kind, name in (
+            (AnomalyKind.BEHIND_ANSWERS, "details"),
+            (AnomalyKind.UNKNOWN_FIELD, "order.x_new"),
+            (AnomalyKind.UNKNOWN_FIELD, "order.x_newer"),
+            (AnomalyKind.UNKNOWN_FIELD, "refund.x"),
+            (AnomalyKind.UNKNOWN_CODE, "order.x_new"),
+        )
+    }
+    assert list(heard.values()) == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("off", "silent"), ("known", "order.x_new"), ("known", "silent_shop:")]
+)
+def test_a_wrong_name_of_an_anomaly_stops_a_process(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TOPSYNC_ANOMALIES_{name.upper()}", text)
+    with pytest.raises(SettingsError, match=f"TOPSYNC_ANOMALIES_{name.upper()}"):
+        settings.load(AnomalySettings)
+
+
+def test_hours_are_kept_for_as_long_as_they_are_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPSYNC_ANOMALIES_KEPT_DAYS", "62")
+    with pytest.raises(SettingsError, match="at least 63 days"):
+        settings.load(RetentionSettings)

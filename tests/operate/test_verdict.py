@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas import platform_time
 from tests.support.calendars import calendar_of
+from topsync.model.anomaly import Anomaly, AnomalyKind
 from topsync.model.call_limits import CallLimits
 from topsync.model.gap import Gap
 from topsync.model.scheme import Scheme
@@ -276,3 +278,32 @@ def test_stretched_sweeps_are_said_unless_no_reconciler_runs() -> None:
     assert not finding.severity.needs_a_person
     away = replace(stretched, processes=[Process(name, "host/1", ago(days=1)) for name in ("push", "enrich")])
     assert not [each for each in findings.of(away) if "stretched" in each.what]
+
+
+def anomaly(kind: AnomalyKind, name: str, **changes: Any) -> Anomaly:
+    usual = Anomaly(kind, name, None, None, 3, None, None, None, ago(hours=2), ago(minutes=1))
+    return replace(usual, **changes)
+
+
+@pytest.mark.parametrize("kind", AnomalyKind)
+def test_each_kind_of_anomaly_is_said_with_what_to_do(kind: AnomalyKind) -> None:
+    seen = replace(
+        fine(seller(1)), anomalies=[anomaly(kind, "x", seller_id=FIRST, among=9, expected=4.0, deviation=1.0)]
+    )
+    (finding,) = findings.of(seen)
+    assert finding.what
+    assert finding.do
+    assert finding.since == ago(hours=2)
+    lost_by_nothing = kind in (AnomalyKind.UNKNOWN_FIELD, AnomalyKind.BEHIND_ANSWERS)
+    assert findings.needs_a_person([finding]) is not lost_by_nothing
+    assert said(seen) == "complete up to 5 s ago", "the copy is as complete as before"
+
+
+def test_each_silent_shop_is_named_and_of_what_nobody_knows_the_first_of_each_kind() -> None:
+    shops = [anomaly(AnomalyKind.SILENT_SHOP, str(FIRST + each), seller_id=FIRST + each) for each in (0, 1)]
+    fields = [anomaly(AnomalyKind.UNKNOWN_FIELD, name) for name in ("order.x_a", "order.x_b", "order.x_c")]
+    seen = replace(fine(seller(1), seller(2)), anomalies=[*shops, *fields])
+    found = findings.of(seen)
+    assert [each.seller for each in found[:2]] == ["示例卖家0001", "示例卖家0002"]
+    assert found[2].what == "nobody knows the field order.x_a, which came 3 times, and 2 more like it"
+    assert len(found) == 3

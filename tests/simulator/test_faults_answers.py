@@ -92,6 +92,22 @@ async def test_unknown_fields() -> None:
         assert "x_new_text" in body["refunds"]["refund"][0]
 
 
+async def test_new_type() -> None:
+    async with under("new_type") as client:
+        tid = (await client.order("create"))["tid"]
+        assert (await client.fullinfo(tid, "tid,type"))["type"] == "x_new_type"
+        assert "type" not in await client.fullinfo(tid, "tid")
+        assert tid in await listed(client, NOW, LATER)
+
+
+async def test_unlisted_type() -> None:
+    async with under("unlisted_type") as client:
+        left_out = (await client.order("create", type="eticket"))["tid"]
+        shown = (await client.order("create", type="fixed"))["tid"]
+        assert await listed(client, NOW, LATER) == [shown]
+        assert (await client.fullinfo(left_out, "tid,type"))["type"] == "eticket"
+
+
 async def test_peak() -> None:
     async with under("peak") as client:
         made = await client.order("create")

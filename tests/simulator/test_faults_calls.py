@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulator.faults import listening, struck, under
 from tests.simulator.platform_client import ALL_TYPES, NOW, START_SECOND, Client, text
+from tests.support.eventually import eventually
 from topsync.simulator.ids import OrderKey, tid_of
 
 LAST_HOUR = ("2025-11-20 14:30:00", NOW)
@@ -201,3 +202,34 @@ async def test_fresh_trade_missing() -> None:
 async def listed(client: Client, start: str, end: str, **more: str) -> list[int]:
     body = await client.increment(start, end, **more)
     return [trade["tid"] for trade in body.get("trades", {}).get("trade", [])]
+
+
+async def test_unknown_error() -> None:
+    async with under("unknown_error") as client:
+        refused = 0
+        for _ in range(20):
+            body = await client.send(
+                client.signed(INCREMENT, fields="tid", start_modified=TODAY[0], end_modified=NOW)
+            )
+            if error := body.get("error_response"):
+                assert (error["code"], error["sub_code"]) == (47, "x.new-error")
+                refused += 1
+        assert 2 < refused < 18
+        client.simulator.clock.advance(60)
+        assert "total_results" in await client.increment(*LAST_HOUR)
+
+
+async def test_closed_shop() -> None:
+    async with under("closed_shop") as client:
+        director = client.simulator.director
+        everybody = {seller.index for seller in client.simulator.sellers}
+        await eventually(lambda: is_now(director.closed == everybody))
+        director.closed.discard(0)
+        assert {director.step().seller.index for _ in range(20)} == {0}
+        assert (await client.order("create"))["tid"], "what is asked for happens"
+        client.simulator.clock.advance(60)
+        await eventually(lambda: is_now(not director.closed))
+
+
+async def is_now(so: bool) -> bool:
+    return so

@@ -328,6 +328,10 @@ async def test_each_piece_has_its_bound(pool: Pool, table: str) -> None:
 
 
 MANY_OLD: Mapping[str, str] = {
+    "anomalies": "insert into anomalies (kind, name, seen, last_at) "
+    "select 'unknown_field', n::text, 1, '2025-01-01' from generate_series(1, 6) as n",
+    "detail_hours": "insert into detail_hours "
+    "select timestamptz '2025-01-01' + make_interval(hours => n), 1, 0 from generate_series(1, 6) as n",
     "session_warnings": f"insert into session_warnings select {SELLER}, 0, n, '2025-01-01' from "
     "generate_series(1, 6) as n",
     "windows": "insert into windows (seller_id, span, source, pulled_at, listed, hinted, lists) "

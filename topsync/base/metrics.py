@@ -235,6 +235,20 @@ SESSION_REFRESHES = Counter(
     "topsync_session_refreshes_total", "Attempts to refresh a session, by outcome.", ["outcome"]
 )
 
+ANOMALY_SIGHTINGS = Counter(
+    "topsync_anomaly_sightings_total",
+    "Codes, fields and types that nobody knows, each time one is seen, by kind.",
+    ["kind"],
+)
+ANOMALIES = Gauge(
+    "topsync_anomalies",
+    "Anomalies that last, by kind; from the reconciler that judges them.",
+    ["kind"],
+)
+ANOMALIES_NOTIFIED = Counter(
+    "topsync_anomalies_notified_total", "Notifications of anomalies that were published, by kind.", ["kind"]
+)
+
 DIFFERENCES = Counter(
     "topsync_differences_total",
     "Orders and refunds that differed from the platform's, by how, and by outcome: each is `found`, and then "

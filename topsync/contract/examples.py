@@ -18,6 +18,7 @@ from schemas.events import ORDERS, REFUNDS, EventType, VersionEvents
 from schemas.json_schema import Json
 from schemas.notification import (
     AllowanceChanged,
+    AnomalySeen,
     BootstrapBegun,
     BootstrapCompleted,
     ComparisonFinished,
@@ -27,6 +28,7 @@ from schemas.notification import (
     MessageReceived,
     NotFetchedOrders,
     Notification,
+    OddThing,
     ReplayEnded,
     ReplayFinished,
     SellerErased,
@@ -267,6 +269,21 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             not_fetched={"not_there": NotFetchedOrders(orders=1, tids=(4000000000000000101,))},
             calls=40,
             minutes=0.1,
+        ),
+        AnomalySeen(
+            anomaly="silent_shop",
+            things=(
+                OddThing(
+                    name=str(SELLER_ID),
+                    seller_id=SELLER_ID,
+                    seen=3,
+                    expected=214,
+                    deviation=20.8,
+                    first_at=at - timedelta(minutes=5),
+                ),
+            ),
+            said="the shop is silent: 3 orders, where 214 are usual at this hour of the week (deviation 21)",
+            do="ask the shop whether it sells",
         ),
         SessionWarned(
             session="ends",

@@ -20,5 +20,7 @@ class Period(StrEnum):
     """Reports of comparisons, with what differed."""
     CALL_COUNTS = "call_counts"
     """Counts of calls by day."""
+    ANOMALIES = "anomalies"
+    """Anomalies that were not seen since, and how many answers were behind, by hour."""
     WARNINGS = "warnings"
     """Which warnings were given of a session that has a successor."""

@@ -13,6 +13,8 @@ from typing import Final
 
 from schemas import platform_time
 from topsync.base import durations
+from topsync.model import anomaly_words
+from topsync.model.anomaly import AnomalyKind
 from topsync.operate.overview import Overview, is_held_up
 from topsync.operate.pulling_status import Because
 from topsync.sellers import schemes, session_rules
@@ -341,6 +343,42 @@ def _sessions(seen: Overview) -> Iterable[Finding]:
             )
 
 
+def _anomalies(seen: Overview) -> Iterable[Finding]:
+    """Each silent shop by itself; of what nobody knows, a line for each kind."""
+    nicks = {stands.seller.seller_id: stands.seller.nick for stands in seen.sellers}
+    first: dict[AnomalyKind, int] = {}
+    for each in seen.anomalies:
+        if each.kind is AnomalyKind.SILENT_SHOP and each.seller_id is not None:
+            yield Finding(
+                Severity.TO_DO,
+                anomaly_words.what(each),
+                each.first_at,
+                anomaly_words.DO[each.kind],
+                each.seller_id,
+                nicks.get(each.seller_id, ""),
+            )
+            continue
+        first[each.kind] = first.get(each.kind, 0) + 1
+    for kind, count in first.items():
+        oldest = next(each for each in seen.anomalies if each.kind is kind)
+        yield Finding(
+            ODD[kind],
+            anomaly_words.what(oldest) + (f", and {count - 1} more like it" if count > 1 else ""),
+            oldest.first_at,
+            anomaly_words.DO[kind],
+        )
+
+
+ODD: Final[Mapping[AnomalyKind, Severity]] = {
+    AnomalyKind.UNKNOWN_CODE: Severity.TO_DO,
+    AnomalyKind.UNKNOWN_FIELD: Severity.NOTE,
+    AnomalyKind.UNKNOWN_TYPE: Severity.TO_DO,
+    AnomalyKind.UNLISTED_TYPE: Severity.TO_DO,
+    AnomalyKind.SILENT_SHOP: Severity.TO_DO,
+    AnomalyKind.BEHIND_ANSWERS: Severity.BEHIND,
+}
+"""How bad anomalies are. Nothing is lost by a field that nobody knows."""
+
 ENDS_SOON: Final = timedelta(days=7)
 
 SOURCES: Final[tuple[Source, ...]] = (
@@ -351,6 +389,7 @@ SOURCES: Final[tuple[Source, ...]] = (
     _sellers,
     _letters,
     _sessions,
+    _anomalies,
     _calendar,
     _late_lists,
     _budget,

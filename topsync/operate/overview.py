@@ -19,6 +19,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from topsync.base import live_calendar, settings
 from topsync.base.errors import OperatorError
 from topsync.base.settings import (
+    AnomalySettings,
     CircuitSettings,
     CoverageSettings,
     EnricherSettings,
@@ -27,6 +28,7 @@ from topsync.base.settings import (
     SchemeSettings,
 )
 from topsync.budget.circuit import Circuit, CircuitState
+from topsync.model.anomaly import Anomaly
 from topsync.model.calendar import Calendar
 from topsync.model.call_limits import CallLimits
 from topsync.model.scheme import Scheme
@@ -35,7 +37,7 @@ from topsync.operate.pulling_status import SweepStatus, VisibilityStatus
 from topsync.operate.trends import Marks, Trend
 from topsync.sellers import schemes, status
 from topsync.sellers.status import SellerStatus
-from topsync.store import activity, api_calls, call_budget, circuits, push_connections, standings
+from topsync.store import activity, anomalies, api_calls, call_budget, circuits, push_connections, standings
 from topsync.store.activity import Process
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
@@ -117,6 +119,8 @@ class Overview:
     """Whether any seller needs a push connection."""
     now: datetime
     """By this machine's clock."""
+    anomalies: Sequence[Anomaly] = ()
+    """Those that last, and that somebody is to hear of."""
     trends: Mapping[str, Trend] = field(default_factory=dict)
     """What waits, by name, and whether it gets less: `lag in …`, `waiting`, `parked`, `open gaps`."""
 
@@ -208,7 +212,13 @@ async def look(pool: Pool, seller_id: int | None = None) -> Overview:
         else None,
         push_is_needed=schemes.needs_push([stands.seller for stands in found], own.scheme),
         now=now,
+        anomalies=await _anomalies(pool, seller_id),
     )
+
+
+async def _anomalies(pool: Pool, seller_id: int | None) -> list[Anomaly]:
+    own = settings.load(AnomalySettings)
+    return [each for each in await anomalies.lasting(pool, seller_id) if own.concerns(each.kind, each.name)]
 
 
 def calendar_now() -> tuple[Calendar, str | None]:

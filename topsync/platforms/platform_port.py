@@ -48,6 +48,7 @@ class CallRecord:
         seconds: from sending to the answer or the failure, without the time at the gate.
         attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
         seller_id: whose session it was made with, where that is known (`SellerSession`).
+        unknown_code: the platform's error code, where its client knows no rule for just this code.
     """
 
     api: str
@@ -57,6 +58,7 @@ class CallRecord:
     seconds: float
     attempt: int
     seller_id: int | None = None
+    unknown_code: str | None = None
 
 
 Observer = Callable[[CallRecord], None]
@@ -127,6 +129,11 @@ class OrderPlatform(Protocol):
     @property
     def pull_apis(self) -> frozenset[str]:
         """The APIs, as they pass the gate, without which no pull comes to its end: lists and details."""
+        ...
+
+    @property
+    def trade_types(self) -> frozenset[str] | None:
+        """The types of orders that its lists are asked for. None: the lists show orders of all types."""
         ...
 
     @property

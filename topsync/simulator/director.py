@@ -89,6 +89,8 @@ class Director:
         self._rate_changed = asyncio.Event()
         self.performed = 0
         """Changes since the start."""
+        self.closed: set[int] = set()
+        """Sellers, by index, to whose orders the stream does nothing; an ordinary day goes on."""
 
     @property
     def rate(self) -> float:
@@ -128,8 +130,10 @@ class Director:
         return self._send_messages(happenings, message=wish.message)
 
     def step(self) -> Happening:
-        """Make a random change, as the stream does."""
+        """Make a random change in a shop that is not closed, as the stream does; there must be one."""
         index = self._random.randrange(len(self._world.books))
+        while index in self.closed:
+            index = self._random.randrange(len(self._world.books))
         key = None if self._chance(_CREATE_PER_CENT) else self._choose_order(index)
         if key is None:
             return self._send_messages([self._world.create(self._world.books[index].seller)])
@@ -143,7 +147,9 @@ class Director:
             now = time.monotonic()
             due = int((now - began) * steps) - made
             for _ in range(min(due, _MOST_PER_TICK)):
-                if self._day is None:
+                if len(self.closed) == len(self._world.books):
+                    pass
+                elif self._day is None:
                     self.step()
                 else:
                     self._send_messages(self._day.begin(now))

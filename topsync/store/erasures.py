@@ -203,6 +203,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "open_letters",
             "last_lists",
             "visibility_changes",
+            "anomalies",
             "coverage",
         ):
             deleted += _count(await connection.execute(sql(f"erasures.clear_{table}"), seller_id))

@@ -78,6 +78,11 @@ class OrderVersion(versions.Version):
         """The JSON of topic and table."""
         return self.trade.text
 
+    @property
+    def may_be_odd(self) -> bool:
+        """See `WireForm`."""
+        return self.trade.may_be_odd
+
     @cached_property
     def content_hash(self) -> bytes:
         """See `schemas.content`."""

@@ -87,6 +87,11 @@ class RefundVersion(versions.Version):
         """The JSON of topic and table."""
         return self.refund.text
 
+    @property
+    def may_be_odd(self) -> bool:
+        """See `WireForm`."""
+        return self.refund.may_be_odd
+
     @cached_property
     def content_hash(self) -> bytes:
         """See `schemas.content`."""

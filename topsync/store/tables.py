@@ -169,6 +169,9 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
         GrowsWith.WORK, Stays("whoever judges the circuits deletes it when it is older than their window")
     ),
     "circuits": TableGrowth(GrowsWith.WORK, Stays("each goes a while after it was closed")),
+    "anomalies": TableGrowth(GrowsWith.FAULTS, Goes(Period.ANOMALIES, "last_at")),
+    "anomaly_notices": TableGrowth(GrowsWith.NOTHING, Stays("a row for each kind of anomaly")),
+    "detail_hours": TableGrowth(GrowsWith.DAYS, Goes(Period.ANOMALIES, "hour")),
     "call_budget": TableGrowth(GrowsWith.NOTHING, Stays("a row for each limit")),
     "call_bans": TableGrowth(GrowsWith.NOTHING, Stays("a row for each scope")),
     "migrations": TableGrowth(GrowsWith.NOTHING, Stays("a row for each migration")),

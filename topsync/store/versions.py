@@ -115,6 +115,11 @@ class Version(ABC):
     def wire(self) -> str:
         """The JSON of topic and table."""
 
+    @property
+    @abstractmethod
+    def may_be_odd(self) -> bool:
+        """Whether it may have fields that nobody asked for."""
+
     def prepare(self) -> Self:
         """Compute now what writing needs later, when many versions are written without a pause."""
         _ = self.content_hash

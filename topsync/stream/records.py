@@ -367,14 +367,17 @@ def signal(topic: str, wanted: Signal, *, at: datetime) -> Record:
     )
 
 
-def notification(topic: str, body: Notification, *, at: datetime) -> Record:
-    """Something for operators and subscribers: a marker or an outcome."""
+def notification(topic: str, body: Notification, *, at: datetime, id: str | None = None) -> Record:  # noqa: A002
+    """Something for operators and subscribers: a marker or an outcome.
+
+    What may be published twice has the same `id` each time.
+    """
     return Record(
         topic,
         body.subject.encode(),
         body.model_dump_json(exclude_none=True).encode(),
         cloud_events.headers(
-            id=_new_id(),
+            id=_new_id() if id is None else id,
             type=body.event_type,
             source="/topsync",
             subject=body.subject,

@@ -1,4 +1,4 @@
-"""How many calls a process makes, and how many fail: counted at once, and written to the database later."""
+"""How many calls a process makes, how many fail, and what was odd: counted at once, written later."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
 from topsync.budget.circuit import Tally
+from topsync.model.anomaly import AnomalyKind, Sightings
 from topsync.platforms.platform_port import CallRecord
-from topsync.store import api_calls, circuits
+from topsync.store import anomalies, api_calls, circuits
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
 
@@ -21,11 +22,12 @@ WRITTEN_EVERY_SECONDS = 1.0
 class CallCounts:
     """Counts calls, and adds them to the database every second: a crash takes those of a second with it."""
 
-    def __init__(self, pool: Pool, clock: ServerClock) -> None:
+    def __init__(self, pool: Pool, clock: ServerClock, sightings: Sightings) -> None:
         self._pool = pool
         self._clock = clock
         self._counts: Counter[Call] = Counter()
         self._tally = Tally()
+        self._sightings = sightings
 
     def note(self, record: CallRecord) -> None:
         """Count an attempt. Does not block."""
@@ -33,6 +35,9 @@ class CallCounts:
         metrics.API_CALLS.labels(record.api, priority, outcome).inc()
         metrics.API_SECONDS.labels(record.api).observe(record.seconds)
         self._tally.note(record.api, record.seller_id, record.verdict)
+        if record.unknown_code is not None:
+            name = f"{record.api} {record.unknown_code}"
+            self._sightings.note(AnomalyKind.UNKNOWN_CODE, name, seller_id=record.seller_id)
         if self._clock.is_set:
             self._counts[Call(platform_time.day_of(self._clock.now()), record.api, priority, outcome)] += 1
 
@@ -67,3 +72,15 @@ class CallCounts:
             raise
         if evidence:
             await circuits.testify(self._pool, evidence)
+        if self._sightings:
+            await self._write_sightings()
+
+    async def _write_sightings(self) -> None:
+        seen = self._sightings.take()
+        try:
+            await anomalies.sight(self._pool, seen)
+        except OUTAGE_ERRORS:
+            self._sightings.put_back(seen)
+            raise
+        for (kind, _), each in seen.seen.items():
+            metrics.ANOMALY_SIGHTINGS.labels(kind.value).inc(each.count)

@@ -11,6 +11,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.live_calendar import LiveCalendar
 from topsync.base.settings import PlatformSettings
 from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.model.anomaly import Sightings
 from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.store import shared_budget
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -27,11 +28,13 @@ async def open_platform(
     calendar: LiveCalendar | None = None,
     retries: retry.Policy | None = None,
     waits: bool = True,
+    sightings: Sightings | None = None,
 ) -> AsyncIterator[tuple[OpenPlatform, ServerClock]]:
     """The platform and its clock, set; `retries` in place of the platform's own policy. The calendar is the
     installation's, unless another reader of it is handed in.
 
-    Calls keep to the budget that all processes share, and are counted into metrics and the database.
+    Calls keep to the budget that all processes share, and are counted into metrics and the database. So are
+    `sightings`, in which whoever opens it may note what is odd.
 
     Raises:
         UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
@@ -39,7 +42,7 @@ async def open_platform(
     own = settings.load(PlatformSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
     now_on = RulesNow(calendar or live_calendar.configured(), clock)
-    counts = CallCounts(pool, clock)
+    counts = CallCounts(pool, clock, Sightings() if sightings is None else sightings)
     async with AsyncExitStack() as stack:
         book = await parts.reach_database(
             lambda: stack.enter_async_context(

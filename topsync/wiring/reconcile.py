@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 from reconciler import backlog_plan
 from reconciler.allowance import AllowanceWatch
+from reconciler.anomalies import AnomalyNotices, AnomalyWatch
+from reconciler.anomaly_judge import AnomalyJudge
 from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
@@ -31,6 +33,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.live_calendar import LiveCalendar
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
+    AnomalySettings,
     BudgetSettings,
     CircuitSettings,
     ComparisonSettings,
@@ -63,6 +66,7 @@ async def run(lifetime: Lifetime) -> None:
     budget, retention = settings.load(BudgetSettings), settings.load(RetentionSettings)
     kept = retention.kept(settings.load(KafkaSettings))
     circuit, comparison = settings.load(CircuitSettings), settings.load(ComparisonSettings)
+    anomaly = settings.load(AnomalySettings)
     backlog_changes = settings.load(EnricherSettings).backlog_changes
     share = settings.load(SessionSettings).session_refresh_share
     vault, calendar = parts.vault(), live_calendar.configured()
@@ -97,6 +101,7 @@ async def run(lifetime: Lifetime) -> None:
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
             "allowance": [made.allowance_watch()],
+            "anomalies": [made.anomalies(anomaly)],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
         }
         woken = asyncio.Event()
@@ -246,6 +251,15 @@ class _Parts:
             reports=Reports(self.pool, self.producer, self.registry.notifications.name),
             clock=self.clock,
             hours=own.hours,
+        )
+
+    def anomalies(self, own: AnomalySettings) -> AnomalyWatch:
+        """What judges anomalies, and notifies them."""
+        topic = self.registry.notifications.name
+        return AnomalyWatch(
+            AnomalyJudge(self.pool, self.clock, own.silence, own.rise, self.calendar, self.schemes.scheme),
+            AnomalyNotices(self.pool, self.producer, topic, own.concerns),
+            own.anomaly_interval_seconds,
         )
 
     def session_watch(self, refresh_share: float) -> SessionWatch:

@@ -23,6 +23,7 @@ from topsync.platforms.port import ListRules
 from topsync.platforms.session_port import GrantReading
 from topsync.platforms.taobao import linger, lists, sessions
 from topsync.platforms.taobao.calls import refunds, trades
+from topsync.platforms.taobao.catalogue import ALL_TRADE_TYPES
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
@@ -108,6 +109,8 @@ class TaobaoPlatform:
     pull_apis: frozenset[str] = frozenset(
         {trades.INCREMENTS.api, trades.FULLINFO_API, refunds.RECEIVED.api, refunds.DETAIL_API}
     )
+
+    trade_types: frozenset[str] = frozenset(ALL_TRADE_TYPES)
 
     def list_rules(self, kind: Kind) -> ListRules:  # noqa: ARG002 -- the same for each
         """See `OrderPlatform`."""

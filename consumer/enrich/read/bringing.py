@@ -14,8 +14,9 @@ from consumer.enrich.read.fetching import Fetcher
 from consumer.enrich.read.wanted import Wanted
 from topsync.base import metrics
 from topsync.base.clock import ServerClock
+from topsync.model.anomaly import Sightings
 from topsync.model.known import Known
-from topsync.model.refetch import NO_NEWS, Refetch
+from topsync.model.refetch import DETAIL_BEHIND, NO_NEWS, Refetch
 from topsync.platforms.fetch_outcome import (
     AskAgain,
     FetchOutcome,
@@ -49,6 +50,7 @@ class Bringer:
     fetcher: Fetcher
     clock: ServerClock
     topics: Registry
+    sightings: Sightings = field(default_factory=Sightings)
 
     async def bring(self, wanted: Iterable[Wanted], known: Mapping[int, Known], batch: Batch) -> Brought:
         """Fetch all of it at the same time; nothing is asked for that the platform has just refused.
@@ -85,6 +87,7 @@ class Bringer:
         need, later, version = wanted.need, None, None
         match outcome:
             case Take(value, is_old_news):
+                self.sightings.note_detail(is_behind=is_old_news)
                 version = wanted.kind.version(need.seller_id, value, fetched_at, need.source.value)
                 batch.add(version)
                 if wanted.kind.leads:
@@ -92,6 +95,8 @@ class Bringer:
                 if is_old_news:
                     later = wanted.later(NO_NEWS, settled_after=fetched_at + POSTPONED_FOR)
             case AskAgain(reason, original):
+                if reason == DETAIL_BEHIND:
+                    self.sightings.note_detail(is_behind=True)
                 later = wanted.later(reason, original)
             case SetAside(reason, detail, original):
                 if wanted.kind.leads:

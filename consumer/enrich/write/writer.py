@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -12,6 +12,7 @@ from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit, Share, outcome_of
 from consumer.enrich.kinds.catalogue import KINDS
 from consumer.enrich.kinds.kind import AnyKind
+from consumer.enrich.oddities import Oddities
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.read.batches import BatchReader
 from consumer.enrich.read.bringing import POSTPONED_FOR
@@ -55,6 +56,7 @@ class Tools:
     bytes_in_flight: BytesInFlight
     limit: Limit
     """The limits of the share of records that die."""
+    oddities: Oddities = field(default_factory=Oddities)
 
 
 class PartitionWriter:
@@ -215,6 +217,7 @@ class PartitionWriter:
 
     async def _store_versions(self, kind: AnyKind, batch: Batch) -> None:
         part = batch.of(kind.kind)
+        self._tools.oddities.look(kind.table, part.versions.values())
         part.ahead = await self._upsert(kind, list(part.versions.values()), batch)
         trail.stored(part.versions.values(), part.ahead)
 

@@ -74,6 +74,7 @@ class MemoryPlatform:
     kinds: frozenset[Kind] = frozenset({Kind.ORDER})
     linger_words: None = None
     pull_apis: frozenset[str] = frozenset()
+    trade_types: None = None
 
     def list_rules(self, kind: Kind) -> ListRules:
         return MemoryLists.RULES

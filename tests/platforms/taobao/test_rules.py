@@ -202,3 +202,27 @@ def test_codes_and_request_id_are_in_the_text() -> None:
     error = rules.error_for("taobao.x.get", ErrorAnswer(15, "isv.trade-not-exist", request_id="r42"))
     assert "taobao.x.get" in str(error)
     assert "code 15, sub_code isv.trade-not-exist, request_id r42" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "sub_code", "is_named"),
+    [
+        (7, "accesscontrol.limited-by-api-access-count", True),
+        (7, "accesscontrol.limited-by-something-new", False),
+        (15, "isv.trade-not-exist", True),
+        (15, "isv.something-new", False),
+        (50, "isp.remote-service-timeout", True),
+        (50, "isp.something-new", False),
+        (15, None, True),
+        (15, "x.new-error", False),
+        (27, "whatever", True),
+        (47, "x.new-error", False),
+        (47, None, False),
+    ],
+)
+def test_an_error_that_only_a_general_row_takes_is_not_named(
+    code: int,
+    sub_code: str | None,
+    is_named: bool,
+) -> None:
+    assert rules.names(ErrorAnswer(code, sub_code)) is is_named

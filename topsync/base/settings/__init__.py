@@ -8,6 +8,7 @@ Kubernetes secret).
 
 from __future__ import annotations
 
+from topsync.base.settings.anomaly import AnomalySettings
 from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
 from topsync.base.settings.circuit import CircuitSettings
@@ -32,6 +33,7 @@ from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
 
 __all__ = [
     "ALL",
+    "AnomalySettings",
     "BootstrapSettings",
     "BudgetSettings",
     "CalendarSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from topsync.base.settings.anomaly import AnomalySettings
 from topsync.base.settings.calendar import CalendarSettings
 from topsync.base.settings.certificate import CertificateSettings
 from topsync.base.settings.circuit import CircuitSettings
@@ -39,6 +40,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     RetentionSettings,
     ComparisonSettings,
     CircuitSettings,
+    AnomalySettings,
     CalendarSettings,
     BootstrapSettings,
     CertificateSettings,

@@ -72,11 +72,26 @@ class RetentionSettings(EnvironmentSettings):
         description="How long the counts of calls by day are kept: by default until the same sale a year "
         "later is over.",
     )
+    anomalies_kept_days: float = Field(
+        90,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="How long anomalies are kept after they were last seen: what comes again after that is "
+        "notified again. Also for how long it is known how many answers were behind in an hour. At least 63: "
+        "an hour is compared with those of the eight weeks before.",
+    )
     retention_interval_seconds: PositiveSeconds = Field(
         3600,
         description="How often the reconciler looks for rows that are too old. A smaller value finds fewer "
         "of each seller and writes their sums more often; a larger value deletes in longer rounds.",
     )
+
+    @field_validator("anomalies_kept_days")
+    @classmethod
+    def _reaches_back_eight_weeks(cls, days: float) -> float:
+        if days < (least := 9 * 7):
+            raise ValueError(f"hours are compared with those of eight weeks before: at least {least} days")
+        return days
 
     @field_validator("window_sums_kept_days")
     @classmethod
@@ -109,5 +124,6 @@ class RetentionSettings(EnvironmentSettings):
             Period.JOBS: timedelta(days=self.jobs_kept_days),
             Period.REPORTS: timedelta(days=self.reports_kept_days),
             Period.CALL_COUNTS: timedelta(days=self.call_counts_kept_days),
+            Period.ANOMALIES: timedelta(days=self.anomalies_kept_days),
             Period.WARNINGS: WARNINGS_KEPT,
         }

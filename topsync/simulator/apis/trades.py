@@ -16,7 +16,7 @@ from topsync.simulator.errors import business, invalid, mismatch, service_reject
 from topsync.simulator.faults.effects import Vision
 from topsync.simulator.fields import FieldMask
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import OrderEvent
+from topsync.simulator.life import OrderEvent, TradeType
 from topsync.simulator.listing import ListResult, Query, TooSlowError
 from topsync.simulator.paging import ListView
 from topsync.simulator.settings import PlatformQuirks
@@ -101,7 +101,7 @@ class _Trades:
         query = Query(
             first=oldest if first is None else first,
             last=self._last(last, inclusive=self._quirks.end_created_inclusive),
-            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
+            types=self._types(call),
             statuses=_statuses(call.arguments),
             oldest_created=oldest,
         )
@@ -126,7 +126,7 @@ class _Trades:
         query = Query(
             first=first,
             last=self._last(last, inclusive=inclusive),
-            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
+            types=self._types(call),
             statuses=_statuses(call.arguments),
             oldest_created=oldest,
         )
@@ -158,6 +158,9 @@ class _Trades:
             arrived = shown.arrived if self._quirks.changes_arrive else book.first_arrived(number)
             trade = fields.pick(listed_trade(full, arrived=arrived))
         return wire.with_text_ids(trade) if self._quirks.ids_as_strings else trade
+
+    def _types(self, call: AdmittedCall) -> frozenset[TradeType]:
+        return paging.types(call.arguments, DEFAULT_TYPES, self._quirks) - call.vision.unlisted
 
     def _check_window(self, moment: str, first: int, last: int) -> None:
         if first > last or (first == last and self._quirks.equal_window_ends_refused):

@@ -23,6 +23,7 @@ from topsync.simulator.faults.base import (
     Visit,
 )
 from topsync.simulator.faults.effects import AnswerDelivery, Disturbance, Fate, ListChange, Vision
+from topsync.simulator.life import TradeType
 from topsync.simulator.wire import JsonObject, second_of, time_text
 
 _ESCAPED_CONTROL = re.compile(rb"(?<!\\)((?:\\\\)*)\\([nrt])")
@@ -128,6 +129,34 @@ class UnknownFields(CallFault, MessageFault):
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, extra_fields=True)
+
+
+class NewType(CallFault):
+    """Details show a trade type that nobody knows; lists show the orders all the same."""
+
+    name = "new_type"
+    client_must = "take the order as it comes, and tell people that lists are not asked for its type"
+    reference = "docs/platform/gateway.md 5.5"
+    apis = DETAILS
+
+    type: str = Field("x_new_type", max_length=100, description="the type")
+
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
+        return _with_trades(answer, lambda trade: {**trade, "type": self.type} if "type" in trade else trade)
+
+
+class UnlistedType(CallFault):
+    """Lists leave out orders of a type, although it is named in the call."""
+
+    name = "unlisted_type"
+    client_must = "find out by comparing what it has with the lists, and tell people which type it is"
+    reference = "docs/platform/gateway.md 5.5"
+    apis = LISTS
+
+    type: TradeType = Field(TradeType.ETICKET, description="the type")
+
+    def vision(self, vision: Vision) -> Vision:
+        return replace(vision, unlisted=vision.unlisted | {self.type})
 
 
 class PeakFault(CallFault):

@@ -160,6 +160,12 @@ class Platform(Protocol):
     def cancel_authorisation(self, user_id: int | None) -> None:
         """Let a seller, or each of them, withdraw the authorisation; `taobao_top_AuthCancel` is sent."""
 
+    def close_shop(self, user_id: int | None) -> None:
+        """Let nothing happen to a seller's orders by itself, or to any seller's."""
+
+    def open_shop(self, user_id: int | None) -> None:
+        """Let things happen again."""
+
 
 class Fault(BaseModel, ABC):
     """One fault with its parameters. The first line of a class's docstring is its meaning."""

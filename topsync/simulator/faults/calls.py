@@ -174,6 +174,20 @@ class IspError(CallFault):
         return ApiError(self.code, f"{self.sub_code}{'-tmall' if self.tmall else ''}", "服务暂时不可用")
 
 
+class UnknownError(CallFault):
+    """A call is refused with codes that no table has."""
+
+    name = "unknown_error"
+    client_must = "treat it as a failure, go on with other calls, and tell people about the codes"
+    reference = "docs/platform/gateway.md 2.1"
+
+    code: int = Field(47, ge=1, le=999, description="number of the error")
+    sub_code: str = Field("x.new-error", max_length=100, description="which error")
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return ApiError(self.code, self.sub_code, "未知错误")
+
+
 class SessionExpired(CallFault):
     """The session of a call ends for ever: code 27 until there is a new session; `spare` picks when."""
 
@@ -206,6 +220,29 @@ class AuthCancelled(Fault):
 
     def begin(self, platform: Platform, remaining_seconds: float) -> None:
         platform.cancel_authorisation(self.user_id)
+
+
+class ClosedShop(Fault):
+    """A shop gets no orders, and nothing happens to those that it has, unless it is asked for."""
+
+    name = "closed_shop"
+    client_must = "notice that a shop is silent while messages of others come, and tell people"
+    reference = "docs/platform/gateway.md 2.5"
+
+    seconds: float | None = Field(
+        None, gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds; without it, until lifted"
+    )
+    user_id: int | None = Field(None, description="only this seller")
+
+    @property
+    def lasts_seconds(self) -> float | None:
+        return self.seconds
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.close_shop(self.user_id)
+
+    def end(self, platform: Platform) -> None:
+        platform.open_shop(self.user_id)
 
 
 class StaleDetail(CallFault):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from topsync.simulator.life import TradeType
+
 
 class FaultMoment(StrEnum):
     """Whether something happens before or after a call is processed."""
@@ -25,6 +27,8 @@ class Vision:
     """Orders appear as they were so many seconds ago."""
     newborn_seconds: int = 0
     """Detail calls do not know orders that are younger than this."""
+    unlisted: frozenset[TradeType] = frozenset()
+    """Lists leave out orders of these types."""
 
 
 CLEAR = Vision()

@@ -82,6 +82,18 @@ class FaultStage:
                 self.subscriptions.send(seller, Notice(AUTH_CANCEL, dict(content), str(seller.user_id)))
                 self.authorisations.cancel(seller)
 
+    def close_shop(self, user_id: int | None) -> None:
+        """Let nothing happen to a seller's orders by itself, or to any seller's."""
+        self.director.closed |= self._indexes(user_id)
+
+    def open_shop(self, user_id: int | None) -> None:
+        """Let things happen again."""
+        self.director.closed -= self._indexes(user_id)
+
+    def _indexes(self, user_id: int | None) -> set[int]:
+        sellers = (book.seller for book in self.world.books)
+        return {seller.index for seller in sellers if user_id in (None, seller.user_id)}
+
     def end_session(self, end: SessionEnd) -> None:
         """End a session, unless another has taken its place."""
         book = self.world.book_of(end.user_id)

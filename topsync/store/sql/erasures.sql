@@ -247,6 +247,10 @@ delete from last_lists where seller_id = $1
 update visibility_changes set seller_id = null, object_id = null where seller_id = $1
 
 
+-- name: clear_anomalies
+delete from anomalies where seller_id = $1
+
+
 -- name: clear_coverage
 delete from coverage where seller_id = $1
 

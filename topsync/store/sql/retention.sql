@@ -310,3 +310,33 @@ select count(*) from gone
 
 -- name: oldest_arrivals
 select min(hour) from arrivals
+
+
+-- name: anomalies
+with gone as (
+    delete from anomalies
+    where ctid = any(array(
+        select ctid from anomalies where last_at < $1::timestamptz order by last_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_anomalies
+select min(last_at) from anomalies
+
+
+-- name: detail_hours
+with gone as (
+    delete from detail_hours
+    where ctid = any(array(
+        select ctid from detail_hours where hour < $1::timestamptz order by hour limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_detail_hours
+select min(hour) from detail_hours

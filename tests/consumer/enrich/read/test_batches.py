@@ -275,6 +275,8 @@ async def test_a_detail_older_than_what_the_list_showed_is_postponed_and_never_s
     assert (later.tid, later.seller_id, later.reason) == (TID, SELLER, "detail_behind")
     assert (later.modified, later.source, later.attempts) == (at(5), "sweep", 0)
     assert shop.gateway.fetched.count(TID) == 1
+    seen = shop.reader.bringer.sightings
+    assert (seen.details, seen.behind) == (2, 1)
 
 
 async def test_an_order_that_the_platform_does_not_know_is_postponed(shop: Shop) -> None:
@@ -296,6 +298,8 @@ async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(sh
     assert (later.reason, later.occurred_at) == ("no_news", at(9))
     found = batch.of(Kind.ORDER).versions[TID]
     assert later.settled_after == found.fetched_at + POSTPONED_FOR, "only a later fetch can answer"
+    seen = shop.reader.bringer.sightings
+    assert (seen.details, seen.behind) == (1, 1)
 
     shop.gateway.trades[TID] = platform_trade(TID, 9)
     assert (await shop.read(shop.hint(occurred_at=at(9)))).postponed == []

@@ -176,7 +176,9 @@ class TopClient(HttpUser):
                     answered = await self._exchange(request, session, timestamp)
                 except TopError as error:
                     error.api = request.api
-                    self._record(request.api, session, priority, error.outcome, started, number)
+                    self._record(
+                        request.api, session, priority, error.outcome, started, number, _unnamed(error)
+                    )
                     await self._close_gate(request.api, error)
                     raise
                 self._record(request.api, session, priority, CallOutcome.OK, started, number)
@@ -223,11 +225,16 @@ class TopClient(HttpUser):
         outcome: CallOutcome,
         started: float,
         attempt: int,
+        unknown_code: str | None = None,
     ) -> None:
         if self._observer is not None:
             seller_id = session.seller_id if isinstance(session, SellerSession) else None
             seconds = time.monotonic() - started
-            self._observer(CallRecord(api, priority, outcome, VERDICTS[outcome], seconds, attempt, seller_id))
+            self._observer(
+                CallRecord(
+                    api, priority, outcome, VERDICTS[outcome], seconds, attempt, seller_id, unknown_code
+                )
+            )
 
     def _decide(self, error: Exception, attempt: int) -> retry.Decision:
         return decide(
@@ -237,6 +244,13 @@ class TopClient(HttpUser):
             # Many calls fail together; they are not to come back together.
             failure_wait_seconds=self._failure_wait_seconds() * _uniform(1.0, 1.5),
         )
+
+
+def _unnamed(error: TopError) -> str | None:
+    """The codes of an error answer that no rule names."""
+    if error.answer is None or rules.names(error.answer):
+        return None
+    return f"{error.code} {error.sub_code or ''}".rstrip()
 
 
 def decide(

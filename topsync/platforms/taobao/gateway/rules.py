@@ -4,7 +4,8 @@ The rows are in `errors.json`; the first row that matches wins. They are the row
 with these changes. The platform may also write the singular, "1 more second": if that were not read as a
 number, it would close the gate for an hour. `isp.get-app-error` has a row: like any other `isp.` error it
 would be retried for ever. Rows that refuse the application say so (`concerns`), and name the settings to
-check. The `meaning` appears in logs and outcomes; a `note` is only for us.
+check. Rows that take whatever else there is say so (`general`): they decide, but an error that no other row
+names is an anomaly. The `meaning` appears in logs and outcomes; a `note` is only for us.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class Rule:
     handler: Handler | None
     max_attempts: int | None
     concerns_app: bool
+    is_general: bool
+    """Whether it takes whatever the rows above it do not name."""
 
     def matches(self, code: int | str, sub_code: str | None) -> bool:
         """Whether this row is about such an answer."""
@@ -167,6 +170,14 @@ def decide(answer: ErrorAnswer) -> Decision:
     """What to do about an `error_response`; an unknown error fails."""
     rule = matching(answer.code, answer.sub_code)
     return UNKNOWN if rule is None else _decision(rule, answer.code, answer.sub_msg)
+
+
+def names(answer: ErrorAnswer) -> bool:
+    """Whether a rule names this error, and not only a family of errors to which it belongs."""
+    rule = matching(answer.code, answer.sub_code)
+    if rule is None:
+        return False
+    return not rule.is_general or (rule.sub_code is None and answer.sub_code is None)
 
 
 def decide_failure(kind: FailureKind) -> Decision:
@@ -270,6 +281,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         handler=Handler(row["handler"]) if "handler" in row else None,
         max_attempts=row.get("max_attempts"),
         concerns_app=row.get("concerns") == "application",
+        is_general=row.get("general", False),
     )
 
 
