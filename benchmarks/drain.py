@@ -285,7 +285,7 @@ def _pulls(pool: Pool, sessions: Sessions, now: datetime) -> Pulls:
         clock=_clock(now),
         scheme=Scheme.AUTO,
         under_way=UnderWay(lambda: None),
-        turns=PullTurns(16),
+        turns=PullTurns(16, 16),
     )
 
 

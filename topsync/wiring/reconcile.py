@@ -141,7 +141,7 @@ class _Parts:
             clock=self.clock,
             scheme=self.schemes.scheme,
             under_way=UnderWay(woken.set),
-            turns=PullTurns(self.own.reconcile_parallel_sellers),
+            turns=PullTurns(self.own.reconcile_parallel_sellers, self.own.reconcile_waiting_sellers),
         )
 
     def _pull_rules(self, now: datetime) -> PullRules:
