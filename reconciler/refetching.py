@@ -146,7 +146,7 @@ class Refetching:
             for refetch in sorted_out[Verdict.LET_GO]:
                 log.debug("let go: nothing is known to be missing", tid=refetch.tid, reason=refetch.reason)
         if done:
-            await refetches.forget(self.pool, [refetch.tid for refetch in done])
+            await refetches.forget(self.pool, done)
             failpoints.reach("refetching.forgotten")
 
     async def _hint_lingering(self) -> None:

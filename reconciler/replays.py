@@ -3,6 +3,9 @@
 A replay's steps, and what a crash at each leaves: noted (it is cut into pieces), planned (it is begun), under
 way (pieces that are through stay so, the others go on after what they had noted; if the replay was what ended
 the process, it does so twice at most), published (its outcome is published again), finished.
+
+A former holder that wakes up late does pieces beside the present holder: each keeps its first outcome, and
+whoever ends the replay adds up what all pieces have kept.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from topsync.platforms.port import ApplicationRefusedError, SessionRefusedError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, replay_pieces, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.replay_jobs import ReplayJob, ReplayState, WantedSpan
+from topsync.store.replay_jobs import FINISHED, ReplayJob, ReplayState, WantedSpan
 from topsync.store.replay_pieces import PieceState, ReplayPiece
 from topsync.stream import records
 from topsync.stream.producer import PublishError
@@ -178,20 +181,26 @@ class Replays:
 
     async def _taken_up(self, job: ReplayJob) -> _Run:
         """A job with what its pieces have found so far."""
+        run = _Run(job, self._outcome(job, Sum()))
+        await self._add_up_pieces(run)
+        if not job.planned:
+            # What a former release has found; its piece takes it over.
+            run.under_way = {1: replay_found.read(job.outcome)}
+            self._add_up(run)
+        return run
+
+    async def _add_up_pieces(self, run: _Run) -> None:
+        """Add up what all pieces have kept, whoever carried them out."""
         total, under_way, number = Sum(), dict[int, Found](), 0
-        async for piece in replay_pieces.outcomes(self.pool, job.id):
+        async for piece in replay_pieces.outcomes(self.pool, run.job.id):
             number += 1
             found = replay_found.read(piece.outcome)
             if piece.state is PieceState.WAITING:
                 under_way[piece.number] = found
             else:
                 total = total.plus(piece.seller_id, piece.state, found)
-        if not job.planned:
-            # What a former release has found; its piece takes it over.
-            under_way = {1: replay_found.read(job.outcome)}
-        run = _Run(job, self._outcome(job, Sum()), replace(total, pieces=number), under_way)
+        run.total, run.under_way = replace(total, pieces=number), under_way
         self._add_up(run)
-        return run
 
     def _outcome(self, job: ReplayJob, total: Sum) -> Outcome:
         return Outcome(job.wanted, total, self.calls_per_second)
@@ -247,6 +256,7 @@ class Replays:
         await side_by_side.each(
             self._waiting(run.job), partial(self._carry_out_piece, run), at_once=self.pieces_at_once
         )
+        await self._add_up_pieces(run)
         if run.job.wanted.dry_run:
             budget = await self.budget.look()
             forecast = replay_forecast.forecast(run.outcome.total.found.calls, budget)
@@ -354,21 +364,24 @@ class Replays:
     async def _end(self, job: ReplayJob, outcome: Outcome) -> None:
         """Publish an outcome and keep it.
 
-        Published first: after a crash in between it is published again, so nobody waits for it in vain.
+        Published first: after a crash in between it is published again, so nobody waits for it in vain. A job
+        that another process has ended keeps that outcome.
         """
-        await self._notify(outcome)
-        failpoints.reach("replay.notified")
-        await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), outcome.kept())
+        present = await replay_jobs.get(self.pool, job.id)
+        if present is None or present.state not in FINISHED:
+            await self._notify(outcome)
+            failpoints.reach("replay.notified")
+            await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), outcome.kept())
+            log.info(
+                "replay finished",
+                job=job.id,
+                state=outcome.state,
+                error=outcome.error,
+                dry_run=job.wanted.dry_run,
+            )
         self._interruptions = 0
         if self._counted == job.id:
             self._counted = None
-        log.info(
-            "replay finished",
-            job=job.id,
-            state=outcome.state,
-            error=outcome.error,
-            dry_run=job.wanted.dry_run,
-        )
 
     async def _notify(self, outcome: Outcome) -> None:
         await self.puller.producer.publish(

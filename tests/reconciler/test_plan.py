@@ -144,6 +144,19 @@ def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
     assert pull.reason == "gap 2,1"
 
 
+def test_a_gap_that_was_pulled_for_freshness_is_pulled_again_only_from_where_it_is_not_proven() -> None:
+    """A day of it took many calls, and only its last minutes were too young to be proven."""
+    day = 86_400
+    long = gap(10, day, pulled=day)
+    partly = standing(long, proven=[span(-1000, day - ALLOWANCE)])
+    pull = next_pull(partly, rules(), now=at(day + ALLOWANCE))
+    assert pull is not None
+    assert pull.start == at(day - ALLOWANCE - OVERLAP)
+    nothing = next_pull(standing(long), rules(), now=at(day + ALLOWANCE))
+    assert nothing is not None
+    assert nothing.start == at(10 - OVERLAP)
+
+
 @pytest.mark.parametrize(("pulled", "now", "is_due"), [(None, 5, True), (100, 219, False), (100, 220, True)])
 def test_a_sweep_is_due_at_its_interval_and_begins_where_the_proof_ends(
     pulled: float | None, now: float, is_due: bool

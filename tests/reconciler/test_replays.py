@@ -470,3 +470,33 @@ async def test_a_job_that_the_former_release_began_goes_on_where_that_release_wa
     former = await desk.pool.fetchrow("select state, outcome from replay_jobs where id = 'mine'")
     assert former is not None
     assert former["state"] == "done"
+
+
+async def test_a_former_holder_that_wakes_up_late_ends_no_replay_with_less_than_was_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the present holder has done meanwhile counts, and the outcome is published once."""
+    monkeypatch.setattr(replays, "PIECES_READ", 1)
+    cipher = desk.replays.sessions.vault.encrypt(SecretStr(SESSION))
+    for number in range(1, 4):
+        await sellers.add(desk.pool, seller_id=SELLER + number, nick=f"demo {number}", session_cipher=cipher)
+    now, thawed = desk.now(), asyncio.Event()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR)
+
+    async def stands_still(request: web.Request) -> web.StreamResponse:
+        await thawed.wait()
+        return await desk.gateway.answer(request)
+
+    desk.answers_next(desk.gateway.answer, stands_still)
+    late = asyncio.create_task(desk.another_process().round())
+    await eventually(lambda: desk.has_been_asked(2))
+    desk.answers_next(desk.gateway.answer, desk.gateway.answer, stands_still)
+    present = asyncio.create_task(desk.another_process().round())
+    await eventually(lambda: desk.has_been_asked(5))
+    thawed.set()
+    await asyncio.gather(late, present)
+    (record,) = await systems.records(desk.kafka, desk.notifications)
+    outcome = ReplayEnded.model_validate_json(record.value or b"")
+    assert (outcome.state, outcome.list_calls) == ("done", 4)
+    assert (await desk.job("all")).outcome["pieces_done"] == 4

@@ -78,7 +78,7 @@ class ReconcilerSettings(EnvironmentSettings):
         "budget allows are not used. Too many: memory.",
     )
     reconcile_waiting_sellers: int = Field(
-        96,
+        64,
         ge=0,
         le=1024,
         description="Sellers with a gap, or polled, that a reconciler has listed and that wait for the "
