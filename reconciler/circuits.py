@@ -64,6 +64,10 @@ class CircuitJudge:
             _tell(each, before.get(each.scope))
         _measure(list(after.values()))
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.CIRCUITS_OPEN.clear()
+
 
 def _tell(now: Circuit, before: Circuit | None) -> None:
     """Log a change of state; only a circuit that opens, or closes, is news for people."""

@@ -149,6 +149,10 @@ class Refetching:
             await refetches.forget(self.pool, done)
             failpoints.reach("refetching.forgotten")
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.REFETCHES_WAITING.clear()
+
     async def _hint_lingering(self) -> None:
         """Hint the orders whose messages have waited long enough; then Kafka keeps the hints.
 
