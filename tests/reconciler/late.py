@@ -9,11 +9,15 @@ from typing import Any
 
 
 class Frozen:
-    """Stands in for a part of a process: after its first call of a method, the process stands still."""
+    """Stands in for a part of a process: after a call of a method, the process stands still.
 
-    def __init__(self, real: Any, method: str) -> None:
+    `when` says after which answer.
+    """
+
+    def __init__(self, real: Any, method: str, when: Callable[[object], bool] = lambda _: True) -> None:
         self._real = real
         self._method = method
+        self._when = when
         self._thawed = asyncio.Event()
         self.reached = asyncio.Event()
 
@@ -24,8 +28,9 @@ class Frozen:
     def _freezing(self, real: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
         async def call(*arguments: object, **named: object) -> object:
             answer = await real(*arguments, **named)
-            self.reached.set()
-            await self._thawed.wait()
+            if self._when(answer):
+                self.reached.set()
+                await self._thawed.wait()
             return answer
 
         return call

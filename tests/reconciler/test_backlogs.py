@@ -30,7 +30,12 @@ from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.model.priority import Priority
 from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
-from topsync.platforms.detail_task_port import DetailTasks, DetailTasksRefused, DetailTaskState
+from topsync.platforms.detail_task_port import (
+    DetailTaskFailed,
+    DetailTasks,
+    DetailTasksRefused,
+    DetailTaskState,
+)
 from topsync.platforms.taobao.calls import details, exports
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -458,7 +463,7 @@ async def test_a_former_holder_that_finds_a_failure_late_counts_it_not_again(des
     desk.platform.conductor.strike(FailedExport(times=1))
     await desk.let_wait(desk.tids(100))
     await desk.bulk.round()
-    tasks = Frozen(desk.bulk.tasks, "state")
+    tasks = Frozen(desk.bulk.tasks, "state", lambda answer: isinstance(answer, DetailTaskFailed))
     late = replace(desk.restarted(), tasks=cast("DetailTasks", tasks))
 
     async def has_failed_once() -> bool:
