@@ -106,7 +106,7 @@ async def test_a_job_that_a_former_version_noted_is_read(pool: Pool) -> None:
 
 async def test_calls_are_counted_by_api_on_the_latest_day(pool: Pool) -> None:
     yesterday, today = D0 - timedelta(days=1), D0
-    await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}))
+    await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}), service="push")
     for _ in range(2):
         await api_calls.add(
             pool,
@@ -117,6 +117,7 @@ async def test_calls_are_counted_by_api_on_the_latest_day(pool: Pool) -> None:
                     Call(today, "list", "gap", "limited"): 10,
                 }
             ),
+            service="enrich",
         )
     assert list((await api_calls.by_api(pool)).items()) == [("list", 20), ("detail", 8)]
 
