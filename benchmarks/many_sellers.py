@@ -155,12 +155,15 @@ with live as (
     update sellers set state = 'live' returning seller_id
 ), claimed as (
     insert into coverage (seller_id, proven, parts)
-    select seller_id, tstzmultirange(tstzrange($1 - interval '80 days', $1 - interval '1 minute')), '{refund}'
+    select
+        seller_id,
+        tstzmultirange(tstzrange($1::timestamptz - interval '80 days', $1 - interval '1 minute')),
+        '{refund}'
     from live
 )
 insert into work_leases (kind, key, pulled_at)
 -- As if they had been swept before: one after the other, over an interval.
-select 'seller', seller_id, $1 - $2::interval * (row_number() over () / count(*) over ()::float8) from live
+select 'seller', seller_id::text, $1 - $2::interval * (row_number() over () / count(*) over ()::float8) from live
 """
 OLDEST: Final = """
 select extract(epoch from $1::timestamptz - min(pulled_at))::float8 from work_leases where kind = 'seller'

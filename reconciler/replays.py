@@ -1,5 +1,8 @@
 """Carries out the replays that operators and subscribers ask for, in turn, a piece at a time.
 
+Small requests have turns of their own, beside the large: whoever asks for an order does not wait until all
+sellers are replayed.
+
 A replay's steps, and what a crash at each leaves: noted (it is cut into pieces), planned (it is begun), under
 way (pieces that are through stay so, the others go on after what they had noted; if the replay was what ended
 the process, it does so twice at most), published (its outcome is published again), finished.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -99,7 +102,7 @@ class _Run:
 
 @dataclass(slots=True)
 class Replays:
-    """Everything that replays need; a single process does them, as a duty."""
+    """Everything that replays need; a single process does them, as parts of a duty."""
 
     pool: Pool
     puller: Puller
@@ -111,6 +114,8 @@ class Replays:
     orders: OrderFetching
     budget: BudgetLook
     pieces_at_once: int = 1
+    small: bool | None = None
+    """Whether it carries out the small requests, or the others; None: all."""
     _running: str | None = None
     _counted: str | None = None
     """The job whose start this process has counted and not taken back."""
@@ -123,20 +128,27 @@ class Replays:
         Raises:
             OSError, asyncpg.PostgresError, PublishError: a server is away; the job goes on later.
         """
-        while time.monotonic() >= self._not_before and (job := await replay_jobs.next_open(self.pool)):
+        while time.monotonic() >= self._not_before and (
+            job := await replay_jobs.next_open(self.pool, small=self.small)
+        ):
             self._running = job.id
             try:
                 await self._run(job)
             finally:
                 self._running = None
 
-    async def end_cancelled(self) -> None:
+    @property
+    def running(self) -> str | None:
+        """The job under way."""
+        return self._running
+
+    async def end_cancelled(self, *, running: Collection[str | None]) -> None:
         """Give jobs that were cancelled while they waited their outcome. Idempotent.
 
         Raises: see `round`.
         """
         for job in await replay_jobs.cancelled(self.pool):
-            if job.id != self._running:  # which ends itself
+            if job.id not in running:  # those end themselves
                 run = await self._taken_up(job)
                 await self._end(job, replay_outcomes.failed(run.outcome, CANCELLED))
 
@@ -391,10 +403,10 @@ class Replays:
 
 @dataclass(frozen=True, slots=True)
 class CancelledReplays:
-    """Ends what was cancelled while it waited, beside the replay that is under way."""
+    """Ends what was cancelled while it waited, beside the replays that are under way."""
 
-    replays: Replays
+    replays: Sequence[Replays]
 
     async def round(self) -> None:
         """See `Replays.end_cancelled`."""
-        await self.replays.end_cancelled()
+        await self.replays[0].end_cancelled(running=[each.running for each in self.replays])
