@@ -163,7 +163,8 @@ with live as (
 )
 insert into work_leases (kind, key, pulled_at)
 -- As if they had been swept before: one after the other, over an interval.
-select 'seller', seller_id::text, $1 - $2::interval * (row_number() over () / count(*) over ()::float8) from live
+select 'seller', seller_id::text, $1 - $2::interval * (row_number() over () / count(*) over ()::float8)
+from live
 """
 OLDEST: Final = """
 select extract(epoch from $1::timestamptz - min(pulled_at))::float8 from work_leases where kind = 'seller'
