@@ -95,7 +95,8 @@ async def show(*, as_json: bool) -> None:
     for at, table in enumerate(_tables(seen)):
         terminal.say(*([""] if at else []))
         terminal.show(table)
-    terminal.say("", *(line for remark in _remarks(seen) for line in terminal.filled(remark)))
+    if remarks := _remarks(seen):
+        terminal.say("", *(line for remark in remarks for line in terminal.filled(remark)))
 
 
 async def _look(pool: Pool) -> BudgetSeen:
