@@ -216,9 +216,11 @@ async def test_a_judge_that_stands_still_sets_no_circuit_back_when_it_goes_on(
         patch.setattr("reconciler.circuits.circuits", frozen)
         late = asyncio.create_task(CircuitJudge(pool, lambda: RULES).round())
         await asyncio.wait_for(frozen.reached.wait(), 20)
-    await pool.execute("delete from call_evidence")
-    assert await asyncio.wait_for(judge(pool), 20) == {}, "it waits until the other's transaction is over"
-    frozen.thaw()
+    try:
+        await pool.execute("delete from call_evidence")
+        assert await asyncio.wait_for(judge(pool), 20) == {}, "it waits until the other's transaction is over"
+    finally:
+        frozen.thaw()
     with pytest.raises(OUTAGE_ERRORS):
         await late
     assert await circuits.all_of(pool) == {}
