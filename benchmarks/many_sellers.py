@@ -33,7 +33,7 @@ ANSWER_SECONDS: Final = 0.03
 
 FASTER: Final = 2
 """Times are divided and rates multiplied by so much: a sweep of a seller is the same work, and 3,000 sellers
-take the same share of the budget. More than twice as fast, two cores that other work shares are what limits."""
+take the same share of the budget. More than twice as fast, two cores that other work shares are the limit."""
 
 SWEEP_SECONDS: Final = 300 / FASTER
 ENOUGH: Final = 100 * FASTER
