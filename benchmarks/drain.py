@@ -1,4 +1,4 @@
-"""Hundreds of sellers that come back at once after an outage, drained by two reconcilers.
+"""A thousand sellers that come back at once after an outage, drained by two reconcilers.
 
 And what a look for due sellers costs a reconciler with 3,000 sellers, each with a gap.
 """
@@ -45,9 +45,9 @@ from topsync.sellers.sessions import Sessions
 from topsync.store import database
 from topsync.store.database import Pool
 
-SELLERS: Final = 600
+SELLERS: Final = 1000
 CHANGES_PER_SELLER: Final = 2
-CALLS_PER_SECOND: Final = 40
+CALLS_PER_SECOND: Final = 60
 ANSWER_SECONDS: Final = 0.03
 RECONCILERS: Final = 2
 PARTITIONS: Final = 12
@@ -133,16 +133,16 @@ async def _drain(system: System) -> Drained:
         name = f"reconcile-{number}"
         command = system.command("reconcile")
         system.processes[name] = await system.group.start(name, command, env=system.environment)
-    async with database.connect(_database(system)) as pool:
-        await _until(pool, "select count(*) = $1 from partition_owners", PARTITIONS)
-        await _until(pool, SHARED, RECONCILERS, SELLERS // RECONCILERS)
-        before = await _calls(system)
+    async with database.connect(database_of(system)) as pool:
+        await until(pool, "select count(*) = $1 from partition_owners", PARTITIONS)
+        await until(pool, SHARED, RECONCILERS, SELLERS // RECONCILERS)
+        before = await calls_by_api(system)
         began = await _open_gaps(system, pool)
-        await _until(pool, "select not exists (select from gaps where closed_at is null)")
+        await until(pool, "select not exists (select from gaps where closed_at is null)")
         system.require_running()
         assert missed == SELLERS * CHANGES_PER_SELLER
         waits = [float(row[0]) for row in await pool.fetch(WAITS, began)]
-        after = await _calls(system)
+        after = await calls_by_api(system)
         return Drained(
             seconds=max(waits),
             calls={api: after.get(api, 0) - before.get(api, 0) for api in (*LISTS, FULLINFO)},
@@ -151,7 +151,7 @@ async def _drain(system: System) -> Drained:
         )
 
 
-def _database(system: System) -> DatabaseSettings:
+def database_of(system: System) -> DatabaseSettings:
     url = SecretStr(system.environment["TOPSYNC_DATABASE_URL"])
     return DatabaseSettings(database_url=url, database_pool_size=4)
 
@@ -170,22 +170,22 @@ async def _change_orders(system: System) -> int:
 async def _open_gaps(system: System, pool: Pool) -> datetime:
     """As if push had come back for the sellers one after the other; returns when that is written."""
     await pool.execute("update sellers set state = 'live'")
-    await pool.execute(OPEN_GAPS, await _now(system), *AWAY_SECONDS, SPREAD_SECONDS)
-    return await _now(system)
+    await pool.execute(OPEN_GAPS, await platform_time_of(system), *AWAY_SECONDS, SPREAD_SECONDS)
+    return await platform_time_of(system)
 
 
-async def _now(system: System) -> datetime:
+async def platform_time_of(system: System) -> datetime:
     clock: Any = await system.admin("GET", "/clock")
     return datetime.fromisoformat(clock["utc"])
 
 
-async def _calls(system: System) -> dict[str, int]:
+async def calls_by_api(system: System) -> dict[str, int]:
     """How many calls the platform has received, by API."""
     ledger: Any = await system.admin("GET", "/ledger")
     return {api: counts["total"] for api, counts in ledger["gateway"]["apis"].items()}
 
 
-async def _until(pool: Pool, query: str, *arguments: object) -> None:
+async def until(pool: Pool, query: str, *arguments: object) -> None:
     async with asyncio.timeout(BOUND_SECONDS):
         while not await pool.fetchval(query, *arguments):  # noqa: ASYNC110 -- another process's doing
             await asyncio.sleep(POLL_SECONDS)
@@ -226,11 +226,11 @@ OF_EACH: Final = "select count(*) from work_leases where kind = 'seller' group b
 async def _looks(system: System) -> list[Row]:
     """How long a process with many sellers takes to renew its leases, and to see who is due."""
     vault = Vault(VaultSettings(token_keys=SecretStr(system.environment["TOPSYNC_TOKEN_KEYS"])))
-    async with database.connect(_database(system)) as pool, pool.acquire() as connection:
+    async with database.connect(database_of(system)) as pool, pool.acquire() as connection:
         await pool.execute(MANY, MANY_SELLERS - SELLERS)
-        await pool.execute(OPEN_GAPS, await _now(system), *AWAY_SECONDS, SPREAD_SECONDS)
+        await pool.execute(OPEN_GAPS, await platform_time_of(system), *AWAY_SECONDS, SPREAD_SECONDS)
         membership = Membership(pool, (), 0.0)
-        pulls = _pulls(pool, Sessions(pool, vault), await _now(system))
+        pulls = _pulls(pool, Sessions(pool, vault), await platform_time_of(system))
         await membership.look(connection, lambda _: True)
         await pulls.hold(membership.sellers)
         await pulls.look()
@@ -285,7 +285,7 @@ def _pulls(pool: Pool, sessions: Sessions, now: datetime) -> Pulls:
         clock=_clock(now),
         scheme=Scheme.AUTO,
         under_way=UnderWay(lambda: None),
-        turns=PullTurns(16),
+        turns=PullTurns(16, 16),
     )
 
 

@@ -55,6 +55,10 @@ class AnomalyWatch:
         await self.notices.notify()
         self._due_at = loop.time() + self.interval_seconds
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.ANOMALIES.clear()
+
 
 @dataclass(slots=True)
 class AnomalyNotices:

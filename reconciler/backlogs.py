@@ -92,6 +92,10 @@ class BulkDetails:
             self._not_before = time.monotonic() + self.poll_seconds
             raise
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.DETAIL_TASKS.set(0)
+
     async def _go_on(self) -> None:
         running = await detail_tasks.open_tasks(self.pool)
         metrics.DETAIL_TASKS.set(len(running))

@@ -1,7 +1,9 @@
 """The circuits: one process judges for all, and every reconciler holds its pulls back by the result.
 
 The evidence comes from every process that calls the platform (`topsync/wiring/call_counts.py`), so one judge
-sees all of it. Should two processes judge for a moment, they judge by the same evidence and the same rule.
+sees all of it. Should two processes judge for a moment, one waits for the other: a judgement is a single
+transaction, which reads what it acts on. A process that stands still within it loses it, so that it sets no
+circuit back later to what it was then.
 """
 
 from __future__ import annotations
@@ -50,16 +52,21 @@ class CircuitJudge:
         if (moment := time.monotonic()) < self._due_at:
             return
         self._due_at = moment + rules.window.total_seconds() / LOOKS_A_WINDOW
-        now = await circuits.now(self.pool)
-        before = await circuits.all_of(self.pool)
-        evidence = await circuits.evidence(self.pool, since=now - rules.window, until=now)
-        after = circuit.judged_all(before, evidence, rules, now)
-        changed = [each for scope, each in after.items() if each != before.get(scope)]
-        await circuits.write(self.pool, changed, before.keys() - after.keys())
+        async with circuits.judging(self.pool) as connection:
+            now = await circuits.now(connection)
+            before = await circuits.all_of(connection)
+            evidence = await circuits.evidence(connection, since=now - rules.window, until=now)
+            after = circuit.judged_all(before, evidence, rules, now)
+            changed = [each for scope, each in after.items() if each != before.get(scope)]
+            await circuits.write(connection, changed, before.keys() - after.keys())
         await circuits.prune(self.pool, before=now - rules.window - KEPT, after=now + KEPT)
         for each in changed:
             _tell(each, before.get(each.scope))
         _measure(list(after.values()))
+
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.CIRCUITS_OPEN.clear()
 
 
 def _tell(now: Circuit, before: Circuit | None) -> None:

@@ -92,6 +92,10 @@ class NightlyComparison:
         else:
             self._not_before = loop.time() + AGAIN_AFTER_SECONDS
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.COMPARISON_DAYS_LEFT.set(0)
+
     async def _begin(self, night: Night) -> Report | None:
         """The night's report; None while there is no seller to compare."""
         id_ = f"night-{night.date.isoformat()}"

@@ -7,22 +7,11 @@ nothing when it is written twice or late, or it writes in `work_leases.fenced`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.under_way import UnderWay
-from topsync.base import metrics
-
-FORGET: Final[Mapping[str, Callable[[], None]]] = {
-    "refetches": metrics.REFETCHES_WAITING.clear,
-    "backlog": partial(metrics.DETAIL_TASKS.set, 0),
-    "circuits": metrics.CIRCUITS_OPEN.clear,
-    "anomalies": metrics.ANOMALIES.clear,
-    "retention": metrics.OLDEST_ROW.clear,
-}
-"""Forgets what the holder of a duty measures: it does not know it any more when the duty is with another."""
 
 
 class Duty(Protocol):
@@ -33,6 +22,14 @@ class Duty(Protocol):
 
         It is cancelled when the process ends, and when the duty went to another process.
         """
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A duty whose holder measures something for all."""
+
+    def forget(self) -> None:
+        """Forget what was measured: it is not known here any more when the duty is with another process."""
 
 
 @dataclass(slots=True)
@@ -59,8 +56,9 @@ class Duties:
         gone = list(names)
         await self.under_way.drop(key for name in gone for key in self._parts(name))
         for name in gone:
-            if (forget := FORGET.get(name)) is not None:
-                forget()
+            for part in self.known[name]:
+                if isinstance(part, Measuring):
+                    part.forget()
 
     def _parts(self, name: str) -> dict[str, Duty]:
         return {f"{name}/{number}": part for number, part in enumerate(self.known[name])}

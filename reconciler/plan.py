@@ -114,7 +114,9 @@ def pull(turn: Turn, proven: Sequence[Span], rules: PullRules, *, now: datetime)
         return None
     oldest = rules.lists.oldest(now)
     if turn.gaps:
-        began = max(min(gap.began for gap in turn.gaps), oldest)
+        # What a former pull of the same gap has proven is not listed again.
+        unproven = spans.proven_from(proven, min(gap.began for gap in turn.gaps))
+        began = max(unproven, oldest)
         start = began - rules.calendar.overlap(began, now=now)
         reason = "gap " + ",".join(str(gap.id) for gap in turn.gaps)
         return Pull(max(start, oldest), Source.GAP, reason)

@@ -99,7 +99,9 @@ class Pulls:
 
     def fill(self) -> None:
         """Begin pulls, as far as there is room for them."""
-        while turn := self.turns.next(running=len(self.under_way), sweeping=len(self._sweeping)):
+        while turn := self.turns.next(
+            running=len(self.under_way), sweeping=len(self._sweeping), aside=self.under_way.aside
+        ):
             seller_id, wanted = turn
             lease = self._leases.get(seller_id)
             if lease is None or not self.under_way.is_free(seller_id):
@@ -141,10 +143,10 @@ class Pulls:
         if turn.gaps:
             async with work_leases.fenced(self.pool, lease) as connection:
                 await gaps.mark_pulled(connection, turn.gaps, began_at)
-        await self._pull_with(account, pull, lease)
+        await self._pull_with(account, pull, turn.kind, lease)
         await self._ended(seller_id, lease, began_at)
 
-    async def _pull_with(self, account: Account, pull: Pull, lease: WorkLease) -> None:
+    async def _pull_with(self, account: Account, pull: Pull, kind: TurnKind, lease: WorkLease) -> None:
         request = PullRequest(
             seller_id=account.seller.seller_id,
             session=account.session,
@@ -155,8 +157,13 @@ class Pulls:
             comes_again=pull.comes_again,
             lease=lease,
         )
+
+        def listed() -> None:
+            if kind is not TurnKind.SWEEP:
+                self.under_way.set_aside(request.seller_id)
+
         try:
-            await self.puller.pull(request)
+            await self.puller.pull(request, listed=listed)
         except SessionRefusedError:
             await self.sessions.refused(account)
             raise

@@ -146,8 +146,12 @@ class Refetching:
             for refetch in sorted_out[Verdict.LET_GO]:
                 log.debug("let go: nothing is known to be missing", tid=refetch.tid, reason=refetch.reason)
         if done:
-            await refetches.forget(self.pool, [refetch.tid for refetch in done])
+            await refetches.forget(self.pool, done)
             failpoints.reach("refetching.forgotten")
+
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.REFETCHES_WAITING.clear()
 
     async def _hint_lingering(self) -> None:
         """Hint the orders whose messages have waited long enough; then Kafka keeps the hints.

@@ -1,15 +1,21 @@
 """Carries out the replays that operators and subscribers ask for, in turn, a piece at a time.
 
+Small requests have turns of their own, beside the large: whoever asks for an order does not wait until all
+sellers are replayed.
+
 A replay's steps, and what a crash at each leaves: noted (it is cut into pieces), planned (it is begun), under
 way (pieces that are through stay so, the others go on after what they had noted; if the replay was what ended
 the process, it does so twice at most), published (its outcome is published again), finished.
+
+A former holder that wakes up late does pieces beside the present holder: each keeps its first outcome, and
+whoever ends the replay adds up what all pieces have kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,7 +40,7 @@ from topsync.platforms.port import ApplicationRefusedError, SessionRefusedError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, replay_pieces, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.replay_jobs import ReplayJob, ReplayState, WantedSpan
+from topsync.store.replay_jobs import FINISHED, ReplayJob, ReplayState, WantedSpan
 from topsync.store.replay_pieces import PieceState, ReplayPiece
 from topsync.stream import records
 from topsync.stream.producer import PublishError
@@ -96,7 +102,7 @@ class _Run:
 
 @dataclass(slots=True)
 class Replays:
-    """Everything that replays need; a single process does them, as a duty."""
+    """Everything that replays need; a single process does them, as parts of a duty."""
 
     pool: Pool
     puller: Puller
@@ -108,6 +114,8 @@ class Replays:
     orders: OrderFetching
     budget: BudgetLook
     pieces_at_once: int = 1
+    small: bool | None = None
+    """Whether it carries out the small requests, or the others; None: all."""
     _running: str | None = None
     _counted: str | None = None
     """The job whose start this process has counted and not taken back."""
@@ -120,20 +128,27 @@ class Replays:
         Raises:
             OSError, asyncpg.PostgresError, PublishError: a server is away; the job goes on later.
         """
-        while time.monotonic() >= self._not_before and (job := await replay_jobs.next_open(self.pool)):
+        while time.monotonic() >= self._not_before and (
+            job := await replay_jobs.next_open(self.pool, small=self.small)
+        ):
             self._running = job.id
             try:
                 await self._run(job)
             finally:
                 self._running = None
 
-    async def end_cancelled(self) -> None:
+    @property
+    def running(self) -> str | None:
+        """The job under way."""
+        return self._running
+
+    async def end_cancelled(self, *, running: Collection[str | None]) -> None:
         """Give jobs that were cancelled while they waited their outcome. Idempotent.
 
         Raises: see `round`.
         """
         for job in await replay_jobs.cancelled(self.pool):
-            if job.id != self._running:  # which ends itself
+            if job.id not in running:  # those end themselves
                 run = await self._taken_up(job)
                 await self._end(job, replay_outcomes.failed(run.outcome, CANCELLED))
 
@@ -178,20 +193,26 @@ class Replays:
 
     async def _taken_up(self, job: ReplayJob) -> _Run:
         """A job with what its pieces have found so far."""
+        run = _Run(job, self._outcome(job, Sum()))
+        await self._add_up_pieces(run)
+        if not job.planned:
+            # What a former release has found; its piece takes it over.
+            run.under_way = {1: replay_found.read(job.outcome)}
+            self._add_up(run)
+        return run
+
+    async def _add_up_pieces(self, run: _Run) -> None:
+        """Add up what all pieces have kept, whoever carried them out."""
         total, under_way, number = Sum(), dict[int, Found](), 0
-        async for piece in replay_pieces.outcomes(self.pool, job.id):
+        async for piece in replay_pieces.outcomes(self.pool, run.job.id):
             number += 1
             found = replay_found.read(piece.outcome)
             if piece.state is PieceState.WAITING:
                 under_way[piece.number] = found
             else:
                 total = total.plus(piece.seller_id, piece.state, found)
-        if not job.planned:
-            # What a former release has found; its piece takes it over.
-            under_way = {1: replay_found.read(job.outcome)}
-        run = _Run(job, self._outcome(job, Sum()), replace(total, pieces=number), under_way)
+        run.total, run.under_way = replace(total, pieces=number), under_way
         self._add_up(run)
-        return run
 
     def _outcome(self, job: ReplayJob, total: Sum) -> Outcome:
         return Outcome(job.wanted, total, self.calls_per_second)
@@ -247,6 +268,7 @@ class Replays:
         await side_by_side.each(
             self._waiting(run.job), partial(self._carry_out_piece, run), at_once=self.pieces_at_once
         )
+        await self._add_up_pieces(run)
         if run.job.wanted.dry_run:
             budget = await self.budget.look()
             forecast = replay_forecast.forecast(run.outcome.total.found.calls, budget)
@@ -354,21 +376,24 @@ class Replays:
     async def _end(self, job: ReplayJob, outcome: Outcome) -> None:
         """Publish an outcome and keep it.
 
-        Published first: after a crash in between it is published again, so nobody waits for it in vain.
+        Published first: after a crash in between it is published again, so nobody waits for it in vain. A job
+        that another process has ended keeps that outcome.
         """
-        await self._notify(outcome)
-        failpoints.reach("replay.notified")
-        await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), outcome.kept())
+        present = await replay_jobs.get(self.pool, job.id)
+        if present is None or present.state not in FINISHED:
+            await self._notify(outcome)
+            failpoints.reach("replay.notified")
+            await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), outcome.kept())
+            log.info(
+                "replay finished",
+                job=job.id,
+                state=outcome.state,
+                error=outcome.error,
+                dry_run=job.wanted.dry_run,
+            )
         self._interruptions = 0
         if self._counted == job.id:
             self._counted = None
-        log.info(
-            "replay finished",
-            job=job.id,
-            state=outcome.state,
-            error=outcome.error,
-            dry_run=job.wanted.dry_run,
-        )
 
     async def _notify(self, outcome: Outcome) -> None:
         await self.puller.producer.publish(
@@ -378,10 +403,10 @@ class Replays:
 
 @dataclass(frozen=True, slots=True)
 class CancelledReplays:
-    """Ends what was cancelled while it waited, beside the replay that is under way."""
+    """Ends what was cancelled while it waited, beside the replays that are under way."""
 
-    replays: Replays
+    replays: Sequence[Replays]
 
     async def round(self) -> None:
         """See `Replays.end_cancelled`."""
-        await self.replays.end_cancelled()
+        await self.replays[0].end_cancelled(running=[each.running for each in self.replays])

@@ -67,6 +67,10 @@ class Retention:
             if (oldest := await retention.oldest(self.pool, table)) is not None:
                 metrics.OLDEST_ROW.labels(table).set(oldest.timestamp())
 
+    def forget(self) -> None:
+        """See `reconciler.duties.Measuring`."""
+        metrics.OLDEST_ROW.clear()
+
     async def _delete(self, *, until: float) -> set[str]:
         """Delete in turn a piece of each table that has more, so that none waits for a larger one.
 

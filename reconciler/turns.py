@@ -8,6 +8,11 @@ that nobody starves,
 - a pull that failed waits anew, at the end of its line: sellers that cannot be pulled do not take every turn;
 - while others wait, sweeps have a quarter of the places, and no more: they are the last to get calls, and
   would otherwise stand in all of them in the end.
+
+A pull that has read its lists makes no more calls: it waits for the writers to fetch what it asked for. It is
+then *aside*, and another seller has its place; otherwise, where the writers need seconds, all places would
+be taken by pulls that make no call, and the budget's calls would be lost. Sweeps keep their places, because
+they ask for little, and must not take the room of gaps and polls.
 """
 
 from __future__ import annotations
@@ -31,7 +36,9 @@ class PullTurns:
     """The sellers that wait, in the order of their turns."""
 
     places: int
-    """How many sellers are pulled at the same time."""
+    """How many sellers are listed at the same time."""
+    room_aside: int
+    """How many more wait for the writers."""
     _turns: dict[int, Turn] = field(default_factory=dict)
     """Of those that wait."""
     _urgent: deque[int] = field(default_factory=deque)
@@ -49,11 +56,14 @@ class PullTurns:
         # Sorting is stable, so those that are equal here stand in the order in which they wait.
         self._urgent = deque(sorted(self._longest, key=lambda seller_id: _urgency(turns[seller_id])))
 
-    def next(self, *, running: int, sweeping: int) -> tuple[int, Turn] | None:
-        """Take the next seller, while `running` are pulled, `sweeping` of them for a sweep.
+    def next(self, *, running: int, sweeping: int, aside: int) -> tuple[int, Turn] | None:
+        """Take the next seller, while `running` are pulled: `aside` of them wait for the writers, and of the
+        others `sweeping` are swept.
 
         None: all places are taken, or nobody waits.
         """
+        # Where more are aside than there is room for, they take places.
+        running -= min(aside, self.room_aside)
         if running >= self.places:
             return None
         for line in (self._urgent, self._longest, self._sweeps):

@@ -29,8 +29,9 @@ class UnderWay(Generic[Key]):
     """Tasks by what they are about."""
 
     ended: Callable[[], None]
-    """Called when a task has ended."""
+    """Called when a task has ended, or was set aside: there is room for another."""
     _tasks: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
+    _aside: set[Key] = field(default_factory=set)
     _outages: dict[Key, Outage] = field(default_factory=dict)
     _not_before: dict[Key, float] = field(default_factory=dict)
     """When what failed in an outage may be tried again, by the loop's time."""
@@ -40,6 +41,17 @@ class UnderWay(Generic[Key]):
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def aside(self) -> int:
+        """How many of the tasks are set aside."""
+        return len(self._aside)
+
+    def set_aside(self, key: Key) -> None:
+        """Note that a task, from now to its end, only waits for what others do."""
+        if key in self._tasks:
+            self._aside.add(key)
+            self.ended()
 
     def is_free(self, key: Key) -> bool:
         """Whether this may be begun: it is not under way, and an outage does not hold it back."""
@@ -71,13 +83,16 @@ class UnderWay(Generic[Key]):
             Exception: what a task raised that is no failure that passes.
         """
         ended = [key for key, task in self._tasks.items() if task.done()]
+        self._aside.difference_update(ended)
         for key in ended:
             self._tasks.pop(key).result()
         return ended
 
     async def drop(self, keys: Iterable[Key]) -> None:
         """Cancel what is under way of these, and wait until it has ended."""
-        tasks = [self._tasks.pop(key) for key in list(keys) if key in self._tasks]
+        dropped = [key for key in keys if key in self._tasks]
+        self._aside.difference_update(dropped)
+        tasks = [self._tasks.pop(key) for key in dropped]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -165,7 +165,9 @@ async def test_the_budget_says_who_used_it_and_what_is_left(
                 Call(day - DAY, lists, "sweep", "ok"): 900,
             }
         ),
+        service="enrich",
     )
+    await api_calls.add(pool, Counter({Call(day, lists, "gap", "ok"): 6}), service="reconcile")
     await call_budget.ban(pool, detail, 600)
     await pool.execute(
         "insert into call_budget (scope, day, spent) values ('app', $1, 98) "
@@ -174,14 +176,16 @@ async def test_the_budget_says_who_used_it_and_what_is_left(
     )
     await budget_command.show(as_json=False)
     output = capsys.readouterr().out
-    assert max(map(len, output.splitlines()[:-1])) <= 80
+    assert max(map(len, output.splitlines())) <= 80
     assert "902, the last 100 for live changes" in output
     assert f"closed: {detail}" in output
     for row in (
         r"live +goes first +0\.0 +73 +3",
         r"operator +5% +0\.0 +20 +0",
         rf"{re.escape(detail)} +93 +3",
-        rf"{re.escape(lists)} +5 +0",
+        rf"{re.escape(lists)} +11 +0",
+        r"enrich +98 +3 +73 live, 20 operator, 5 sweep",
+        r"reconcile +6 +0 +6 gap",
     ):
         assert re.search(f"^{row}", output, re.MULTILINE), row
 
@@ -190,6 +194,8 @@ async def test_the_budget_says_who_used_it_and_what_is_left(
     assert (found["left_today"], found["leased_today"], found["live_reserve"]) == (902, 98, 100)
     assert [ban["scope"] for ban in found["bans"]] == [detail]
     assert {"api": lists, "priority": "sweep", "outcome": "ok", "calls": 5} in found["calls_today"]
+    of_enrich = {"service": "enrich", "priority": "live", "calls": 73, "failed": 3}
+    assert found["services_today"][0] == of_enrich
     assert set(found["now_per_second"]) == {"live", "gap", "operator", "bootstrap", "sweep"}
 
 

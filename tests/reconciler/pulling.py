@@ -32,7 +32,7 @@ from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
 
 SWEEP = timedelta(seconds=300)
-PLACES = 2
+PLACES, ROOM_ASIDE = 2, 1
 SELLERS = [SELLER + number for number in range(5)]
 
 
@@ -45,9 +45,12 @@ class FakePuller:
     requests: list[PullRequest] = field(default_factory=list)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
+    lists_at_once: bool = False
 
-    async def pull(self, request: PullRequest) -> None:
+    async def pull(self, request: PullRequest, *, listed: Callable[[], None]) -> None:
         self.requests.append(request)
+        if self.lists_at_once:
+            listed()
         await self.may_end.wait()
         if self.failure is not None:
             raise self.failure
@@ -96,5 +99,5 @@ def pulls_by(puller: FakePuller, vault: Vault, ended: Callable[[], None] = lambd
         clock=puller.clock,
         scheme=Scheme.AUTO,
         under_way=UnderWay(ended),
-        turns=PullTurns(PLACES),
+        turns=PullTurns(PLACES, ROOM_ASIDE),
     )

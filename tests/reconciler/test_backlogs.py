@@ -20,6 +20,7 @@ from schemas import cloud_events
 from schemas.change import Change
 from schemas.trade import Trade
 from tests.budget.gates import local_gate
+from tests.reconciler.late import Frozen, a_late_round
 from tests.store.databases import at, emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.eventually import eventually
@@ -29,7 +30,12 @@ from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.model.priority import Priority
 from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
-from topsync.platforms.detail_task_port import DetailTasksRefused, DetailTaskState
+from topsync.platforms.detail_task_port import (
+    DetailTaskFailed,
+    DetailTasks,
+    DetailTasksRefused,
+    DetailTaskState,
+)
 from topsync.platforms.taobao.calls import details, exports
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -240,7 +246,7 @@ async def test_a_change_while_a_task_runs_is_compared_with_its_result(desk: Desk
 async def test_an_order_that_was_erased_while_its_task_ran_does_not_come_back(desk: Desk) -> None:
     await desk.let_wait(desk.tids(100))
     await desk.bulk.round()
-    await refetches.forget(desk.pool, desk.tids(60))
+    await desk.pool.execute("delete from refetches where tid = any($1)", desk.tids(60))
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(100)[60:])
 
@@ -450,3 +456,46 @@ async def test_a_seller_without_a_session_keeps_its_backlog(desk: Desk) -> None:
     assert desk.calls(CREATE) == 0
     assert await desk.hinted() == []
     assert await desk.reasons() == {BACKLOG}
+
+
+async def test_a_former_holder_that_finds_a_failure_late_counts_it_not_again(desk: Desk) -> None:
+    """Otherwise it would have the platform run a third task, while the second runs."""
+    desk.platform.conductor.strike(FailedExport(times=1))
+    await desk.let_wait(desk.tids(100))
+    await desk.bulk.round()
+    tasks = Frozen(desk.bulk.tasks, "state", lambda answer: isinstance(answer, DetailTaskFailed))
+    late = replace(desk.restarted(), tasks=cast("DetailTasks", tasks))
+
+    async def has_failed_once() -> bool:
+        await desk.bulk.round()
+        return desk.calls(CREATE) == 2
+
+    async def until_failed() -> None:
+        while not tasks.reached.is_set():
+            await late.round()
+
+    async with a_late_round(until_failed, tasks):
+        await eventually(has_failed_once)
+        (before,) = await detail_tasks.open_tasks(desk.pool)
+    (after,) = await detail_tasks.open_tasks(desk.pool)
+    assert (after.task_id, after.failures) == (before.task_id, 1)
+    await desk.drained()
+    assert desk.calls(CREATE) == 2
+
+
+async def test_a_former_holder_that_hands_over_late_takes_nothing_from_another_task(desk: Desk) -> None:
+    await desk.let_wait(desk.tids(100))
+    await desk.bulk.round()
+    (task,) = await detail_tasks.open_tasks(desk.pool)
+    await detail_tasks.give_back(desk.pool, task)
+    another = await detail_tasks.begin(
+        desk.pool, desk.seller, sources=["push"], limit=100, asked_at=task.asked_at
+    )
+    assert another is not None
+    await detail_tasks.hand_over(desk.pool, task, {})
+    assert len(await detail_tasks.wanted(desk.pool, another)) == 100
+    await detail_tasks.requested(desk.pool, another, 2)
+    await detail_tasks.failed(desk.pool, another)
+    await detail_tasks.requested(desk.pool, another, 2)
+    (left,) = await detail_tasks.open_tasks(desk.pool)
+    assert (left.task_id, left.failures) == (None, 1), "the request of before the failure comes late"

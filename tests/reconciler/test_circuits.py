@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.circuits import PROBES, CircuitJudge, PullBrake
+from tests.reconciler.late import Frozen
 from tests.store.databases import emptied
 from topsync.budget import circuit
 from topsync.budget.circuit import PLATFORM, Circuit, CircuitState, Evidence
 from topsync.model.circuit_rules import CircuitRules
-from topsync.store import circuits
-from topsync.store.database import Pool
+from topsync.store import circuits, database
+from topsync.store.database import OUTAGE_ERRORS, Pool
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -201,3 +203,24 @@ async def test_evidence_is_deleted_when_nobody_reads_it_any_more(pool: Pool) -> 
         await pool.execute("update call_evidence set at = at + $1 where failed > 0 and at <= now()", shift)
     assert await judge(pool) == {}
     assert await pool.fetchval("select count(*) from call_evidence") == 1
+
+
+async def test_a_judge_that_stands_still_sets_no_circuit_back_when_it_goes_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a circuit would be open for a failing platform that has long been well."""
+    monkeypatch.setattr(database, "IDLE_TRANSACTION", "200ms")
+    await circuits.testify(pool, {PLATFORM: Evidence(100, 30)})
+    frozen = Frozen(circuits, "evidence")
+    with monkeypatch.context() as patch:
+        patch.setattr("reconciler.circuits.circuits", frozen)
+        late = asyncio.create_task(CircuitJudge(pool, lambda: RULES).round())
+        await asyncio.wait_for(frozen.reached.wait(), 20)
+    try:
+        await pool.execute("delete from call_evidence")
+        assert await asyncio.wait_for(judge(pool), 20) == {}, "it waits until the other's transaction is over"
+    finally:
+        frozen.thaw()
+    with pytest.raises(OUTAGE_ERRORS):
+        await late
+    assert await circuits.all_of(pool) == {}

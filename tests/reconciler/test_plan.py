@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler import plan
 from reconciler.plan import Pull, PullRules, Turn
+from reconciler.turns import PullTurns
 from schemas.change import Source
 from tests.support.calendars import calendar_of
 from topsync.base.settings import CoverageSettings
@@ -142,6 +143,19 @@ def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
     assert pull.start == at(10 - OVERLAP)
     assert [due.id for due in turn.gaps] == [2, 1]
     assert pull.reason == "gap 2,1"
+
+
+def test_a_gap_that_was_pulled_for_freshness_is_pulled_again_only_from_where_it_is_not_proven() -> None:
+    """A day of it took many calls, and only its last minutes were too young to be proven."""
+    day = 86_400
+    long = gap(10, day, pulled=day)
+    partly = standing(long, proven=[span(-1000, day - ALLOWANCE)])
+    pull = next_pull(partly, rules(), now=at(day + ALLOWANCE))
+    assert pull is not None
+    assert pull.start == at(day - ALLOWANCE - OVERLAP)
+    nothing = next_pull(standing(long), rules(), now=at(day + ALLOWANCE))
+    assert nothing is not None
+    assert nothing.start == at(10 - OVERLAP)
 
 
 @pytest.mark.parametrize(("pulled", "now", "is_due"), [(None, 5, True), (100, 219, False), (100, 220, True)])
@@ -313,3 +327,36 @@ def test_after_a_long_time_without_pulls_the_sweep_begins_where_the_platform_beg
     now = at(100 * DAY)
     sweep = next_pull(standing(), rules(), now=now)
     assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep", comes_again=True)
+
+
+@pytest.mark.parametrize(
+    ("calls_per_second", "every_seconds"),
+    [
+        pytest.param(100, 300, id="the budget of 100 calls a second is enough for the interval"),
+        pytest.param(10, 600, id="a tenth of it stretches the interval for all alike"),
+    ],
+)
+def test_3000_sellers_are_swept_each_in_time_or_all_as_much_later(
+    calls_per_second: int, every_seconds: float
+) -> None:
+    """Two calls a sweep: 20 a second for an interval of 300 s. In virtual time; nobody starves."""
+    step, places = 30, 32
+    own, turns = rules(sweep=300), PullTurns(places, 0)
+    pulled: dict[int, datetime] = {seller: at(-seller % 300) for seller in range(3000)}
+    oldest = timedelta(0)
+    for number in range(10, 60):
+        now = at(number * step)
+        due = {
+            seller: turn
+            for seller, since in pulled.items()
+            if (turn := plan.due((), since, own, is_polled=False, now=now)) is not None
+        }
+        turns.set_waiting(due)
+        for _ in range(calls_per_second * step // 2):
+            chosen = turns.next(running=0, sweeping=0, aside=0)
+            if chosen is None:
+                break
+            pulled[chosen[0]] = now
+        if number > 35:
+            oldest = max(oldest, now - min(pulled.values()))
+    assert abs(oldest - timedelta(seconds=every_seconds)) <= timedelta(seconds=step)

@@ -11,7 +11,15 @@ from prometheus_client import Gauge
 
 from reconciler.membership import Membership
 from reconciler.pulls import Pulls
-from tests.reconciler.pulling import PLACES, SELLERS, SWEEP, FakePuller, puller_of_sellers, pulls_by
+from tests.reconciler.pulling import (
+    PLACES,
+    ROOM_ASIDE,
+    SELLERS,
+    SWEEP,
+    FakePuller,
+    puller_of_sellers,
+    pulls_by,
+)
 from tests.store.databases import emptied
 from tests.support.eventually import eventually
 from topsync.base import metrics
@@ -119,6 +127,33 @@ async def test_each_look_learns_the_visibility_allowance_that_others_have_raised
     assert learned == [timedelta(0), SWEEP]
 
 
+async def test_gaps_whose_lists_are_read_leave_their_places_to_others_while_they_wait_for_writers(
+    process: Process,
+) -> None:
+    now = process.puller.clock.now()
+    for seller in SELLERS:
+        await gaps.open_for_one(
+            process.connection, seller, began=now - timedelta(hours=2), ended=now, cause="test"
+        )
+    process.puller.lists_at_once = True
+    await process.look()
+    await process.until_pulled(PLACES + ROOM_ASIDE)
+    await process.look()
+    assert len(process.pulls.under_way) == PLACES + ROOM_ASIDE < len(SELLERS)
+    process.puller.may_end.set()
+    await process.until_idle()
+    assert sorted(process.puller.pulled) == SELLERS
+    assert not process.pulls.under_way.aside
+
+
+async def test_sweeps_keep_their_places_while_they_wait(process: Process) -> None:
+    process.puller.lists_at_once = True
+    await process.look()
+    await process.until_pulled(PLACES)
+    await process.look()
+    assert len(process.pulls.under_way) == PLACES
+
+
 async def test_a_gap_is_pulled_first_and_closed_when_it_is_proven(process: Process) -> None:
     missed = SELLERS[3]
     now = process.puller.clock.now()
@@ -127,8 +162,8 @@ async def test_a_gap_is_pulled_first_and_closed_when_it_is_proven(process: Proce
     )
     process.puller.may_end.set()
     await process.look()
+    assert missed in process.pulls.under_way, "it is the fourth of them otherwise"
     await process.until_idle()
-    assert process.puller.requests[0].seller_id == missed
     assert await gaps.open_gaps(process.pool) == []
     assert value(metrics.GAPS_OPEN) == 1, "as it was at the look"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from reconciler import refetching
 from reconciler.refetching import Refetching, Verdict
 from schemas import cloud_events
 from schemas.change import Change, Source
+from tests.reconciler.late import Frozen, a_late_round
 from tests.store.databases import SELLER, at, emptied, version
 from tests.stream.clusters import create_topics, read_all, settings_for
 from topsync.base.clock import ServerClock
@@ -23,6 +25,7 @@ from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
 from topsync.stream import records
+from topsync.stream.producer import Producer
 
 TID = 4000000000000000101
 ATTEMPTS = 5
@@ -218,3 +221,42 @@ async def test_messages_of_a_seller_that_is_away_are_hinted_so_that_they_are_par
 
 async def linger(desk: Desk, *wanted: Refetch, after: timedelta) -> None:
     await refetches.linger(desk.pool, [Lingering(waiting, at(0) + after) for waiting in wanted], now=at(0))
+
+
+async def test_a_former_holder_that_asks_late_counts_no_second_attempt(desk: Desk) -> None:
+    """Otherwise an order would be given up before it was asked for as often as was promised."""
+    await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
+    producer = Frozen(desk.refetching.producer, "publish")
+    late = replace(desk.refetching, producer=cast("Producer", producer))
+    async with a_late_round(late.round, producer):
+        await desk.refetching.round()
+    assert await desk.pool.fetchval("select attempts from refetches") == 1
+    assert len(await desk.hints()) == 2, "a hint too many does no harm"
+
+
+async def test_a_former_holder_that_gives_up_late_forgets_nothing_that_was_promised_since(desk: Desk) -> None:
+    await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
+    for _ in range(ATTEMPTS):
+        await refetches.asked(desk.pool, {TID: timedelta(0)})
+    since = [replace(MISSING, settled_after=at(9)), replace(MISSING, modified=at(9))]
+    for promised in since:
+        await desk.pool.execute("update refetches set due_at = now(), attempts = $1", ATTEMPTS)
+        producer = Frozen(desk.refetching.producer, "publish")
+        late = replace(desk.refetching, producer=cast("Producer", producer))
+        async with a_late_round(late.round, producer):
+            await desk.refetching.round()
+            assert await refetches.waiting(desk.pool) == {}
+            await refetches.postpone(desk.pool, [promised], wait=timedelta(0))
+        assert await refetches.waiting(desk.pool) == {"not_there": 1}
+        await desk.pool.execute("update refetches set settled_after = $1, modified = null", at(1))
+
+
+async def test_a_former_holder_that_hinted_messages_late_forgets_none_that_came_since(desk: Desk) -> None:
+    await refetches.postpone(desk.pool, [LINGERING], wait=timedelta(0))
+    producer = Frozen(desk.refetching.producer, "publish")
+    late = replace(desk.refetching, producer=cast("Producer", producer))
+    async with a_late_round(late.round, producer):
+        await desk.refetching.round()
+        later = replace(LINGERING, settled_after=at(9))
+        await refetches.postpone(desk.pool, [later], wait=timedelta(minutes=1))
+    assert await refetches.waiting(desk.pool) == {refetch.LINGERING: 1}

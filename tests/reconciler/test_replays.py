@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from reconciler import replay_outcomes, replays
 from reconciler.replay_budget import BudgetLook
 from reconciler.replay_orders import OrderFetching
-from reconciler.replays import Replays
+from reconciler.replays import CancelledReplays, Replays
 from schemas import platform_time
 from schemas.notification import ReplayEnded, ReplayFinished
 from tests.coverage.pulling import TID, ListGateway, pulling
@@ -350,7 +350,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_begun(desk: Desk) -
     assert await replay_jobs.cancel(desk.pool, "mine")
     await desk.replays.round()
     for _ in range(2):
-        await desk.replays.end_cancelled()
+        await CancelledReplays([desk.replays]).round()
     (outcome,) = await desk.outcomes()
     assert (outcome.replay, outcome.seller_id, outcome.state, outcome.error) == (
         "mine",
@@ -373,7 +373,7 @@ async def test_a_job_that_is_cancelled_while_it_runs_stops_and_reports_its_progr
         tasks.create_task(desk.replays.round())
         await eventually(lambda: desk.has_been_asked(2))
         assert await replay_jobs.cancel(desk.pool, "mine")
-        await desk.replays.end_cancelled()
+        await CancelledReplays([desk.replays]).round()
     (outcome,) = await desk.outcomes()
     assert (outcome.state, outcome.error, outcome.pulled_to) == ("failed", replays.CANCELLED, now - 2 * DAY)
 
@@ -470,3 +470,60 @@ async def test_a_job_that_the_former_release_began_goes_on_where_that_release_wa
     former = await desk.pool.fetchrow("select state, outcome from replay_jobs where id = 'mine'")
     assert former is not None
     assert former["state"] == "done"
+
+
+async def test_a_former_holder_that_wakes_up_late_ends_no_replay_with_less_than_was_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the present holder has done meanwhile counts, and the outcome is published once."""
+    monkeypatch.setattr(replays, "PIECES_READ", 1)
+    cipher = desk.replays.sessions.vault.encrypt(SecretStr(SESSION))
+    for number in range(1, 4):
+        await sellers.add(desk.pool, seller_id=SELLER + number, nick=f"demo {number}", session_cipher=cipher)
+    now, thawed = desk.now(), asyncio.Event()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR)
+
+    async def stands_still(request: web.Request) -> web.StreamResponse:
+        await thawed.wait()
+        return await desk.gateway.answer(request)
+
+    desk.answers_next(desk.gateway.answer, stands_still)
+    late = asyncio.create_task(desk.another_process().round())
+    await eventually(lambda: desk.has_been_asked(2))
+    desk.answers_next(desk.gateway.answer, desk.gateway.answer, stands_still)
+    present = asyncio.create_task(desk.another_process().round())
+    await eventually(lambda: desk.has_been_asked(5))
+    thawed.set()
+    await asyncio.gather(late, present)
+    (record,) = await systems.records(desk.kafka, desk.notifications)
+    outcome = ReplayEnded.model_validate_json(record.value or b"")
+    assert (outcome.state, outcome.list_calls) == ("done", 4)
+    assert (await desk.job("all")).outcome["pieces_done"] == 4
+
+
+async def test_a_replay_of_all_sellers_does_not_hold_up_a_replay_of_an_hour_of_a_seller(desk: Desk) -> None:
+    now, goes_on = desk.now(), asyncio.Event()
+    wanted = WantedReplay.of_seller("all", None, now - HOUR, now, dry_run=True)
+    await replay_jobs.request(desk.pool, wanted, AskedBy.OPERATOR)
+    await desk.ask(now - HOUR, now)
+
+    async def takes_long(request: web.Request) -> web.StreamResponse:
+        await goes_on.wait()
+        return await desk.gateway.answer(request)
+
+    desk.answers_next(takes_long, desk.gateway.answer)
+    large, small = (replace(desk.another_process(), small=which) for which in (False, True))
+    carrying_out = asyncio.create_task(large.round())
+    await eventually(lambda: desk.has_been_asked(1))
+    await small.round()
+    assert ((await desk.job()).state, (await desk.job("all")).state) == (
+        ReplayState.DONE,
+        ReplayState.RUNNING,
+    )
+    await replay_jobs.cancel(desk.pool, "all")
+    await CancelledReplays([small, large]).round()
+    assert (await desk.job("all")).state is ReplayState.RUNNING, "it ends itself"
+    goes_on.set()
+    await carrying_out
+    assert (await desk.job("all")).state in (ReplayState.DONE, ReplayState.FAILED)

@@ -13,7 +13,7 @@ from reconciler.turns import LONGEST_EVERY, PullTurns
 from topsync.model.gap import Gap
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
-PLACES = 8
+PLACES, ROOM_ASIDE = 8, 3
 
 
 def at(second: float) -> datetime:
@@ -30,13 +30,13 @@ def turn(kind: TurnKind, since: float, *, ended: float | None = None) -> Turn:
 def all_of(turns: PullTurns) -> list[int]:
     """Everybody in turn, each pull ended before the next begins."""
     found = []
-    while chosen := turns.next(running=0, sweeping=0):
+    while chosen := turns.next(running=0, sweeping=0, aside=0):
         found.append(chosen[0])
     return found
 
 
 def test_polls_first_then_the_newest_losses_then_proofs_and_then_sweeps() -> None:
-    turns = PullTurns(PLACES)
+    turns = PullTurns(PLACES, ROOM_ASIDE)
     waiting = {
         1: turn(TurnKind.SWEEP, 0),
         2: turn(TurnKind.PROOF, 200),
@@ -52,36 +52,48 @@ def test_polls_first_then_the_newest_losses_then_proofs_and_then_sweeps() -> Non
 
 
 def test_every_fourth_turn_is_for_whoever_waits_longest() -> None:
-    turns = PullTurns(PLACES)
+    turns = PullTurns(PLACES, ROOM_ASIDE)
     fresh = {seller: turn(TurnKind.FRESH, 1000 + seller) for seller in range(10, 20)}
     turns.set_waiting({1: turn(TurnKind.PROOF, 1), 2: turn(TurnKind.PROOF, 2), **fresh})
     assert all_of(turns)[:8] == [19, 18, 17, 1, 16, 15, 14, 2]
 
 
 def test_nobody_gets_a_place_when_all_are_taken() -> None:
-    turns = PullTurns(PLACES)
+    turns = PullTurns(PLACES, ROOM_ASIDE)
     turns.set_waiting({1: turn(TurnKind.POLL, 0)})
-    assert turns.next(running=PLACES, sweeping=0) is None
-    assert turns.next(running=PLACES - 1, sweeping=0) is not None
-    assert turns.next(running=0, sweeping=0) is None
+    assert turns.next(running=PLACES, sweeping=0, aside=0) is None
+    assert turns.next(running=PLACES - 1, sweeping=0, aside=0) is not None
+    assert turns.next(running=0, sweeping=0, aside=0) is None
+
+
+def test_pulls_that_wait_for_the_writers_take_no_places_as_far_as_there_is_room_for_them() -> None:
+    turns = PullTurns(PLACES, ROOM_ASIDE)
+    turns.set_waiting({seller: turn(TurnKind.FRESH, 0) for seller in range(100)})
+    full = PLACES + ROOM_ASIDE
+    assert turns.next(running=full, sweeping=0, aside=ROOM_ASIDE) is None
+    assert turns.next(running=full - 1, sweeping=0, aside=ROOM_ASIDE) is not None
+    assert turns.next(running=full, sweeping=0, aside=full) is None, "they are bounded, too"
+    assert turns.next(running=PLACES, sweeping=0, aside=0) is None
 
 
 @pytest.mark.parametrize("places", [1, 2, 4, 16])
 def test_sweeps_have_a_quarter_of_the_places_while_others_wait_and_no_more(places: int) -> None:
-    turns = PullTurns(places)
+    turns = PullTurns(places, 0)
     waiting = {seller: turn(TurnKind.FRESH, 1000) for seller in range(100)}
     waiting |= {seller: turn(TurnKind.SWEEP, 0) for seller in range(100, 200)}
     turns.set_waiting(waiting)
     running = [0, 0]
-    while chosen := turns.next(running=sum(running), sweeping=running[1]):
+    while chosen := turns.next(running=sum(running), sweeping=running[1], aside=0):
         running[chosen[1].kind is TurnKind.SWEEP] += 1
     assert running == [places - places // 4, places // 4]
 
 
 def test_sweeps_have_all_places_when_nobody_else_waits() -> None:
-    turns = PullTurns(PLACES)
+    turns = PullTurns(PLACES, ROOM_ASIDE)
     turns.set_waiting({seller: turn(TurnKind.SWEEP, seller) for seller in range(100)})
-    assert [turns.next(running=busy, sweeping=busy) is not None for busy in range(PLACES)] == [True] * PLACES
+    assert [turns.next(running=busy, sweeping=busy, aside=0) is not None for busy in range(PLACES)] == [
+        True
+    ] * PLACES
 
 
 @given(
@@ -93,13 +105,13 @@ def test_nobody_starves_however_many_urgent_sellers_come_after_it(
     places: int, kind: TurnKind, urgent: list[TurnKind]
 ) -> None:
     """New sellers come at each turn, with all that is more urgent; the pull that began first ends first."""
-    turns, running = PullTurns(places), list[TurnKind]()
+    turns, running = PullTurns(places, 0), list[TurnKind]()
     for number in range(LONGEST_EVERY * (places + 1) + 1):
         later = {100 + each: turn(what, 1000 + number) for each, what in enumerate(urgent)}
         turns.set_waiting({1: turn(kind, 0), **later})
         if len(running) == places:
             running.pop(0)
-        chosen = turns.next(running=len(running), sweeping=running.count(TurnKind.SWEEP))
+        chosen = turns.next(running=len(running), sweeping=running.count(TurnKind.SWEEP), aside=0)
         assert chosen is not None
         if chosen[0] == 1:
             return

@@ -145,6 +145,11 @@ FILLINGS: Final[Sequence[str]] = (
     select current_date - d, api::text, lane::text, 'ok', 1
     from generate_series(1, 300) as d, generate_series(1, 20) as api, generate_series(1, 5) as lane
     """,
+    """
+    insert into service_calls
+    select current_date - d, service::text, lane::text, 1, 0
+    from generate_series(1, 300) as d, generate_series(1, 8) as service, generate_series(1, 5) as lane
+    """,
 )
 """Enough rows for a plan that reads a few of them by an index to be the cheaper one, where there is one."""
 

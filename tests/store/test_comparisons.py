@@ -139,3 +139,15 @@ async def test_a_day_has_the_rows_that_are_dated_in_it(pool: Pool) -> None:
     copies = await orders.TABLE.copies_of_day(pool, SELLER, day)
     assert copies == await orders.TABLE.copies(pool, [TID, TID + 1, TID + 2])
     assert (copies[TID].modified, copies[TID].revision, copies[TID].is_published) == (at(5), 1, False)
+
+
+async def test_who_comes_late_changes_nothing_that_is_settled_or_ended(pool: Pool) -> None:
+    await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING])
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.LEFT)
+    await comparisons.finish(pool, REPORT, at=at(60), days=5, days_left=1)
+    late = replace(MISSING, id=TID + 1, tid=TID + 1)
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING, late])
+    (kept,) = await comparisons.differences(pool, REPORT, limit=9)
+    assert kept == replace(MISSING, outcome=DifferenceOutcome.REPAIRED)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, timedelta
 
+import pytest
+
 from tests.store.databases import SELLER, at
+from topsync.model.span import Span
 from topsync.store import api_calls, replay_jobs, witness
 from topsync.store.api_calls import Call
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedReplay
+from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedOrders, WantedReplay, WantedSpan
 from topsync.store.witness import ReadPosition, WitnessFinding, WitnessProgress
 
 D0 = date(2025, 11, 20)
@@ -104,9 +107,28 @@ async def test_a_job_that_a_former_version_noted_is_read(pool: Pool) -> None:
     assert (job.wanted, job.asked_by, job.starts) == (replay("old", dry_run=True), None, 0)
 
 
+@pytest.mark.parametrize(
+    ("what", "small"),
+    [
+        pytest.param(WantedSpan(Span(at(0), at(86_400)), SELLER), True, id="a day of a seller"),
+        pytest.param(WantedSpan(Span(at(0), at(86_401)), SELLER), False, id="more than a day"),
+        pytest.param(WantedSpan(Span(at(0), at(60)), None), False, id="all sellers"),
+        pytest.param(WantedOrders(replay_jobs.SMALL_ORDERS, b"x"), True, id="some orders"),
+        pytest.param(WantedOrders(replay_jobs.SMALL_ORDERS + 1, b"x"), False, id="many orders"),
+    ],
+)
+async def test_small_requests_are_told_from_large(
+    pool: Pool, what: WantedSpan | WantedOrders, small: bool
+) -> None:
+    await asked(pool, WantedReplay("a", what, dry_run=False))
+    for which in (True, False):
+        found = await replay_jobs.next_open(pool, small=which)
+        assert (found is not None) == (which is small)
+
+
 async def test_calls_are_counted_by_api_on_the_latest_day(pool: Pool) -> None:
     yesterday, today = D0 - timedelta(days=1), D0
-    await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}))
+    await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}), service="push")
     for _ in range(2):
         await api_calls.add(
             pool,
@@ -117,6 +139,7 @@ async def test_calls_are_counted_by_api_on_the_latest_day(pool: Pool) -> None:
                     Call(today, "list", "gap", "limited"): 10,
                 }
             ),
+            service="enrich",
         )
     assert list((await api_calls.by_api(pool)).items()) == [("list", 20), ("detail", 8)]
 

@@ -113,7 +113,7 @@ async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool)
     assert len(await due(pool)) == 1
     await sellers.refuse(pool, SELLER, 1, "refused")
     assert await due(pool) == []
-    await refetches.forget(pool, [TID])
+    await refetches.forget(pool, [wanted()])
     assert await refetches.waiting(pool) == {}
 
 
@@ -171,7 +171,7 @@ async def test_only_a_bounded_number_of_parked_orders_is_under_way_at_once(pool:
     assert await refetches.returned(pool, limit=2) == [rest[0]]
     await refetches.asked(pool, {rest[0].tid: LATER})
     assert await refetches.returned(pool, limit=2) == []
-    await refetches.forget(pool, [first.tid])
+    await refetches.forget(pool, [first])
     assert await refetches.returned(pool, limit=2) == [rest[1]]
 
 
@@ -303,17 +303,27 @@ async def linger(pool: Pool, refetch: Refetch, after: timedelta) -> None:
 
 DOWNWARDS = [TID + 2, TID + 1, TID]
 
+
+async def hand_over(pool: Pool) -> None:
+    """End a task that has these orders."""
+    id_ = await pool.fetchval(
+        "insert into detail_tasks (seller_id, tids, asked_at) values ($1, $2, now()) returning id",
+        SELLER,
+        DOWNWARDS,
+    )
+    task = detail_tasks.DetailTask(id_, SELLER, tuple(DOWNWARDS), at(0), 0, None, 0)
+    await detail_tasks.hand_over(pool, task, {TID + 2: NOW})
+
+
 CHANGES: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "postpone": lambda pool: refetches.postpone(pool, [wanted(tid) for tid in DOWNWARDS], wait=NOW),
     "asked": lambda pool: refetches.asked(pool, dict.fromkeys(DOWNWARDS, NOW)),
     "bring": lambda pool: refetches.bring(pool, DOWNWARDS, wait=NOW),
-    "forget": lambda pool: refetches.forget(pool, DOWNWARDS),
+    "forget": lambda pool: refetches.forget(pool, [wanted(tid) for tid in DOWNWARDS]),
     "give_up": lambda pool: refetches.give_up(pool, dict.fromkeys(DOWNWARDS, at(0))),
     "forget_hinted": lambda pool: refetches.forget_hinted(pool, [wanted(tid) for tid in DOWNWARDS]),
     "forget_answered": refetches.forget_answered,
-    "hand_over": lambda pool: detail_tasks.hand_over(
-        pool, detail_tasks.DetailTask(1, SELLER, tuple(DOWNWARDS), at(0), 0, None, 0), {TID + 2: NOW}
-    ),
+    "hand_over": hand_over,
 }
 
 REASONS = {"forget_hinted": LINGERING, "hand_over": IN_TASK}

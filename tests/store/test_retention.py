@@ -297,10 +297,11 @@ async def test_warnings_of_the_present_session_stay(pool: Pool) -> None:
 
 async def test_counts_of_calls_go_by_the_platforms_day(pool: Pool) -> None:
     days = [at(number * DAY_SECONDS).date() for number in range(3)]
-    await api_calls.add(pool, Counter({Call(day, "x", "live", "ok"): 1 for day in days}))
-    assert await retention.delete(pool, "api_calls", before=at(2 * DAY_SECONDS), limit=1) == 1
-    assert await retention.delete(pool, "api_calls", before=at(2 * DAY_SECONDS), limit=10) == 1
-    assert [row["day"] for row in await pool.fetch("select day from api_calls")] == days[2:]
+    await api_calls.add(pool, Counter({Call(day, "x", "live", "ok"): 1 for day in days}), service="enrich")
+    for table in ("api_calls", "service_calls"):
+        assert await retention.delete(pool, table, before=at(2 * DAY_SECONDS), limit=1) == 1
+        assert await retention.delete(pool, table, before=at(2 * DAY_SECONDS), limit=10) == 1
+        assert [row["day"] for row in await pool.fetch(f"select day from {table}")] == days[2:]
 
 
 async def test_an_empty_database_has_nothing_old(pool: Pool) -> None:
@@ -361,5 +362,7 @@ MANY_OLD: Mapping[str, str] = {
     "union all select timestamptz '2025-01-01', interval '0', interval '0', null",
     "arrivals": "insert into arrivals select '2025-01-01', n, 1, 1, '0' from generate_series(1, 6) as n",
     "api_calls": "insert into api_calls select '2025-01-01', n::text, 'live', 'ok', 1 "
+    "from generate_series(1, 6) as n",
+    "service_calls": "insert into service_calls select '2025-01-01', n::text, 'live', 1, 0 "
     "from generate_series(1, 6) as n",
 }

@@ -103,6 +103,38 @@ def test_sellers_that_former_nights_did_not_reach_come_first() -> None:
     assert rotation.in_order([1, 2, 3, 4], nights) == [4, 3, 2, 1]
 
 
+def test_what_a_night_has_no_time_for_is_left_over_and_comes_first_in_the_next_night() -> None:
+    """3,000 sellers: a call for each of their 90 days and both kinds are 37.5 a second in four hours."""
+    sellers, kinds, seconds, calls_per_second = range(1, 3001), 2, 4 * 3600, 25
+    progress: dict[int, dict[date, DayProgress]] = {seller: {} for seller in sellers}
+
+    def compare(on: date) -> tuple[int, list[int]]:
+        """How many calls are left at the end of a night, and the sellers that it came to, in their order."""
+        nights = {
+            seller: NightsOf(on - timedelta(days=1), on - timedelta(days=1))
+            for seller, known in progress.items()
+            if known
+        }
+        days = rotation.days_within(on - timedelta(days=90), on)
+        assert len(sellers) * len(days) * kinds == 540_000 == 37.5 * seconds
+        calls, left, reached = calls_per_second * seconds, 0, []
+        for seller in rotation.in_order(sellers, nights):
+            tasks = rotation.tasks(seller, days, progress[seller], on) if calls else []
+            done = min(len(tasks), calls // kinds)
+            for task in tasks[:done]:
+                worked(progress[seller], task, on)
+            calls -= done * kinds
+            left += (len(days) - done) * kinds
+            reached += [seller] * bool(done)
+        return left, reached
+
+    left, first = compare(night(0))
+    assert (left, len(first)) == (180_000, 2000)
+    left, second = compare(night(1))
+    assert left == 180_000
+    assert second == [*range(2001, 3001), *range(1, 1001)], "nobody waits for a third night"
+
+
 def test_a_sample_is_another_each_night_and_the_same_for_whoever_goes_on() -> None:
     ids = range(1000)
     samples = [tuple(rotation.sample(ids, night(number), 2)) for number in range(10)]

@@ -16,10 +16,14 @@ HOST_CHARACTERS: Final = 36
 keeps 63 characters of a connection's name."""
 
 
+def service() -> str:
+    """The service of this process, as its logs name it: `enrich`; `command` for everything that is none."""
+    return str(structlog.contextvars.get_contextvars().get("process", "command"))
+
+
 def connection_name() -> str:
     """The name of this process's connections to the database: `topsync enrich host/pid`."""
-    process = structlog.contextvars.get_contextvars().get("process", "command")
-    return f"{PREFIX} {process} {socket.gethostname()[-HOST_CHARACTERS:]}/{os.getpid()}"
+    return f"{PREFIX} {service()} {socket.gethostname()[-HOST_CHARACTERS:]}/{os.getpid()}"
 
 
 def release() -> str:

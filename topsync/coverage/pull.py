@@ -81,6 +81,10 @@ def _ignore(_settled: int, _listed: int) -> None:
     """Report to nobody."""
 
 
+def _tell_nobody() -> None:
+    """Nobody waits for the end of the lists."""
+
+
 @dataclass(slots=True)
 class Puller:
     """Everything a pull needs."""
@@ -98,8 +102,17 @@ class Puller:
     kinds: Sequence[Kind]
     """What is kept; the kind that leads is the first."""
 
-    async def pull(self, request: PullRequest, *, progress: Progress = _ignore) -> PullOutcome:
+    async def pull(
+        self,
+        request: PullRequest,
+        *,
+        progress: Progress = _ignore,
+        listed: Callable[[], None] = _tell_nobody,
+    ) -> PullOutcome:
         """List, hint, wait, and claim what is proven. Idempotent.
+
+        `listed` is called when all lists are read: from then on the pull makes no call,
+        and waits for the writers.
 
         Raises:
             NotStoredError: the writers did not store everything in time.
@@ -112,6 +125,7 @@ class Puller:
         if awaited is not None and awaited < request.start:
             request = replace(request, start=awaited)
         listings = await self._list_all(request, await self._learning.learned())
+        listed()
         failpoints.reach("pull.listed")
         await self._learning.learn(request, listings)
         await self._settle(listings, progress)

@@ -17,7 +17,7 @@ from topsync.budget.leases import GUARANTEED_SHARES
 from topsync.model.call_limits import CallLimits
 from topsync.model.priority import Priority
 from topsync.store import api_calls, call_budget
-from topsync.store.api_calls import CallsOfDay
+from topsync.store.api_calls import WELL, CallsOfDay, CallsOfService
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
 from topsync.wiring import parts
@@ -27,9 +27,6 @@ BETWEEN_SECONDS: Final = 3.0
 
 MOST_APIS: Final = 30
 """APIs that are shown, those with the most calls first."""
-
-WELL: Final = "ok"
-"""The outcome of a call that the platform answered as asked."""
 
 WRONG: Final = "bold red"
 
@@ -42,6 +39,8 @@ class BudgetSeen:
     spent_today: int
     calls: Sequence[CallsOfDay]
     """Of the platform's day."""
+    services: Sequence[CallsOfService]
+    """Whose they were."""
     per_second: Mapping[str, float]
     """How many calls a second are made now, by priority."""
     bans: Sequence[Ban]
@@ -96,7 +95,8 @@ async def show(*, as_json: bool) -> None:
     for at, table in enumerate(_tables(seen)):
         terminal.say(*([""] if at else []))
         terminal.show(table)
-    terminal.say("", *(line for remark in _remarks(seen) for line in terminal.filled(remark)))
+    if remarks := _remarks(seen):
+        terminal.say("", *(line for remark in remarks for line in terminal.filled(remark)))
 
 
 async def _look(pool: Pool) -> BudgetSeen:
@@ -107,6 +107,7 @@ async def _look(pool: Pool) -> BudgetSeen:
         limits=settings.load(BudgetSettings).limits,
         spent_today=await call_budget.spent_today(pool),
         calls=await api_calls.of_day(pool),
+        services=await api_calls.by_service(pool),
         per_second={
             priority.label: max(0, after.get(priority.label, 0) - before.get(priority.label, 0))
             / BETWEEN_SECONDS
@@ -118,7 +119,12 @@ async def _look(pool: Pool) -> BudgetSeen:
 
 
 def _tables(seen: BudgetSeen) -> list[Table]:
-    return [_limits(seen), _priorities(seen), *([_apis(seen)] if seen.calls else [])]
+    return [
+        _limits(seen),
+        _priorities(seen),
+        *([_services(seen)] if seen.services else []),
+        *([_apis(seen)] if seen.calls else []),
+    ]
 
 
 def _limits(seen: BudgetSeen) -> Table:
@@ -162,6 +168,27 @@ def _priorities(seen: BudgetSeen) -> Table:
     return table
 
 
+def _services(seen: BudgetSeen) -> Table:
+    table = Table(
+        (
+            Column("service", whole=True),
+            Column("calls today", whole=True),
+            Column("failed", whole=True),
+            Column("by priority", rank=1),
+        ),
+        title="By service, of all its processes together",
+    )
+    calls: Counter[str] = Counter()
+    for each in seen.services:
+        calls[each.service] += each.calls
+    for service, count in calls.most_common():
+        mine = [each for each in seen.services if each.service == service]
+        by_priority = Counter({each.priority: each.calls for each in mine})
+        failed = sum(each.failed for each in mine)
+        table.add(service, str(count), str(failed), _in_words(by_priority))
+    return table
+
+
 def _apis(seen: BudgetSeen) -> Table:
     table = Table(
         (
@@ -198,10 +225,6 @@ def _remarks(seen: BudgetSeen) -> list[str]:
     elif seen.spent_at is not None:
         at = platform_time.format(seen.spent_at)
         said.append(f"! if it goes on like now, the day's quota is used up at {at} (GMT+8)")
-    said.append(
-        "Calls are counted by API, priority and outcome, not by process: each service counts its own in the "
-        "metric topsync_api_calls_total."
-    )
     return said
 
 
@@ -221,5 +244,14 @@ def _document(seen: BudgetSeen) -> dict[str, object]:
         "calls_today": [
             {"api": each.api, "priority": each.priority, "outcome": each.outcome, "calls": each.calls}
             for each in seen.calls
+        ],
+        "services_today": [
+            {
+                "service": each.service,
+                "priority": each.priority,
+                "calls": each.calls,
+                "failed": each.failed,
+            }
+            for each in seen.services
         ],
     }

@@ -1,4 +1,4 @@
-"""Counts of gateway calls, by platform day, API, priority and outcome.
+"""Counts of gateway calls, by platform day, API, priority and outcome; and by day, service and priority.
 
 They are for people and are written from time to time. `call_budget` keeps the daily quota: it counts each
 call before the call is made, so that a crash cannot hide any.
@@ -16,6 +16,10 @@ MOST_KINDS: Final = 2000
 """Kinds of calls that are read of a day: APIs times priorities times outcomes."""
 
 
+WELL: Final = "ok"
+"""The outcome of a call that the platform answered as asked."""
+
+
 class Call(NamedTuple):
     """The key by which calls are counted."""
 
@@ -25,11 +29,15 @@ class Call(NamedTuple):
     outcome: str
 
 
-async def add(pool: Pool, counts: Counter[Call]) -> None:
-    """Add counts. Not idempotent: do not repeat a failed call, because counts may be lost but not doubled."""
+async def add(pool: Pool, counts: Counter[Call], *, service: str) -> None:
+    """Add counts of a service. Not idempotent: repeat no failed call, because counts may be lost but not
+    doubled.
+    """
     rows = sorted(counts.items())
     await pool.execute(
         sql("api_calls.add"),
+        service,
+        WELL,
         [call.day for call, _ in rows],
         [call.api for call, _ in rows],
         [call.priority for call, _ in rows],
@@ -46,6 +54,22 @@ async def by_api(pool: Pool) -> dict[str, int]:
 async def by_priority(pool: Pool) -> dict[str, int]:
     """Calls of the platform's present day, by priority."""
     return {row["lane"]: row["calls"] for row in await pool.fetch(sql("api_calls.by_priority"))}
+
+
+class CallsOfService(NamedTuple):
+    """Calls of a day by the same service, with the same priority."""
+
+    service: str
+    priority: str
+    calls: int
+    failed: int
+    """How many of them were not answered as asked."""
+
+
+async def by_service(pool: Pool) -> list[CallsOfService]:
+    """Calls of the platform's present day by whose they were, most first."""
+    rows = await pool.fetch(sql("api_calls.by_service"))
+    return [CallsOfService(row["service"], row["lane"], row["calls"], row["failed"]) for row in rows]
 
 
 class CallsOfDay(NamedTuple):

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Final
 
 from topsync.budget.circuit import Circuit, CircuitState, Evidence
-from topsync.store.database import Pool, sql
+from topsync.store import database
+from topsync.store.database import Connection, Pool, sql
+
+JUDGING_LOCK: Final = 0x63697263
+"""Advisory lock under which a single process at a time judges (the letters `circ`)."""
+
+
+@asynccontextmanager
+async def judging(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction in which nobody else judges; a process that stands still within it loses it soon."""
+    async with pool.acquire() as connection, connection.transaction():
+        await database.end_when_idle(connection)
+        await database.wait_for_transaction_lock(connection, JUDGING_LOCK)
+        yield connection
 
 
 async def testify(pool: Pool, counts: Mapping[str, Evidence]) -> None:
@@ -15,13 +30,13 @@ async def testify(pool: Pool, counts: Mapping[str, Evidence]) -> None:
     await pool.execute(sql("circuits.testify"), *map(list, zip(*rows, strict=True)))
 
 
-async def now(pool: Pool) -> datetime:
+async def now(pool: Pool | Connection) -> datetime:
     """The clock that circuits are judged by."""
     moment: datetime = await pool.fetchval(sql("circuits.now"))
     return moment
 
 
-async def evidence(pool: Pool, *, since: datetime, until: datetime) -> dict[str, Evidence]:
+async def evidence(pool: Pool | Connection, *, since: datetime, until: datetime) -> dict[str, Evidence]:
     """What was counted within that time and, where a scope has a circuit, in the circuit's present state: by
     scope, of those with a failing call or a circuit.
     """
@@ -36,7 +51,7 @@ async def prune(pool: Pool, *, before: datetime, after: datetime) -> None:
     await pool.execute(sql("circuits.prune"), before, after)
 
 
-async def all_of(pool: Pool) -> dict[str, Circuit]:
+async def all_of(pool: Pool | Connection) -> dict[str, Circuit]:
     """The circuits that are not closed, or were closed a short while ago, by scope."""
     return {row["scope"]: _read(*row.values()) for row in await pool.fetch(sql("circuits.all"))}
 
@@ -47,7 +62,7 @@ def _read(
     return Circuit(scope, CircuitState(state), since, opened_at, wait, Evidence(calls, failed))
 
 
-async def write(pool: Pool, circuits: Sequence[Circuit], forgotten: Collection[str]) -> None:
+async def write(pool: Pool | Connection, circuits: Sequence[Circuit], forgotten: Collection[str]) -> None:
     """Write down circuits that have changed, and forget those that are closed for good. Idempotent."""
     if circuits:
         columns = zip(

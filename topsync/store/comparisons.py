@@ -157,7 +157,10 @@ async def finish(pool: Pool, id: str, *, at: datetime, days: int, days_left: int
 async def add(
     pool: Pool, report: str, seller_id: int, kind: Kind, day: date, found: Sequence[Difference]
 ) -> None:
-    """Add differences of a seller's day to a report, in place of what it said of the same objects."""
+    """Add differences of a seller's day to a report, in place of what it said of the same objects.
+
+    Nothing is added to a report that has ended.
+    """
     await pool.execute(
         sql("comparisons.add"),
         report,
@@ -175,7 +178,7 @@ async def add(
 async def settle(
     pool: Pool, report: str, kind: Kind, ids: Collection[int], outcome: DifferenceOutcome
 ) -> None:
-    """Note what has become of differences. Idempotent."""
+    """Note what has become of differences that are open. Idempotent."""
     await pool.execute(sql("comparisons.settle"), report, kind.value, list(ids), outcome.value)
 
 

@@ -213,6 +213,11 @@ async def try_transaction_lock(connection: Connection, key: int) -> bool:
     return bool(await connection.fetchval("select pg_try_advisory_xact_lock($1)", key))
 
 
+async def wait_for_transaction_lock(connection: Connection, key: int) -> None:
+    """Take an advisory lock until the transaction ends, after whoever has it."""
+    await connection.execute("select pg_advisory_xact_lock($1)", key)
+
+
 async def end_when_idle(connection: Connection) -> None:
     """Let the server undo this transaction, and end the session, when its process stands still within it.
 

@@ -57,8 +57,8 @@ async def open_tasks(pool: Pool) -> list[DetailTask]:
 
 
 async def requested(pool: Pool, task: DetailTask, task_id: int) -> None:
-    """Note the platform's number for a task. Idempotent."""
-    await pool.execute(sql("detail_tasks.requested"), task.id, task_id)
+    """Note the platform's number for a task, unless that request has failed since. Idempotent."""
+    await pool.execute(sql("detail_tasks.requested"), task.id, task_id, task.failures)
 
 
 async def looked(pool: Pool, task: DetailTask) -> None:
@@ -67,8 +67,8 @@ async def looked(pool: Pool, task: DetailTask) -> None:
 
 
 async def failed(pool: Pool, task: DetailTask) -> None:
-    """Note that a request failed: the next must differ from it."""
-    await pool.execute(sql("detail_tasks.failed"), task.id)
+    """Note that a request failed: the next must differ from it. Idempotent."""
+    await pool.execute(sql("detail_tasks.failed"), task.id, task.failures)
 
 
 async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
@@ -81,9 +81,12 @@ async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
 async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]) -> None:
     """End a task. After its wait in `waits`, each order is asked for alone, unless it is stored by then.
 
-    The task's other orders wait in the backlog again.
+    The task's other orders wait in the backlog again. A task that has ended before changes nothing: its
+    orders may be in another task by now.
     """
     async with pool.acquire() as connection, connection.transaction():
+        if await connection.execute(sql("detail_tasks.forget"), task.id) == "DELETE 0":
+            return
         await connection.execute(
             sql("detail_tasks.hand_over"),
             list(task.tids),
@@ -92,7 +95,6 @@ async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]
             LATE,
             BACKLOG,
         )
-        await connection.execute(sql("detail_tasks.forget"), task.id)
 
 
 async def give_back(pool: Pool, task: DetailTask) -> None:

@@ -167,13 +167,21 @@ async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:
-    """Note that these orders were asked for; `waits` says how long each waits until the next attempt."""
+    """Note that these orders were asked for; `waits` says how long each waits until the next attempt.
+
+    Of two processes that ask for the same order at the same time, one is counted.
+    """
     await pool.execute(sql("refetches.asked"), list(waits.keys()), list(waits.values()))
 
 
-async def forget(pool: Pool, tids: Iterable[int]) -> None:
-    """Give these orders up. Idempotent."""
-    await pool.execute(sql("refetches.forget"), list(tids))
+async def forget(pool: Pool, given_up: Sequence[Refetch]) -> None:
+    """Give these orders up, unless more was promised since they were read. Idempotent."""
+    await pool.execute(
+        sql("refetches.forget"),
+        [refetch.tid for refetch in given_up],
+        [refetch.settled_after for refetch in given_up],
+        [refetch.modified for refetch in given_up],
+    )
 
 
 async def give_up(pool: Pool, promised: Mapping[int, datetime]) -> None:

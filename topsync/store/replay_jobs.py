@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import asyncpg
@@ -20,6 +20,10 @@ from topsync.store.replay_pieces import OrdersOfSeller
 
 MOST_AT_ONCE = 100
 """How many cancelled jobs are ended at once."""
+
+SMALL_ORDERS = 200
+SMALL_SPAN = timedelta(days=1)
+"""A small request names so many orders at most, or a span of a seller that is no longer."""
 
 
 class ReplayState(StrEnum):
@@ -202,15 +206,16 @@ async def newest(pool: Pool, limit: int) -> list[ReplayJob]:
     return [_read(row) for row in await pool.fetch(sql("replay_jobs.newest"), limit)]
 
 
-async def next_open(pool: Pool) -> ReplayJob | None:
-    """The oldest job that is neither finished nor cancelled."""
-    row = await pool.fetchrow(sql("replay_jobs.open"), False, 1)
+async def next_open(pool: Pool, *, small: bool | None = None) -> ReplayJob | None:
+    """The oldest job that is neither finished nor cancelled: of the small ones, of the others, or of all."""
+    row = await pool.fetchrow(sql("replay_jobs.open"), False, 1, small, SMALL_ORDERS, SMALL_SPAN)
     return _read(row) if row else None
 
 
 async def cancelled(pool: Pool) -> list[ReplayJob]:
     """Cancelled jobs that still lack an outcome."""
-    return [_read(row) for row in await pool.fetch(sql("replay_jobs.open"), True, MOST_AT_ONCE)]
+    rows = await pool.fetch(sql("replay_jobs.open"), True, MOST_AT_ONCE, None, SMALL_ORDERS, SMALL_SPAN)
+    return [_read(row) for row in rows]
 
 
 async def start(pool: Pool, id: str) -> None:  # noqa: A002

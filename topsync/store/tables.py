@@ -165,6 +165,7 @@ TABLES: Final[Mapping[str, TableGrowth]] = {
     "compacted_topics": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic")),
     "topic_losses": TableGrowth(GrowsWith.NOTHING, Stays("a row for each topic, until it is repaired")),
     "api_calls": TableGrowth(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "day")),
+    "service_calls": TableGrowth(GrowsWith.DAYS, Goes(Period.CALL_COUNTS, "day")),
     "call_evidence": TableGrowth(
         GrowsWith.WORK, Stays("whoever judges the circuits deletes it when it is older than their window")
     ),

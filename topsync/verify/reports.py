@@ -39,6 +39,9 @@ class Reports:
         Raises:
             PublishError: Kafka did not take the records; the report is under way still.
         """
+        present = await comparisons.get(self.pool, report.id)
+        if present is None or present.ended_at is not None:
+            return  # another process has ended it, and said so
         counts = await comparisons.counts(self.pool, report.id)
         bodies: list[Notification] = []
         for seller_id, of_seller in report_outcome.by_seller(counts).items():

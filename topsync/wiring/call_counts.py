@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from schemas import platform_time
-from topsync.base import metrics
+from topsync.base import identity, metrics
 from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
 from topsync.budget.circuit import Tally
@@ -66,7 +66,7 @@ class CallCounts:
         counts, self._counts = self._counts, Counter()
         try:
             if counts:
-                await api_calls.add(self._pool, counts)
+                await api_calls.add(self._pool, counts, service=identity.service())
         except OUTAGE_ERRORS:
             self._counts += counts
             raise

@@ -91,13 +91,19 @@ async def run(lifetime: Lifetime) -> None:
             own=own,
             schemes=schemes,
         )
-        replays = made.replays(budget, stored_within_seconds=puller.settings.stored_within_seconds)
+        within = puller.settings.stored_within_seconds
+        replays = [made.replays(budget, small=small, stored_within_seconds=within) for small in (True, False)]
+
+        async def hand_back() -> None:
+            for each in replays:
+                await each.hand_back()
+
         # Each is done by one process at a time; the names are those of their leases.
         duties: dict[str, list[Duty]] = {
             "push": [made.push_watch()],
             "refetches": [made.refetching()],
             "backlog": [made.backlog(budget, backlog_changes)],
-            "replays": [replays, CancelledReplays(replays)],
+            "replays": [*replays, CancelledReplays(replays)],
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
             "allowance": [made.allowance_watch()],
@@ -110,7 +116,7 @@ async def run(lifetime: Lifetime) -> None:
             membership=Membership(pool, duties, own.reconcile_calm_seconds),
             pulls=made.pulls(PullBrake(circuit.pull_interval, platform.pull_apis), woken),
             duties=Duties(duties, UnderWay(woken.set)),
-            hand_back=replays.hand_back,
+            hand_back=hand_back,
             poll_seconds=own.reconcile_poll_seconds,
             woken=woken,
         )
@@ -148,7 +154,7 @@ class _Parts:
             clock=self.clock,
             scheme=self.schemes.scheme,
             under_way=UnderWay(woken.set),
-            turns=PullTurns(self.own.reconcile_parallel_sellers),
+            turns=PullTurns(self.own.reconcile_parallel_sellers, self.own.reconcile_waiting_sellers),
             learn=lambda learned: self.calendar.learn(self.puller.settings.learning.in_force(learned)),
         )
 
@@ -220,8 +226,8 @@ class _Parts:
             deadline_seconds=self.own.bulk_deadline_seconds,
         )
 
-    def replays(self, budget: BudgetSettings, *, stored_within_seconds: float) -> Replays:
-        """The replays that somebody asked for."""
+    def replays(self, budget: BudgetSettings, *, small: bool, stored_within_seconds: float) -> Replays:
+        """The replays that somebody asked for, the small or the others."""
         return Replays(
             pool=self.pool,
             puller=self.puller,
@@ -240,6 +246,7 @@ class _Parts:
             ),
             budget=BudgetLook(self.pool, budget.limits),
             pieces_at_once=self.own.reconcile_parallel_sellers,
+            small=small,
         )
 
     def comparison(self, own: ComparisonSettings) -> NightlyComparison:

@@ -96,8 +96,16 @@ class ReconcilerSettings(EnvironmentSettings):
         32,
         ge=1,
         le=256,
-        description="Sellers that a reconciler pulls at the same time. Too few: the calls that the budget "
-        "allows are not used. Too many: memory, and statements while they wait for what they asked for.",
+        description="Sellers whose lists a reconciler reads at the same time. Too few: the calls that the "
+        "budget allows are not used. Too many: memory.",
+    )
+    reconcile_waiting_sellers: int = Field(
+        64,
+        ge=0,
+        le=1024,
+        description="Sellers with a gap, or polled, that a reconciler has listed and that wait for the "
+        "enrichers to store what is missing, while it lists others. Too few: where enrichers take seconds, "
+        "the calls that the budget allows are not used. Too many: memory, and a statement each a second.",
     )
     reconcile_calm_seconds: Seconds = Field(
         60,

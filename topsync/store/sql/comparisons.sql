@@ -57,18 +57,21 @@ update differences set outcome = 'left' where report = $1 and outcome = 'open'
 
 
 -- name: add
--- What was repaired in the same night and differs again is open again.
+-- What was repaired in the same night and differs again is open again. Nothing is added to a report that has ended.
 insert into differences (report, kind, id, tid, seller_id, day, what, note, outcome)
 select $1, $3, d.id, d.tid, s.seller_id, $4, d.what, d.note, d.outcome
 from unnest($5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]) as d (id, tid, what, note, outcome)
 cross join (select seller_id from sellers where seller_id = $2 and state <> 'erased' for share) as s
+where exists (select from reports where id = $1 and ended_at is null)
 order by d.id
 on conflict (report, kind, id) do update
 set day = excluded.day, what = excluded.what, note = excluded.note, outcome = excluded.outcome
 
 
 -- name: settle
-update differences set outcome = $4 where report = $1 and kind = $2 and id = any($3::bigint[])
+-- A process that comes late has no say in what another has settled.
+update differences set outcome = $4
+where report = $1 and kind = $2 and id = any($3::bigint[]) and outcome = 'open'
 
 
 -- name: open

@@ -28,7 +28,8 @@ order by looked_at, id
 
 
 -- name: requested
-update detail_tasks set task_id = $2, looked_at = now() where id = $1
+-- A process that comes late has requested what another found to have failed, and requested in other words.
+update detail_tasks set task_id = $2, looked_at = now() where id = $1 and failures = $3
 
 
 -- name: looked
@@ -36,7 +37,8 @@ update detail_tasks set looked_at = now() where id = $1
 
 
 -- name: failed
-update detail_tasks set task_id = null, failures = failures + 1 where id = $1
+-- Each failure is counted once, whoever finds it.
+update detail_tasks set task_id = null, failures = failures + 1 where id = $1 and failures = $2
 
 
 -- name: wanted

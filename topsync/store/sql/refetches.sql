@@ -197,11 +197,12 @@ where r.tid = held.tid and r.tid = any($1::bigint[])
 
 
 -- name: asked
+-- What is not due any more was asked for by another process at the same time, which has counted it.
 with held as materialized (
     select r.tid, t.wait
     from refetches as r
     join unnest($1::bigint[], $2::interval[]) as t (tid, wait) using (tid)
-    where r.tid = any($1)
+    where r.tid = any($1) and r.due_at <= now()
     order by r.tid
     for update of r
 )
@@ -212,8 +213,18 @@ where r.tid = held.tid and r.tid = any($1)
 
 
 -- name: forget
+-- What was promised since is another promise.
 delete from refetches
-where tid = any(array(select tid from refetches where tid = any($1::bigint[]) order by tid for update))
+where tid = any(array(
+    select r.tid
+    from refetches as r
+    join unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (tid, settled_after, modified) using (tid)
+    where r.tid = any($1)
+      and r.settled_after <= t.settled_after
+      and (r.modified is null or r.modified <= t.modified)
+    order by r.tid
+    for update of r
+))
 
 
 -- name: give_up

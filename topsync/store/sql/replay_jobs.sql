@@ -40,6 +40,10 @@ select
     requested_at, finished_at, starts, cancelled_at is not null as cancelled, planned, outcome
 from replays
 where state in ('requested', 'running') and (cancelled_at is not null) = $1
+  -- Some named orders, or a short span of a seller; all where nothing is said.
+  and coalesce(
+      coalesce(orders <= $4, seller_id is not null and upper(span) - lower(span) <= $5::interval) = $3::boolean, true
+  )
 order by requested_at, id
 limit $2
 

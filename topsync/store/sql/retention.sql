@@ -272,6 +272,24 @@ with gone as (
 select count(*) from gone
 
 
+-- name: service_calls
+with gone as (
+    delete from service_calls
+    where ctid = any(array(
+        select ctid from service_calls where day < ($1::timestamptz at time zone interval '8 hours')::date
+        order by day
+        limit $2
+        for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone
+
+
+-- name: oldest_service_calls
+select min(day)::timestamp at time zone interval '8 hours' from service_calls
+
+
 -- name: oldest_api_calls
 select min(day)::timestamp at time zone interval '8 hours' from api_calls
 
