@@ -130,7 +130,11 @@ async def test_an_unchecked_server_on_another_machine_needs_a_permission_that_is
 def replaced(authority: Path, tmp_path: Path) -> Callable[[bool], None]:
     """Replaces the file of the authority by another authority's, or puts it back."""
     other, right = Authority(tmp_path, "other").file.read_bytes(), authority.read_bytes()
-    return lambda is_right: authority.write_bytes(right if is_right else other) and None
+
+    def replace(is_right: bool) -> None:
+        authority.write_bytes(right if is_right else other)
+
+    return replace
 
 
 async def test_a_replaced_authority_holds_for_the_next_connection(
