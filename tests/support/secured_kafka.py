@@ -40,6 +40,8 @@ OWNER: Final = "topsync"
 """A user that may do everything."""
 STRANGER: Final = "stranger"
 """A user that may do nothing, until a test allows it something."""
+LEAST: Final = "least"
+"""Another user that may do nothing until it is allowed."""
 ROTATING: Final = "rotating"
 """A user that may do everything, and whose password tests change."""
 PASSWORD: Final = "first-pass-0001"
@@ -79,7 +81,7 @@ class SecuredKafka(EmbeddedKafka):
     def _format_options(self) -> list[str]:
         return [
             option
-            for user in (OWNER, STRANGER, ROTATING)
+            for user in (OWNER, STRANGER, LEAST, ROTATING)
             for option in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={PASSWORD}]")
         ]
 

@@ -29,7 +29,7 @@ from topsync.stream.connecting import BrokerRefusedError, Connector
 
 __all__ = [
     "Admin",
-    "Client",
+    "ClusterClient",
     "Consumer",
     "KafkaProducer",
     "admin_client",
@@ -49,7 +49,7 @@ class LookingRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka has no 
 
 
 class _SaidAnyway(logging.Filter):
-    """Leaves out what the error of `Client.bootstrap` says again: a refusal is one line."""
+    """Leaves out what the error of `ClusterClient.bootstrap` says again: a refusal is one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be logged."""
@@ -61,7 +61,7 @@ class _SaidAnyway(logging.Filter):
 logging.getLogger("aiokafka").addFilter(_SaidAnyway())
 
 
-class Client(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
+class ClusterClient(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
     """The client inside the others. It says why it could connect to no broker."""
 
     def __init__(self, *, sasl_oauth_token_provider: object = None, **options: object) -> None:
@@ -84,7 +84,7 @@ for _module in (aiokafka.client, aiokafka.admin.client):
     # tests/stream/test_clients.py fails; and tests/stream/test_secured.py, if it connects in another way.
     _module.MetadataRequest = LookingRequest
 for _module in (aiokafka.admin.client, aiokafka.consumer.consumer, aiokafka.producer.producer):
-    _module.AIOKafkaClient = Client
+    _module.AIOKafkaClient = ClusterClient
 aiokafka.client.create_conn = connecting.open_connection
 
 
@@ -93,9 +93,9 @@ def may_come(error: Exception) -> bool:
     return not isinstance(error, BrokerRefusedError)
 
 
-def client(settings: KafkaSettings) -> Client:
+def client(settings: KafkaSettings) -> ClusterClient:
     """A client for requests that the others do not make; not connected."""
-    return Client(**_common(settings))
+    return ClusterClient(**_common(settings))
 
 
 def producer(settings: KafkaSettings, **options: object) -> KafkaProducer:

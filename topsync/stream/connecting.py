@@ -57,7 +57,7 @@ class _TokenLogin(OAuthAuthenticator):  # type: ignore[misc]
         return sent
 
 
-class Connection(AIOKafkaConnection):  # type: ignore[misc]
+class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]
     """A connection to a broker."""
 
     def authenticator_oauth(self) -> _TokenLogin:
@@ -118,7 +118,7 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
         """The token that was read last (called by the client library in the course of a login)."""
         return self._token
 
-    async def connect(self, host: str, port: int, options: Mapping[str, object]) -> Connection:
+    async def connect(self, host: str, port: int, options: Mapping[str, object]) -> BrokerConnection:
         """A connection, made with what settings and files say now.
 
         Raises:
@@ -149,7 +149,7 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
 
     async def _open(
         self, place: Place, options: Mapping[str, object], login: _Login, context: ssl.SSLContext | None
-    ) -> Connection:
+    ) -> BrokerConnection:
         own = {**options, "ssl_context": context}
         if with_login := self._settings.kafka_security_protocol in WITH_LOGIN:
             own |= {
@@ -158,7 +158,7 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
                 "sasl_oauth_token_provider": self,
             }
         try:
-            connection = Connection(*place, **own)
+            connection = BrokerConnection(*place, **own)
             await connection.connect()
         except (OSError, KafkaError, *refusals.NO_LOGIN) as error:
             reason = refusals.why(error, with_login=with_login)

@@ -74,7 +74,7 @@ def _of_tls(error: ssl.SSLError) -> str:
 def lacking_right(error: Exception) -> str:
     """A line for a right that the user lacks, as `RIGHTS` say it."""
     return (
-        f"Kafka refuses a right: {_first_line(error)}. docs/operations.md lists the rights that topsync needs"
+        f"Kafka refuses a right: {_first_line(error)}. docs/security.md lists the rights that topsync needs"
     )
 
 

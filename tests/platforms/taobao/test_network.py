@@ -189,6 +189,9 @@ async def test_the_channel_goes_through_the_proxy_and_believes_no_acknowledgemen
                     network=network,
                 )
                 await websocket.ping()
+                websocket._is_direct = not websocket._is_direct
+                await eventually(lambda: websocket.is_acknowledged)
+                websocket._is_direct = not websocket._is_direct
                 assert not websocket.is_acknowledged
                 websocket.abort()
                 await websocket.closed()
