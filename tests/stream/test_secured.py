@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 
 from tests.conftest import _complete
@@ -264,6 +265,20 @@ async def test_a_cluster_that_expects_encryption_is_reported_in_one_line(
         match=rf"refuses: {broker.login}: it closed the connection: it may expect encryption ",
     ):
         await parts.open_topics()
+
+
+async def test_each_start_says_that_a_broker_on_another_machine_is_spoken_to_without_encryption(
+    broker: SecuredKafka, load: Load
+) -> None:
+    port = broker.bootstrap_servers.rpartition(":")[2]
+    for host, said in (
+        ("0.0.0.0", [["0.0.0.0"]]),
+        ("127.0.0.1", []),
+    ):  # the kernel takes both for this machine
+        await create_topics(load({"KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port}"}))
+        with structlog.testing.capture_logs() as lines:
+            await parts.open_topics()
+        assert [line["hosts"] for line in lines if "does not encrypt" in line["event"]] == said
 
 
 async def test_a_missing_right_is_named_in_one_line(

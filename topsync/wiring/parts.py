@@ -87,13 +87,8 @@ def with_rights(run: Callable[P, Awaitable[None]]) -> Callable[P, Coroutine[None
     return running
 
 
-@asynccontextmanager
-async def open_pool() -> AsyncIterator[Pool]:
-    """The database, with its schema checked; waits a little for one that is just starting.
-
-    Raises:
-        UnreachableError: it is away, or refuses us; also where it was lost later, and nobody waited for it.
-    """
+def database_settings() -> DatabaseSettings:
+    """Where the database is; says so where anybody on the way may be in its place."""
     own = settings.load(DatabaseSettings)
     if remote := own.unverified_hosts:
         log.warning(
@@ -101,6 +96,29 @@ async def open_pool() -> AsyncIterator[Pool]:
             "TOPSYNC_DATABASE_UNVERIFIED allows it",
             hosts=remote,
         )
+    return own
+
+
+def kafka_settings() -> KafkaSettings:
+    """Where Kafka is; says so where anybody on the way may read along."""
+    own = settings.load(KafkaSettings)
+    if remote := own.unencrypted_hosts:
+        log.warning(
+            "whoever is between here and Kafka can read and change everything: "
+            "TOPSYNC_KAFKA_SECURITY_PROTOCOL does not encrypt",
+            hosts=remote,
+        )
+    return own
+
+
+@asynccontextmanager
+async def open_pool() -> AsyncIterator[Pool]:
+    """The database, with its schema checked; waits a little for one that is just starting.
+
+    Raises:
+        UnreachableError: it is away, or refuses us; also where it was lost later, and nobody waited for it.
+    """
+    own = database_settings()
     address = Latest(own)
     await reach_database(lambda: _check_schema(own, address))
     async with database.connect(own, address) as pool:
@@ -134,13 +152,7 @@ async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registr
         UnreachableError: the cluster is away, or refuses us.
         TopicsError, LayoutError: see `topics.require`.
     """
-    own = settings.load(KafkaSettings)
-    if remote := own.unencrypted_hosts:
-        log.warning(
-            "whoever is between here and Kafka can read and change everything: "
-            "TOPSYNC_KAFKA_SECURITY_PROTOCOL does not encrypt",
-            hosts=remote,
-        )
+    own = kafka_settings()
     registry = await starts.reach(
         topics.SERVER,
         lambda: topics.require(own, draining=draining),
