@@ -21,6 +21,7 @@ from schemas import cloud_events
 from schemas.change import Hint
 from schemas.notification import MessageReceived
 from topsync.base import failpoints, metrics, telemetry
+from topsync.base.errors import flat
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
@@ -45,6 +46,9 @@ log = telemetry.get_logger(__name__)
 
 RESTART_SECONDS = 1.0
 """Wait before a new producer is tried after Kafka failed."""
+
+SAID_EVERY_SECONDS = 10.0
+"""How often it is said that Kafka fails, as long as it does."""
 
 
 SENT_TOGETHER = 2000
@@ -184,6 +188,7 @@ class PushService:
 
     async def _publish(self) -> None:
         """Until the connections are closed and everything is acknowledged."""
+        loop, said_at_seconds = asyncio.get_running_loop(), -math.inf
         while not (self._given_up or self._is_done):
             try:
                 async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
@@ -194,7 +199,9 @@ class PushService:
                     tasks.create_task(self._send(producer))
                     tasks.create_task(self._confirm_acknowledged())
             except* (PublishError, OSError) as failure:
-                log.warning("Kafka did not acknowledge; writing again", error=repr(failure.exceptions[0]))
+                if loop.time() - said_at_seconds >= SAID_EVERY_SECONDS:
+                    said_at_seconds = loop.time()
+                    log.warning("Kafka did not acknowledge; writing again", error=flat(failure))
                 await asyncio.sleep(RESTART_SECONDS)
 
     @property

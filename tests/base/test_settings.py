@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -222,11 +223,11 @@ def test_the_page_says_which_waits_the_word_unhurried_stands_for() -> None:
     [
         (
             "sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
-            "sslrootcert is /nowhere/ca.pem, which cannot be",
+            "sslrootcert: /nowhere/ca.pem cannot be read",
         ),
-        ("sslcert=/nowhere/own.pem", "sslcert is /nowhere/own.pem, which cannot be read: No such file"),
-        ("sslkey=/nowhere/own.key", "sslkey is /nowhere/own.key"),
-        ("sslcrl=/nowhere/crl.pem", "sslcrl is /nowhere/crl.pem"),
+        ("sslcert=/nowhere/own.pem", "sslcert: /nowhere/own.pem cannot be read: No such file"),
+        ("sslkey=/nowhere/own.key", "sslkey: /nowhere/own.key"),
+        ("sslcrl=/nowhere/crl.pem", "sslcrl: /nowhere/crl.pem"),
         ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert="),
         ("sslmode=always", "sslmode must be one of disable, "),
     ],
@@ -245,9 +246,53 @@ def test_a_certificate_that_the_environment_names_is_checked_too(
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://user@host/x?sslmode=verify-full")
     monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "ca.pem"))
-    assert f"sslrootcert is {tmp_path}/ca.pem" in refusal(DatabaseSettings)
+    assert f"sslrootcert: {tmp_path}/ca.pem" in refusal(DatabaseSettings)
     (tmp_path / "ca.pem").touch()
     settings.load(DatabaseSettings)
+
+
+@pytest.mark.parametrize(
+    ("address", "remote"),
+    [
+        ("user:secret-word@db/x", "db"),
+        ("user:secret-word@db/x?sslmode=require", "db"),
+        ("user:secret-word@db/x?sslmode=verify-ca&sslrootcert={ca}", "db"),
+        ("user:secret-word@127.0.0.1:5432,10.0.0.7:5432/x", "10.0.0.7"),
+        ("user:secret-word@[2001:db8::1]:5432/x", "2001:db8::1"),
+        ("user:secret-word@localhost.example.com/x", "localhost.example.com"),
+        ("user:secret-word@127.0.0.1.example.com/x", "127.0.0.1.example.com"),
+    ],
+)
+def test_a_database_on_another_machine_must_be_checked_unless_a_setting_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, remote: str
+) -> None:
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://{address.format(ca=tmp_path / 'ca.pem')}")
+    line = refusal(DatabaseSettings)
+    assert re.match(rf"TOPSYNC_DATABASE_URL: .*{re.escape(remote)} is another machine: .*verify-full", line)
+    assert "TOPSYNC_DATABASE_UNVERIFIED=true" in line
+    assert "secret-word" not in line
+    monkeypatch.setenv("TOPSYNC_DATABASE_UNVERIFIED", "true")
+    assert settings.load(DatabaseSettings).unverified_hosts == [remote]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "user@localhost/x",
+        "user@127.0.0.2:5432,[::1]:5432/x",
+        "user@%2Fvar%2Frun%2Fpostgresql/x",
+        "user@db/x?sslmode=verify-full&sslrootcert={ca}",
+    ],
+)
+def test_a_database_on_this_machine_or_checked_needs_no_permission(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://{address.format(ca=tmp_path / 'ca.pem')}")
+    assert settings.load(DatabaseSettings).unverified_hosts == []
 
 
 def test_a_user_id_without_a_name_needs_a_user_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,11 +300,11 @@ def test_a_user_id_without_a_name_needs_a_user_in_the_address(monkeypatch: pytes
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "PGUSER", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
-    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://host/x")
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://localhost/x")
     assert "it names no user, and this process's own has no name: write user@host" in refusal(
         DatabaseSettings
     )
-    for url in ("postgresql://user@host/x", "postgresql://host/x?user=somebody"):
+    for url in ("postgresql://user@localhost/x", "postgresql://localhost/x?user=somebody"):
         monkeypatch.setenv("TOPSYNC_DATABASE_URL", url)
         settings.load(DatabaseSettings)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from topsync.base import settings
 from topsync.base.settings import SettingsError, VaultSettings
 from topsync.base.vault import Vault, new_key
 
@@ -52,6 +54,31 @@ def test_in_a_rolling_change_of_keys_every_process_reads_what_any_other_stores()
             assert reads.decrypt(writes.encrypt(SESSION)) == SESSION
     # If the new key came first at once, processes that do not know it yet could not read.
     assert steps[0].decrypt(steps[2].encrypt(SESSION)) is None
+
+
+def test_a_running_process_takes_new_keys_from_the_file_and_loses_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps of docs/sellers.md without a restart; a file that is half written changes nothing."""
+    old, new = new_key(), new_key()
+    file = tmp_path / "TOPSYNC_TOKEN_KEYS"
+    file.write_text(old)
+    monkeypatch.delenv("TOPSYNC_TOKEN_KEYS", raising=False)
+    monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
+    running = Vault(settings.load(VaultSettings))
+    stored = running.encrypt(SESSION)
+    file.write_text(f"{old},{new}")
+    assert running.decrypt(vault(new).encrypt(SESSION)) == SESSION
+    assert vault(old).decrypt(running.encrypt(SESSION)) == SESSION
+    file.write_text(f"{new},{old}")
+    assert not running.is_current(stored)
+    assert running.decrypt(stored) == SESSION
+    for broken in ("", "half-a-key", f"{new},"):
+        file.write_text(broken)
+        assert running.decrypt(stored) == SESSION
+    file.write_text(new)
+    assert running.decrypt(stored) is None
+    assert vault(new).decrypt(running.encrypt(SESSION)) == SESSION
 
 
 def test_every_process_gives_a_key_the_same_name_and_the_name_reveals_nothing() -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, Workload
 from tests.deploy.wiring import settings_of
+from tests.support.authorities import Authority
 from topsync.base import certificate_key, settings
 from topsync.base.settings import (
     BootstrapSettings,
@@ -43,8 +44,18 @@ SECRET_VALUES = {
     "TOPSYNC_APP_SECRET": "an-app-secret",
     "TOPSYNC_TOKEN_KEYS": new_key(),
     "TOPSYNC_CERTIFICATE_KEY": certificate_key.new(),
-    "TOPSYNC_DATABASE_URL": "postgresql://topsync:a-password@postgres:5432/topsync",
+    "TOPSYNC_DATABASE_URL": "postgresql://topsync:a-password@postgres:5432/topsync?sslmode=verify-full&"
+    "sslrootcert=/etc/topsync/certificates/database-ca.pem",
+    "TOPSYNC_KAFKA_PASSWORD": "a-password",
+    "TOPSYNC_KAFKA_KEY_PASSWORD": "another-password",
+    "HTTPS_PROXY": "http://topsync:a-password@proxy:3128",
 }
+
+OF_THE_LOGIN = "TOPSYNC_KAFKA_"
+"""How those of them begin that are refused where Kafka wants no login."""
+
+CERTIFICATES = "/etc/topsync/certificates"
+"""Where the pods find what settings name."""
 
 
 @pytest.fixture(scope="module", params=["base", "overlays/example"])
@@ -72,12 +83,24 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload
     def enter(workload: Workload) -> None:
         for name in [name for name in os.environ if name in FIELDS or name == SECRETS_DIR]:
             monkeypatch.delenv(name)
+        certificates = tmp_path / "certificates"
+        certificates.mkdir(exist_ok=True)
+        for name in ("database-ca", "kafka-ca"):
+            Authority(certificates, name)
         for name, value in workload.environment.items():
-            monkeypatch.setenv(name, value)
-        if workload.secret_files:
+            monkeypatch.setenv(name, value.replace(CERTIFICATES, str(certificates)))
+        has_login = "TOPSYNC_KAFKA_SASL_MECHANISM" in workload.environment
+        files = {
+            path: SECRET_VALUES[key].replace(CERTIFICATES, str(certificates))
+            for path, key in workload.secret_files.items()
+            if has_login or not key.startswith(OF_THE_LOGIN)
+        }
+        if files:
             folder = tmp_path / workload.command
-            mount(folder, {path: SECRET_VALUES[key] for path, key in workload.secret_files.items()})
+            mount(folder, files)
             monkeypatch.setenv(SECRETS_DIR, str(folder))
+        else:
+            monkeypatch.delenv(SECRETS_DIR, raising=False)
 
     return enter
 
@@ -197,14 +220,20 @@ def test_the_base_lacks_only_what_an_installation_must_say(start: Callable[[Work
 def test_secrets_are_files_and_a_process_gets_only_those_that_it_reads(
     processes: dict[str, Workload],
 ) -> None:
-    optional = [
+    optional = {
         item["key"]
         for volume in processes["bootstrap"].pod["volumes"]
-        for source in volume.get("projected", {}).get("sources", [])
+        if volume["name"] == "secrets"
+        for source in volume["projected"]["sources"]
         for item in source["secret"]["items"]
         if source["secret"].get("optional")
-    ]
-    assert optional == ["TOPSYNC_CERTIFICATE_KEY"], "without any other it must not start"
+    }
+    assert optional == {
+        "TOPSYNC_CERTIFICATE_KEY",
+        "TOPSYNC_KAFKA_PASSWORD",
+        "TOPSYNC_KAFKA_KEY_PASSWORD",
+        "HTTPS_PROXY",
+    }, "without any other it must not start"
     marked = {
         variable
         for variable, (cls, name) in FIELDS.items()
@@ -219,6 +248,16 @@ def test_secrets_are_files_and_a_process_gets_only_those_that_it_reads(
             if settings.variable(cls, name) in SECRET_VALUES
         }
         assert workload.secret_files == {name: name for name in read}, workload.name
+
+
+def test_every_pod_finds_the_certificates_that_settings_name(processes: dict[str, Workload]) -> None:
+    """Also those that are replaced later: a part of a volume (`subPath`) never changes."""
+    for workload in processes.values():
+        mounts = {mount["mountPath"]: mount for mount in workload.container["volumeMounts"]}
+        assert "subPath" not in mounts[CERTIFICATES], workload.name
+        (volume,) = [v for v in workload.pod["volumes"] if v["name"] == mounts[CERTIFICATES]["name"]]
+        for source in volume["projected"]["sources"]:
+            assert [part["optional"] for part in source.values()] == [True], workload.name
 
 
 def test_no_secret_is_in_the_manifests(objects: list[dict[str, Any]], processes: dict[str, Workload]) -> None:

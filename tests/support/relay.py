@@ -36,11 +36,11 @@ class Relay:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._host, int(self._port))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_hand_on(reader, back))
-            tasks.create_task(_hand_on(there, writer))
+            tasks.create_task(hand_on(reader, back))
+            tasks.create_task(hand_on(there, writer))
 
 
-async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)

@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Final
 
 import orjson
+import pytest
 
 from schemas import cloud_events, platform_time
 from schemas.notification import AnomalySeen
@@ -107,6 +108,7 @@ async def are_judged(system: System) -> bool:
     )
 
 
+@pytest.mark.at_length
 async def test_each_kind_is_found_and_named_once_and_none_where_there_is_none(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:

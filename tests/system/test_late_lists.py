@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import orjson
+import pytest
 
 from schemas import cloud_events
 from schemas.notification import AllowanceChanged
@@ -29,6 +30,7 @@ SETTINGS = {
 LATE = {"max_delay_seconds": LATE_SECONDS, "min_delay_seconds": LATE_SECONDS}
 
 
+@pytest.mark.at_length
 async def test_lists_that_are_later_than_the_allowance_raise_it_and_lose_no_order(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

@@ -46,6 +46,9 @@ WITHIN_SECONDS = 20
         ("migrate", "TOPSYNC_DATABASE_URL", None),
         ("topics apply", "TOPSYNC_REPLICATION_FACTOR", "none"),
         ("push", "TOPSYNC_LOG_LEVEL", "loud"),
+        ("reconcile", "TOPSYNC_DATABASE_URL", "postgresql://user:nothing@database:5432/topsync"),
+        ("topics apply", "TOPSYNC_KAFKA_CA_FILE", "/nowhere/ca.pem"),
+        ("enrich", "HTTPS_PROXY", "https://user:nothing@proxy:3128"),
     ],
 )
 async def test_a_wrong_setting_is_one_line_and_status_2(

@@ -59,7 +59,11 @@ async def reach(
 
 @asynccontextmanager
 async def opened(
-    server: str, open_: Callable[[], AbstractAsyncContextManager[T]], *, outages: Errors
+    server: str,
+    open_: Callable[[], AbstractAsyncContextManager[T]],
+    *,
+    outages: Errors,
+    may_come: Callable[[Exception], bool] = lambda _: True,
 ) -> AsyncIterator[T]:
     """Enter the context that `open_` makes, and close it at the end. Waits for the server as `reach` does.
 
@@ -67,7 +71,9 @@ async def opened(
         UnreachableError: the server has been away for too long. Later errors leave the context unchanged.
     """
     async with AsyncExitStack() as stack:
-        yield await reach(server, lambda: stack.enter_async_context(open_()), outages=outages)
+        yield await reach(
+            server, lambda: stack.enter_async_context(open_()), outages=outages, may_come=may_come
+        )
 
 
 def _waiting(server: str, attempt: retry.Attempt) -> None:

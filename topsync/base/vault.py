@@ -1,14 +1,21 @@
-"""Encrypts the session tokens that are stored, with Fernet keys from the environment that can be rotated."""
+"""Encrypts the session tokens that are stored, with Fernet keys from the settings that can be rotated."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 
+from topsync.base import telemetry
+from topsync.base.rereading import Latest
 from topsync.base.settings import SettingsError, VaultSettings
+
+log = telemetry.get_logger(__name__)
+
+_NO_KEYS: Final = "not a list of Fernet keys. Make one with `topsync new-key`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +28,31 @@ class Key:
 
 
 class Vault:
-    """Encrypts with the first key, decrypts with any. docs/sellers.md says how a key is changed."""
+    """Encrypts with the first key, decrypts with any. docs/sellers.md says how a key is changed.
+
+    The keys are those that the settings have now: a mounted secret is replaced without a restart.
+    """
 
     def __init__(self, settings: VaultSettings) -> None:
+        self._latest = Latest(settings)
+        self._text = settings.token_keys
         try:
-            self._keys = [_key(text.strip()) for text in settings.token_keys.get_secret_value().split(",")]
+            self._known = _keys(settings.token_keys)
         except ValueError:
-            raise SettingsError(
-                "TOPSYNC_TOKEN_KEYS: not a list of Fernet keys. Make one with `topsync new-key`."
-            ) from None
+            raise SettingsError(f"TOPSYNC_TOKEN_KEYS: {_NO_KEYS}") from None
+
+    @property
+    def _keys(self) -> list[Key]:
+        text = self._latest().token_keys
+        if text != self._text:
+            self._text = text
+            try:
+                self._known = _keys(text)
+            except ValueError:
+                log.warning("the token keys cannot be read again; keeping the former", problem=_NO_KEYS)
+            else:
+                log.info("the token keys have changed", keys=[key.id for key in self._known])
+        return self._known
 
     @property
     def key_ids(self) -> list[str]:
@@ -66,6 +89,11 @@ class Vault:
         """The same token under the first key; None when no key opens it."""
         token = self.decrypt(cipher)
         return None if token is None else self.encrypt(token)
+
+
+def _keys(texts: SecretStr) -> list[Key]:
+    """Raises ValueError where one of them is no key."""
+    return [_key(text.strip()) for text in texts.get_secret_value().split(",")]
 
 
 def _key(text: str) -> Key:

@@ -89,6 +89,7 @@ class EmbeddedKafka(EmbeddedServer):
                 "kafka.tools.StorageTool",
                 "format",
                 f"--cluster-id={cluster_id}",
+                *self._format_options(),
                 "-c",
                 self._properties,
             ],
@@ -141,8 +142,17 @@ class EmbeddedKafka(EmbeddedServer):
         finally:
             await client.close()
 
+    def _format_options(self) -> list[str]:
+        """What else the storage is made with."""
+        return []
+
     def _write_properties(self, session_timeout_seconds: int) -> None:
-        settings: dict[str, str | int] = {
+        settings = self._settings(session_timeout_seconds)
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+    def _settings(self, session_timeout_seconds: int) -> dict[str, str | int]:
+        """What is in the file of properties."""
+        return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
@@ -165,4 +175,3 @@ class EmbeddedKafka(EmbeddedServer):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
         }
-        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from schemas import platform_time
 from topsync.base import retry, settings, terminal
 from topsync.base.errors import reaching
-from topsync.base.settings import DatabaseSettings, KafkaSettings, SimulatorAdminSettings
+from topsync.base.settings import SimulatorAdminSettings
 from topsync.base.terminal import Column, Table
 from topsync.model.kind import Kind
 from topsync.operate import audit_progress
@@ -25,7 +25,7 @@ SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_secon
 
 async def migrate() -> None:
     """Bring the schema up to date."""
-    own = settings.load(DatabaseSettings)
+    own = parts.database_settings()
     with reaching(database.SERVER, database.REFUSALS):
         applied = await schema.migrate(own)
     terminal.say(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
@@ -33,7 +33,7 @@ async def migrate() -> None:
 
 async def plan_topics() -> int:
     """Show how the cluster's topics differ from the registry; 1 when they differ, otherwise 0."""
-    own = settings.load(KafkaSettings)
+    own = parts.kafka_settings()
     with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.plan(own)
     _show(actions)
@@ -42,7 +42,7 @@ async def plan_topics() -> int:
 
 async def apply_topics() -> int:
     """Change the topics and show it; 1 when something is left for people to do, otherwise 0."""
-    own = settings.load(KafkaSettings)
+    own = parts.kafka_settings()
     with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.apply(own)
         left = [action for action in actions if isinstance(action, ByHand)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
@@ -13,12 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from topsync.base import identity, telemetry
-from topsync.base.settings import DatabaseSettings, SettingsError
+from topsync.base import identity
+from topsync.base.settings import DatabaseSettings
 from topsync.store import sqlstates
 from topsync.store.sqlstates import Errors
-
-log = telemetry.get_logger(__name__)
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -33,6 +32,10 @@ _STATEMENT_NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
 
 class DatabaseAwayError(ConnectionError):
     """No connection to the database could be made."""
+
+
+class CertificateRefusedError(DatabaseAwayError):
+    """The server shows no certificate of the authority in its address, or one for another name."""
 
 
 OUTAGE_ERRORS: Errors = (
@@ -69,8 +72,7 @@ CONNECT_SECONDS = 60.0
 """How long connecting may take; the driver's default."""
 
 Address = Callable[[], DatabaseSettings]
-"""Returns the database's present address. A process reads its settings again: a file may hold a new
-password."""
+"""Returns the database's present address, and does not fail (`topsync/base/rereading.py`)."""
 
 
 @asynccontextmanager
@@ -114,7 +116,7 @@ async def connect_once(
     Raises:
         DatabaseAwayError, asyncpg.PostgresError: the database cannot be reached.
     """
-    url = _latest(settings, address).database_url.get_secret_value()
+    url = (settings if address is None else address()).database_url.get_secret_value()
     try:
         return await asyncpg.connect(
             url,
@@ -123,21 +125,17 @@ async def connect_once(
             command_timeout=command_timeout_seconds,
             server_settings=server_settings,
         )
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateRefusedError(f"its certificate is refused: {error.verify_message}") from error
     except OSError as error:  # a time-out is an OSError, too
         raise DatabaseAwayError(str(error) or type(error).__name__) from error
 
 
 def may_come(error: Exception) -> bool:
-    """Whether waiting may help at the first connection: the database is starting, and does not refuse us."""
-    return isinstance(error, OUTAGE_ERRORS) and not isinstance(error, _AUTHORISATION_ERRORS)
-
-
-def _latest(settings: DatabaseSettings, address: Address | None) -> DatabaseSettings:
-    try:
-        return settings if address is None else address()
-    except SettingsError as error:
-        log.warning("the database's address cannot be read again; keeping the former", error=str(error))
-        return settings
+    """Whether waiting may help at the first connection: the database is starting, and nobody is refused."""
+    return isinstance(error, OUTAGE_ERRORS) and not isinstance(
+        error, (*_AUTHORISATION_ERRORS, CertificateRefusedError)
+    )
 
 
 def _wanted(url: str) -> SessionAttribute | None:

@@ -1,27 +1,44 @@
-"""Makes all our Kafka clients. None of them creates a topic by asking about it.
+"""Makes all our Kafka clients. None of them creates a topic by asking about it; each connects as configured.
 
 Where `auto.create.topics.enable` is true, which is Kafka's default, a broker creates each topic that a
 metadata request names, unless the request forbids it. Such a topic has the broker's own number of partitions
 and is not compacted: old records are deleted. aiokafka does not forbid it and has no option to do so. Its
 clients go on asking while they live, so a topic that is deleted would be back at once. So we replace their
-requests.
+requests. How they connect is replaced as well: see `topsync/stream/connecting.py`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiokafka.admin.client
 import aiokafka.client
+import aiokafka.consumer.consumer
+import aiokafka.producer.producer
 from aiokafka import AIOKafkaConsumer as Consumer
 from aiokafka import AIOKafkaProducer as KafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient as Admin
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from topsync.base.settings import KafkaSettings
+from topsync.stream import connecting
+from topsync.stream.connecting import BrokerRefusedError, Connector
 
-__all__ = ["Admin", "Consumer", "KafkaProducer", "admin_client", "consumer", "producer", "reader"]
+__all__ = [
+    "Admin",
+    "ClusterClient",
+    "Consumer",
+    "KafkaProducer",
+    "admin_client",
+    "client",
+    "consumer",
+    "may_come",
+    "producer",
+    "reader",
+]
 
 
 class LookingRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
@@ -31,10 +48,54 @@ class LookingRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka has no 
         super().__init__(topics, allow_auto_topic_creation=False)
 
 
+class _SaidAnyway(logging.Filter):
+    """Leaves out what the error of `ClusterClient.bootstrap` says again: a refusal is one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        is_refusal = any(isinstance(each, BrokerRefusedError) for each in arguments)
+        return not (is_refusal and str(record.msg).startswith('Unable connect to "'))
+
+
+logging.getLogger("aiokafka").addFilter(_SaidAnyway())
+
+
+class ClusterClient(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
+    """The client inside the others. It says why it could connect to no broker."""
+
+    def __init__(self, *, sasl_oauth_token_provider: object = None, **options: object) -> None:
+        super().__init__(sasl_oauth_token_provider=sasl_oauth_token_provider, **options)
+        self._connector = sasl_oauth_token_provider
+
+    async def bootstrap(self) -> None:
+        """See aiokafka. Raises KafkaConnectionError; where waiting would not help, BrokerRefusedError."""
+        try:
+            await super().bootstrap()
+        except KafkaConnectionError as error:
+            if not isinstance(self._connector, Connector):
+                raise
+            places = [(host, port) for host, port, _ in self.hosts]
+            raise self._connector.no_broker(places, error) from error
+
+
 for _module in (aiokafka.client, aiokafka.admin.client):
     # aiokafka's clients build the request themselves. If a later aiokafka builds it in another way,
-    # tests/stream/test_clients.py fails.
+    # tests/stream/test_clients.py fails; and tests/stream/test_secured.py, if it connects in another way.
     _module.MetadataRequest = LookingRequest
+for _module in (aiokafka.admin.client, aiokafka.consumer.consumer, aiokafka.producer.producer):
+    _module.AIOKafkaClient = ClusterClient
+aiokafka.client.create_conn = connecting.open_connection
+
+
+def may_come(error: Exception) -> bool:
+    """Whether waiting may help at the first connection: nobody refuses anybody."""
+    return not isinstance(error, BrokerRefusedError)
+
+
+def client(settings: KafkaSettings) -> ClusterClient:
+    """A client for requests that the others do not make; not connected."""
+    return ClusterClient(**_common(settings))
 
 
 def producer(settings: KafkaSettings, **options: object) -> KafkaProducer:
@@ -78,16 +139,17 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[Admin]:
     Raises:
         KafkaError: the cluster does not answer.
     """
-    client = Admin(bootstrap_servers=settings.kafka_bootstrap_servers)
+    admin = Admin(**_common(settings))
     try:
-        await client.start()
-        yield client
+        await admin.start()
+        yield admin
     finally:
-        await client.close()
+        await admin.close()
 
 
 def _common(settings: KafkaSettings) -> dict[str, object]:
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "metadata_max_age_ms": int(settings.kafka_metadata_age_seconds * 1000),
+        **connecting.connector(settings).options(),
     }

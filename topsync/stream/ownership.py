@@ -94,7 +94,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             UnreachableError: the cluster was away for too long at the start.
         """
         try:
-            await starts.reach(topics.SERVER, self._consumer.start, outages=topics.OUTAGES)
+            await starts.reach(
+                topics.SERVER, self._consumer.start, outages=topics.OUTAGES, may_come=clients.may_come
+            )
             self._consumer.subscribe([self._topic.name], listener=self)
             while not stop():
                 await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))

@@ -12,7 +12,6 @@ from typing import Final
 from uuid import UUID
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- for a request that no client of ours makes
 from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -128,7 +127,7 @@ async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, 
     Raises:
         KafkaError: the cluster does not answer, or not for one of them.
     """
-    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    client = clients.client(settings)
     try:
         await client.bootstrap()
         node = client.get_random_node()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
@@ -188,13 +188,15 @@ async def look(admin: Admin, wanted: Registry) -> dict[str, FoundTopic]:
     """The topics that exist, by name. Asking creates none.
 
     Raises:
-        TopicsError: the cluster does not show a topic's configuration.
+        TopicsError: the cluster does not show a topic, or its configuration.
     """
-    described = {
-        topic["topic"]: topic["partitions"]
-        for topic in await admin.describe_topics([topic.name for topic in wanted.all()])
-        if not topic["error_code"]
-    }
+    answers = await admin.describe_topics([topic.name for topic in wanted.all()])
+    refused = {each["topic"] for each in answers if each["error_code"] == TopicAuthorizationFailedError.errno}
+    if hidden := [topic.name for topic in wanted.all() if topic.name in refused]:
+        raise TopicsError(
+            f"the cluster does not show {', '.join(hidden)}: topsync must be allowed Describe on its topics"
+        )
+    described = {each["topic"]: each["partitions"] for each in answers if not each["error_code"]}
     configs = await entries(admin, described)
     return {
         name: FoundTopic(
@@ -223,9 +225,10 @@ async def entries(admin: Admin, names: Iterable[str]) -> dict[str, list[Entry]]:
             if code == UnknownTopicOrPartitionError.errno:
                 continue
             if code:
+                problem = (message or str(code)).rstrip(".")
                 raise TopicsError(
-                    f"cannot read the configuration of the topic {name}: {message or code}. topsync must be "
-                    "allowed DescribeConfigs on its topics"
+                    f"cannot read the configuration of the topic {name}: {problem}. "
+                    "topsync must be allowed DescribeConfigs on its topics"
                 )
             shown[name] = [entry[:4] for entry in found]
     return shown

@@ -113,7 +113,10 @@ class Witness:
         shortages = Shortages(self.pool, self._seen)
         async with (
             starts.opened(
-                topics.SERVER, lambda: self._reader(places, shortages), outages=topics.OUTAGES
+                topics.SERVER,
+                lambda: self._reader(places, shortages),
+                outages=topics.OUTAGES,
+                may_come=clients.may_come,
             ) as consumer,
             _beside(shortages.run(consumer, places)) as comparing,
         ):

@@ -88,6 +88,7 @@ async def _open(own: BootstrapSettings) -> AsyncIterator[_Opened]:
         yield _Opened(opened, pool, sessions, start)
 
 
+@parts.with_rights
 async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False) -> None:
     """The bulk start of the named sellers, or of all that are not live yet; all at the same time.
 

@@ -24,6 +24,7 @@ from topsync.store.shared_table import SharedTables
 from topsync.wiring import opening, parts, platforms
 
 
+@parts.with_rights
 async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
     """An enricher: `changes` and `snapshots` to `orders`; with `drain`, until nothing is left of them."""
     platform = platforms.chosen()

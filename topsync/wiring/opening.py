@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from topsync.base import live_calendar, retry, settings
 from topsync.base.clock import ServerClock
 from topsync.base.live_calendar import LiveCalendar
-from topsync.base.settings import PlatformSettings
+from topsync.base.rereading import Latest
+from topsync.base.settings import DatabaseSettings, PlatformSettings
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.model.anomaly import Sightings
 from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
@@ -39,14 +40,14 @@ async def open_platform(
     Raises:
         UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
     """
-    own = settings.load(PlatformSettings)
+    own, database = settings.load(PlatformSettings), settings.load(DatabaseSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
     now_on = RulesNow(calendar or live_calendar.configured(), clock)
     counts = CallCounts(pool, clock, Sightings() if sightings is None else sightings)
     async with AsyncExitStack() as stack:
         book = await parts.reach_database(
             lambda: stack.enter_async_context(
-                shared_budget.open_book(parts.database_now(), pool, now_on.limits, parts.database_now)
+                shared_budget.open_book(database, pool, now_on.limits, Latest(database))
             )
         )
         gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
-from topsync.base import certificate_key, live_calendar, settings, starts
+from topsync.base import certificate_key, live_calendar, settings, starts, telemetry
 from topsync.base.certificate_key import CertificateKey
 from topsync.base.clock import ServerClock
-from topsync.base.errors import first_of, reaching
+from topsync.base.errors import OperatorError, first_of, reaching
 from topsync.base.live_calendar import LiveCalendar
+from topsync.base.rereading import Latest
 from topsync.base.settings import (
     BudgetSettings,
     CertificateSettings,
@@ -34,15 +36,18 @@ from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.sellers.session_refresh import SessionRefresher
 from topsync.sellers.sessions import Sessions
 from topsync.store import database, schema
-from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.database import OUTAGE_ERRORS, Address, Pool
+from topsync.stream import clients, refusals, topics
 from topsync.stream import producer as producers
-from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 from topsync.verify.comparison import PlatformComparison
 from topsync.verify.day_comparison import DayComparer
 
+log = telemetry.get_logger(__name__)
+
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def check_settings(platform: OrderPlatform) -> None:
@@ -62,6 +67,50 @@ def check_settings(platform: OrderPlatform) -> None:
     linger_times(platform)
 
 
+class MissingRightError(OperatorError):
+    """Kafka refuses a right. The text says which, and who knows what is needed."""
+
+
+def with_rights(run: Callable[P, Awaitable[None]]) -> Callable[P, Coroutine[None, None, None]]:
+    """A process that ends in one line where Kafka refuses it a right without which it cannot go on.
+
+    Its supervisor starts it again: an administrator of the cluster may have given the right meanwhile.
+    """
+
+    @wraps(run)
+    async def running(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await run(*args, **kwargs)
+        except* refusals.RIGHTS as group:
+            raise MissingRightError(refusals.lacking_right(first_of(group))) from None
+
+    return running
+
+
+def database_settings() -> DatabaseSettings:
+    """Where the database is; says so where anybody on the way may be in its place."""
+    own = settings.load(DatabaseSettings)
+    if remote := own.unverified_hosts:
+        log.warning(
+            "whoever is between here and the database can read and change everything: "
+            "TOPSYNC_DATABASE_UNVERIFIED allows it",
+            hosts=remote,
+        )
+    return own
+
+
+def kafka_settings() -> KafkaSettings:
+    """Where Kafka is; says so where anybody on the way may read along."""
+    own = settings.load(KafkaSettings)
+    if remote := own.unencrypted_hosts:
+        log.warning(
+            "whoever is between here and Kafka can read and change everything: "
+            "TOPSYNC_KAFKA_SECURITY_PROTOCOL does not encrypt",
+            hosts=remote,
+        )
+    return own
+
+
 @asynccontextmanager
 async def open_pool() -> AsyncIterator[Pool]:
     """The database, with its schema checked; waits a little for one that is just starting.
@@ -69,9 +118,10 @@ async def open_pool() -> AsyncIterator[Pool]:
     Raises:
         UnreachableError: it is away, or refuses us; also where it was lost later, and nobody waited for it.
     """
-    own = settings.load(DatabaseSettings)
-    await reach_database(lambda: _check_schema(own))
-    async with database.connect(own, database_now) as pool:
+    own = database_settings()
+    address = Latest(own)
+    await reach_database(lambda: _check_schema(own, address))
+    async with database.connect(own, address) as pool:
         try:
             yield pool
         except* database.LOST_ERRORS as lost:
@@ -90,13 +140,8 @@ async def reach_database(call: Callable[[], Awaitable[T]]) -> T:
     )
 
 
-def database_now() -> DatabaseSettings:
-    """Where the database is now: a password may have been replaced since the start."""
-    return settings.load(DatabaseSettings)
-
-
-async def _check_schema(own: DatabaseSettings) -> None:
-    async with database.connect(own) as pool:
+async def _check_schema(own: DatabaseSettings, address: Address) -> None:
+    async with database.connect(own, address) as pool:
         await schema.require_schema(pool)
 
 
@@ -107,16 +152,21 @@ async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registr
         UnreachableError: the cluster is away, or refuses us.
         TopicsError, LayoutError: see `topics.require`.
     """
-    own = settings.load(KafkaSettings)
+    own = kafka_settings()
     registry = await starts.reach(
-        topics.SERVER, lambda: topics.require(own, draining=draining), outages=topics.OUTAGES
+        topics.SERVER,
+        lambda: topics.require(own, draining=draining),
+        outages=topics.OUTAGES,
+        may_come=clients.may_come,
     )
     return own, registry
 
 
 def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]:
     """A producer of a process's own; waits a little for a cluster that has just gone away."""
-    return starts.opened(topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES)
+    return starts.opened(
+        topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES, may_come=clients.may_come
+    )
 
 
 def vault() -> Vault:

@@ -22,6 +22,7 @@ LOOK_SECONDS: Final = 5.0
 """How often a process that is not needed looks whether it is. A bulk start waits longer for a connection."""
 
 
+@parts.with_rights
 async def run(lifetime: Lifetime) -> None:
     """The push service: the platform's messages to `changes`. Idle while no seller's scheme has messages.
 

@@ -58,6 +58,7 @@ from topsync.wiring import opening, parts, platforms
 log = telemetry.get_logger(__name__)
 
 
+@parts.with_rights
 async def run(lifetime: Lifetime) -> None:
     """The reconciler: pulls and duties; beside it the watch over sessions, and the reader of signals."""
     platform = platforms.chosen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from topsync.base import retry, settings
 from topsync.base.clock import ServerClock
 from topsync.base.settings import (
     BootstrapSettings,
+    NetworkSettings,
     PlatformSettings,
     TaobaoChannelSettings,
     TaobaoSettings,
@@ -39,6 +41,7 @@ from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.platforms.taobao.messages import TaobaoMessages
+from topsync.platforms.taobao.network import Network, Proxy
 from topsync.platforms.taobao.sessions import TaobaoAuthorisation, TaobaoSubscriptions
 
 
@@ -90,7 +93,11 @@ class OpenTaobao:
         """See `OpenPlatform`."""
         own, bounds = settings.load(TaobaoSettings), settings.load(BootstrapSettings)
         hosts = frozenset(host.strip() for host in own.download_hosts.split(","))
-        config = DownloadConfig(allowed_hosts=hosts, max_bytes=bounds.export_max_bytes)
+        config = DownloadConfig(
+            allowed_hosts=hosts,
+            max_bytes=bounds.export_max_bytes,
+            http=HttpConfig(max_connections=1, network=_network()),
+        )
         return TaobaoExport(self.client, config, bounds.export_max_ratio)
 
     @property
@@ -124,6 +131,7 @@ class TaobaoPlatform:
         """See `OrderPlatform`."""
         settings.load(TaobaoSettings)
         settings.load(TaobaoChannelSettings)
+        settings.load(NetworkSettings)
 
     @asynccontextmanager
     async def authorisation(self) -> AsyncIterator[TaobaoAuthorisation]:
@@ -134,6 +142,7 @@ class TaobaoPlatform:
             app_key=own.app_key,
             app_secret=own.app_secret,
             redirect_url=None if own.oauth_redirect_url is None else str(own.oauth_redirect_url),
+            http=HttpConfig(max_connections=4, network=_network()),
         )
         async with OAuthClient(config) as oauth:
             yield TaobaoAuthorisation(oauth)
@@ -155,7 +164,7 @@ class TaobaoPlatform:
             app_key=own.app_key,
             app_secret=own.app_secret,
             sign_method=SignMethod(own.sign_method),
-            http=HttpConfig(max_connections=calls.calls_in_flight),
+            http=HttpConfig(max_connections=calls.calls_in_flight, network=_network()),
         )
         if retries is not None:
             config = replace(config, retries=retries)
@@ -163,6 +172,18 @@ class TaobaoPlatform:
             config, clock, gate, observer=observer, failure_wait_seconds=failure_wait_seconds
         ) as client:
             yield OpenTaobao(client, clock)
+
+
+def _network() -> Network:
+    own = settings.load(NetworkSettings)
+    proxy, address = None, own.proxy
+    if address is not None:
+        authorization = None
+        if address.user is not None:
+            pair = f"{address.user}:{address.password or ''}".encode()
+            authorization = f"Basic {base64.b64encode(pair).decode()}"
+        proxy = Proxy(address.host, address.port, authorization, own.exempt)
+    return Network(proxy, None if own.platform_ca_file is None else str(own.platform_ca_file))
 
 
 def _connection_config() -> ConnectionConfig:
@@ -190,4 +211,5 @@ def _connection_config() -> ConnectionConfig:
             refused_first_seconds=own.refused_initial_seconds,
             kicked_first_seconds=own.kicked_initial_seconds,
         ),
+        network=_network(),
     )

@@ -11,6 +11,7 @@ from topsync.verify.witness import Witness
 from topsync.wiring import parts
 
 
+@parts.with_rights
 async def run(lifetime: Lifetime) -> None:
     """The witness: reads `orders` from the start and watches that nothing goes backwards."""
     settings.load(DatabaseSettings)

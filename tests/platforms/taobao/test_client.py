@@ -59,6 +59,7 @@ from topsync.platforms.taobao.gateway.errors import (
 from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.network import Network
 
 FULLINFO = ApiRequest("taobao.trade.fullinfo.get", {"fields": "tid", "tid": 4000000000000000201})
 
@@ -433,7 +434,7 @@ async def test_an_untrusted_certificate_is_refused(
             with pytest.raises(TransportError):
                 await client.sync_clock()
         assert gateway.seen == []
-        trusting = dataclasses.replace(config, url=url, http=HttpConfig(ca_file=ca_file))
+        trusting = dataclasses.replace(config, url=url, http=HttpConfig(network=Network(ca_file=ca_file)))
         async with TopClient(trusting, ServerClock(), local_gate()) as client:
             await client.sync_clock()
         assert len(gateway.seen) == 1

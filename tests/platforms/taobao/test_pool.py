@@ -23,6 +23,7 @@ from tests.support.eventually import eventually, holds
 from topsync.platforms.taobao.gateway import pool as pool_module
 from topsync.platforms.taobao.gateway.connection import MAX_FRAMING_BYTES
 from topsync.platforms.taobao.gateway.pool import PooledTransport
+from topsync.platforms.taobao.network import Network
 
 LONG_SECONDS = 5.0
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
@@ -36,7 +37,7 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[PooledTransport]:
-    async with PooledTransport(httpx.create_ssl_context(), max_connections=2) as pool:
+    async with PooledTransport(Network(), max_connections=2) as pool:
         yield pool
 
 
@@ -308,7 +309,7 @@ async def test_a_cancelled_call_closes_its_connection_and_frees_its_place(
 ) -> None:
     arrived = asyncio.Event()
     server.script.append(hangs(arrived, after=begin))
-    async with PooledTransport(httpx.create_ssl_context(), max_connections=1) as pool:
+    async with PooledTransport(Network(), max_connections=1) as pool:
         task = asyncio.create_task(ask(pool, server.url))
         await arrived.wait()
         task.cancel()
@@ -323,7 +324,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_connection_leaves_n
 ) -> None:
     arrived = asyncio.Event()
     server.script.append(hangs(arrived))
-    async with PooledTransport(httpx.create_ssl_context(), max_connections=1) as pool:
+    async with PooledTransport(Network(), max_connections=1) as pool:
         first = asyncio.create_task(ask(pool, server.url))
         await arrived.wait()
         second = asyncio.create_task(ask(pool, server.url))
@@ -379,7 +380,7 @@ async def test_unread_bytes_are_buffered_only_up_to_a_bound(server: RawServer, p
 async def test_closing_ends_the_calls_under_way(server: RawServer) -> None:
     arrived = asyncio.Event()
     server.script.append(hangs(arrived))
-    async with PooledTransport(httpx.create_ssl_context(), max_connections=1) as pool:
+    async with PooledTransport(Network(), max_connections=1) as pool:
         task = asyncio.create_task(ask(pool, server.url))
         await arrived.wait()
     with pytest.raises(httpx.ReadError):

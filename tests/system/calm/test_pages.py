@@ -74,7 +74,7 @@ async def test_the_installation_can_be_typed_as_it_is_printed(calm: System, tmp_
     for name in ("deploy", "schemas"):
         shutil.copytree(paths.CHECKOUT / name, tmp_path / name)
     (user_id, _), *_ = await sellers_of(calm)
-    for name in ("app-secret", "database-url"):
+    for name in ("app-secret", "database-url", "kafka-password", "database-ca.pem", "kafka-ca.pem"):
         (tmp_path / name).write_text("as a reader would have it")
     (tmp_path / "session-token").write_text(await session_of(calm, user_id))
     shell = Shell.at(tmp_path, tmp_path, calm.environment)

@@ -16,6 +16,7 @@ from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import SettingsError, load, variable, wrong
+from topsync.base.settings.network import NetworkSettings
 from topsync.base.settings.operation import SimulatorAdminSettings, TelemetrySettings
 from topsync.base.settings.platform import (
     BudgetSettings,
@@ -45,6 +46,7 @@ __all__ = [
     "EnricherSettings",
     "EnvironmentSettings",
     "KafkaSettings",
+    "NetworkSettings",
     "PlatformSettings",
     "PushSettings",
     "ReconcilerSettings",

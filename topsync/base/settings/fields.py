@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, UrlConstraints
-from pydantic_core import MultiHostUrl, Url
+from pydantic import Field, PrivateAttr, UrlConstraints
+from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from topsync.base import database_address
 
 PREFIX = "TOPSYNC_"
 
-DATABASE_URL = TypeAdapter(
-    Annotated[MultiHostUrl, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
-)
-
-
-def _is_database_url(secret: SecretStr) -> SecretStr:
-    DATABASE_URL.validate_python(secret.get_secret_value())
-    database_address.check(secret.get_secret_value(), os.environ)
-    return secret
-
-
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]
-"""A database's address. It holds a password, so it is never shown."""
 ChannelUrl = Annotated[Url, UrlConstraints(allowed_schemes=["ws", "wss"])]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -37,3 +21,14 @@ class EnvironmentSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, populate_by_name=True
     )
+    _is_from_environment: bool = PrivateAttr(default=False)
+
+    @property
+    def is_from_environment(self) -> bool:
+        """Whether they were loaded, and so can be read again (`topsync/base/rereading.py`)."""
+        return self._is_from_environment
+
+    def as_loaded(self) -> Self:
+        """These settings, once they have been loaded from the environment."""
+        self._is_from_environment = True
+        return self

@@ -38,7 +38,7 @@ def load(cls: type[S]) -> S:
         what = is_kept_away or "a file in it is not text in UTF-8"
         raise SettingsError(f"{PREFIX}SECRETS_DIR: {what}. See docs/reference/settings.md.") from None
     _hide_secrets(loaded)
-    return loaded
+    return loaded.as_loaded()
 
 
 def wrong(cls: type[EnvironmentSettings], name: str, problem: str) -> SettingsError:
@@ -73,6 +73,8 @@ def _explain(cls: type[EnvironmentSettings], where: str, problem: str) -> str:
         return f"{where}: {problem}. See docs/reference/settings.md."
     if field.is_required():
         return f"{variable(cls, name)}: {_PROBLEMS.get(problem, problem)}. Set it: {field.description}"
+    if field.default is None:
+        return f"{variable(cls, name)}: {problem}. Unset it, or set: {field.description}"
     return (
         f"{variable(cls, name)}: {problem}. Unset it for the default, {field.default}, or set: "
         f"{field.description}"

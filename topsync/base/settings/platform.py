@@ -43,7 +43,8 @@ class VaultSettings(EnvironmentSettings):
 
     token_keys: SecretStr = Field(
         description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`). A "
-        "new key goes to the end first, and to the front when every process knows it: docs/sellers.md."
+        "new key goes to the end first, and to the front when every process knows it: docs/sellers.md. In a "
+        "file of `TOPSYNC_SECRETS_DIR` they are read again at each use: no restart is needed."
     )
 
 

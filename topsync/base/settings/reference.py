@@ -10,6 +10,7 @@ from topsync.base.settings.comparison import ComparisonSettings
 from topsync.base.settings.enricher import EnricherSettings
 from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import variable
+from topsync.base.settings.network import NetworkSettings
 from topsync.base.settings.operation import SimulatorAdminSettings, TelemetrySettings
 from topsync.base.settings.platform import (
     BudgetSettings,
@@ -30,6 +31,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     SessionSettings,
     TaobaoSettings,
     TaobaoChannelSettings,
+    NetworkSettings,
     BudgetSettings,
     DatabaseSettings,
     KafkaSettings,

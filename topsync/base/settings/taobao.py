@@ -19,7 +19,10 @@ class TaobaoSettings(EnvironmentSettings):
         HttpUrl("https://gw.api.taobao.com/router/rest"), description="Address of the REST gateway."
     )
     channel_url: ChannelUrl = Field(
-        Url("ws://mc.api.taobao.com/"), description="Address of the message channel (`ws` or `wss`)."
+        Url("ws://mc.api.taobao.com/"),
+        description="Address of the message channel (`ws` or `wss`). `ws` is the default as nobody knows "
+        "whether the platform takes `wss`; try it, because over `ws` ids and nicks can be read on the way: "
+        "docs/security.md.",
     )
     channel_group: str = Field("default", min_length=1, description="Consumer group on the message channel.")
     sign_method: Literal["md5", "hmac", "hmac-sha256"] = Field(

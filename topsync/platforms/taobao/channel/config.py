@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.frames import DEFAULT_MAX_BYTES
 from topsync.platforms.taobao.channel.messages import DEFAULT_MAX_CONTENT_BYTES, ConnectFields
+from topsync.platforms.taobao.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class ConnectionConfig:
     `proof_check_seconds`: how often we ask TCP whether everything written has been acknowledged.
     `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while not connected.
     `leave_seconds`: how long `leave` waits until work under way is confirmed.
+    `network`: the way to the platform.
     """
 
     uri: str
@@ -48,6 +50,7 @@ class ConnectionConfig:
     max_content_bytes: int = DEFAULT_MAX_CONTENT_BYTES
     max_unconfirmed_bytes: int = 64 * 1024 * 1024
     max_pending_confirms: int = 50_000
+    network: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
         address = urlsplit(self.uri)

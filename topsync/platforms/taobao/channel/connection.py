@@ -223,6 +223,7 @@ class ChannelConnection:
                 SocketOptions(config.dead_after_seconds),
                 max_message_bytes=config.max_frame_bytes,
                 close_timeout_seconds=config.close_timeout_seconds,
+                network=config.network,
             )
         try:
             yield websocket

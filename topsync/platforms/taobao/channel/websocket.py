@@ -22,7 +22,9 @@ from websockets.frames import CloseCode
 from websockets.protocol import CLOSED, OPEN
 from websockets.uri import parse_uri
 
+from topsync.platforms.taobao import network as networks
 from topsync.platforms.taobao.channel.incoming import BoundedProtocol, Oversized, Received
+from topsync.platforms.taobao.network import Network
 
 MAX_INBOX_BYTES: Final = 256 * 1024
 """Received but not yet taken; beyond it nothing is read. A single read of the event loop may go beyond it."""
@@ -33,6 +35,9 @@ MESSAGE_OVERHEAD_BYTES: Final = 64
 MAX_UNWRITTEN_BYTES: Final = 4 * 1024 * 1024
 """Written but not yet taken by TCP; beyond it the connection is given up. Each writer waits while TCP takes
 nothing, so this is many times what the writers of a connection can leave here."""
+
+
+_DIRECT: Final = Network()
 
 
 class ClosedError(Exception):
@@ -86,9 +91,15 @@ class WebSocket(asyncio.Protocol):
     """
 
     def __init__(
-        self, protocol: BoundedProtocol, options: SocketOptions, close_timeout_seconds: float
+        self,
+        protocol: BoundedProtocol,
+        options: SocketOptions,
+        close_timeout_seconds: float,
+        *,
+        is_direct: bool = True,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self._is_direct = is_direct
         self._protocol = protocol
         self._options = options
         self._close_timeout_seconds = close_timeout_seconds
@@ -148,9 +159,10 @@ class WebSocket(asyncio.Protocol):
     def is_acknowledged(self) -> bool:
         """Whether the peer's TCP has acknowledged everything written so far.
 
-        False, too, where the operating system does not say.
+        False, too, where the operating system does not say, and where a proxy is between: it acknowledges
+        whatever becomes of it.
         """
-        if self._transport.is_closing() or self._transport.get_write_buffer_size():
+        if not self._is_direct or self._transport.is_closing() or self._transport.get_write_buffer_size():
             return False
         try:
             unacknowledged = fcntl.ioctl(self.tcp.fileno(), termios.TIOCOUTQ, bytes(4))
@@ -313,9 +325,14 @@ def _cost_bytes(message: Received) -> int:
 
 
 async def open_websocket(
-    uri: str, options: SocketOptions, *, max_message_bytes: int, close_timeout_seconds: float
+    uri: str,
+    options: SocketOptions,
+    *,
+    max_message_bytes: int,
+    close_timeout_seconds: float,
+    network: Network = _DIRECT,
 ) -> WebSocket:
-    """A WebSocket to that address: no subprotocol, no extension, no proxy, no redirect. Not bounded in time.
+    """A WebSocket to that address: no subprotocol, no extension, no redirect. Not bounded in time.
 
     A message longer than `max_message_bytes` is handed over as an `Oversized`.
 
@@ -324,13 +341,14 @@ async def open_websocket(
         OSError: no connection could be made; `ssl.SSLError` is an `OSError` too.
     """
     address = parse_uri(uri)
-    loop = asyncio.get_running_loop()
     protocol = BoundedProtocol(address, max_message_bytes)
-    _, websocket = await loop.create_connection(
-        lambda: WebSocket(protocol, options, close_timeout_seconds),
+    is_direct = network.is_direct(address.host)
+    _, websocket = await networks.connect(
+        network,
+        lambda: WebSocket(protocol, options, close_timeout_seconds, is_direct=is_direct),
         address.host,
         address.port,
-        ssl=True if address.secure else None,
+        encrypts=address.secure,
     )
     try:
         await websocket.opened()

@@ -3,7 +3,8 @@
 Why our own: httpx's pool takes longer for each call the more calls are in flight, and aiohttp costs much more
 processor time and gives late bytes to the next call (docs/decisions/http-transport.md).
 Nothing here is automatic: no redirect is followed, no cookie is kept, no proxy or credential is taken from
-the environment, no request is sent twice, and bodies are passed on as the server sent them.
+the environment (the way is handed in), no request is sent twice, and bodies are passed on as the server sent
+them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Final, Self
 
 import httpx
 
+from topsync.platforms.taobao import network as networks
 from topsync.platforms.taobao.gateway.connection import Connection, Head, Origin
 from topsync.platforms.taobao.gateway.errors import TransportError
+from topsync.platforms.taobao.network import Network, ProxyRefusedError
 
 KEEPALIVE_SECONDS: Final = 15.0
 """How long an idle connection is kept. Shorter than the server keeps it: a POST on a connection that the
@@ -52,8 +55,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
     which httpx does not know: all these waits together, so that an answer cannot drip for ever.
     """
 
-    def __init__(self, context: ssl.SSLContext, *, max_connections: int) -> None:
-        self._context = context
+    def __init__(self, network: Network, *, max_connections: int) -> None:
+        self._network = network
         self._max_connections = max_connections
         self._slots = asyncio.Semaphore(max_connections)
         self._connections: set[Connection] = set()
@@ -157,13 +160,20 @@ class PooledTransport(httpx.AsyncBaseTransport):
         scheme, host, port = origin
         if len(self._connections) >= self._max_connections and self._idle:
             self._idle.pop(0).abort()
-        context = self._context if scheme == "https" else None
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(origin, self._forget), host, port, ssl=context
+            _, connection = await networks.connect(
+                self._network,
+                lambda: Connection(origin, self._forget),
+                host,
+                port,
+                encrypts=scheme == "https",
             )
         except TimeoutError:
             raise
+        except ProxyRefusedError as error:
+            raise httpx.ProxyError(str(error)) from error
+        except ssl.SSLCertVerificationError as error:
+            raise httpx.ConnectError(f"its certificate is refused: {error.verify_message}") from error
         except OSError as error:
             raise httpx.ConnectError(type(error).__name__) from error
         self._connections.add(connection)

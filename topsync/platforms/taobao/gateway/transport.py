@@ -6,7 +6,6 @@ not used: it would add redirects, cookies, credentials and proxies, and none of 
 
 from __future__ import annotations
 
-import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ import httpx
 from topsync.platforms.taobao.gateway import requests
 from topsync.platforms.taobao.gateway.errors import TransportError
 from topsync.platforms.taobao.gateway.pool import PooledTransport, PostAddress
+from topsync.platforms.taobao.network import Network
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
@@ -47,13 +47,13 @@ class HttpConfig:
         max_connections: open at the same time; further calls wait for a connection, within `connect_seconds`.
         max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
             1 MB.
-        ca_file: certificate authorities to trust instead of the bundled list.
+        network: the way to the platform.
     """
 
     connect_seconds: float = 3.0
     max_connections: int = 64
     max_answer_bytes: int = 16 * 1024 * 1024
-    ca_file: str | None = None
+    network: Network = field(default_factory=Network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class HttpAnswer:
 class HttpTransport:
     """A pool of connections; an asynchronous context manager.
 
-    Certificates are verified. Proxies and credentials from the environment are ignored, redirects are
-    not followed, cookies are not kept.
+    Certificates are verified. Proxies and credentials from the environment are ignored (the way is handed
+    in), redirects are not followed, cookies are not kept.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class HttpTransport:
     ) -> None:
         self._config = config or HttpConfig()
         self._monotonic = monotonic
-        self._pool = PooledTransport(_tls(self._config.ca_file), max_connections=self._config.max_connections)
+        self._pool = PooledTransport(self._config.network, max_connections=self._config.max_connections)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -189,7 +189,9 @@ class HttpUser:
 
 
 def _no_answer(error: Exception) -> TransportError:
-    return TransportError(f"no complete answer: {type(error).__name__}")
+    # Only these have texts of our own, without addresses.
+    why = str(error) if isinstance(error, httpx.ConnectError | httpx.ProxyError) else type(error).__name__
+    return TransportError(f"no complete answer: {why}")
 
 
 def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
@@ -219,11 +221,3 @@ def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
 def _address(url: str) -> PostAddress:
     """Raises httpx.InvalidURL or httpx.UnsupportedProtocol; every process posts to a few addresses only."""
     return PostAddress.of(httpx.URL(url), FORM_HEADERS.raw)
-
-
-@lru_cache(maxsize=4)
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    # To read all authorities takes some hundredths of a second, and a process has several transports.
-    if ca_file:
-        return ssl.create_default_context(cafile=ca_file)
-    return httpx.create_ssl_context(trust_env=False)
