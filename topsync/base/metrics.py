@@ -206,7 +206,7 @@ CIRCUITS_OPENED = Counter(
 )
 
 SESSION_SECONDS_LEFT = Gauge(
-    "topsync_session_seconds_left",
+    "topsync_session_left_seconds",
     "Until a seller's session ends, where that is known; negative when it is over. From the leading watch.",
     ["seller_id"],
 )
