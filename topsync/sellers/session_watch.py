@@ -99,7 +99,7 @@ class SessionWatch:
                     await self.look()
                     await lifetime.sleep(LOOK_SECONDS)
             finally:
-                metrics.SESSION_SECONDS_LEFT.clear()
+                metrics.SESSION_SECONDS_LEFT.forget()
                 metrics.SELLERS.clear()
                 await database.unlock(connection, WATCH_LOCK)
 
@@ -286,8 +286,10 @@ class SessionWatch:
             metrics.SELLERS.labels(state.value).set(states[state])
         now = self.clock.now()
         # A seller that is erased has no session any more whose end could matter.
-        metrics.SESSION_SECONDS_LEFT.clear()
-        for seller in found:
-            if seller.life.ends_at is not None:
-                left = (seller.life.ends_at - now).total_seconds()
-                metrics.SESSION_SECONDS_LEFT.labels(str(seller.seller_id)).set(left)
+        metrics.SESSION_SECONDS_LEFT.show(
+            {
+                seller.seller_id: (seller.life.ends_at - now).total_seconds()
+                for seller in found
+                if seller.life.ends_at is not None
+            }
+        )
