@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
+from reconciler import measuring
 from reconciler.under_way import UnderWay
 from topsync.base import metrics
 
@@ -20,6 +21,7 @@ FORGET: Final[Mapping[str, Callable[[], None]]] = {
     "backlog": partial(metrics.DETAIL_TASKS.set, 0),
     "circuits": metrics.CIRCUITS_OPEN.clear,
     "retention": metrics.OLDEST_ROW.clear,
+    "measures": measuring.forget,
 }
 """Forgets what the holder of a duty measures: it does not know it any more when the duty is with another."""
 

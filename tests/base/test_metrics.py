@@ -13,8 +13,8 @@ from topsync.base import metric_catalogue, metrics
 from topsync.base.metric_catalogue import (
     WORST,
     CataloguedMetric,
-    FleetGauge,
     Label,
+    MeasuredGauge,
     MetricKind,
     WorstSellers,
     broken_convention,
@@ -120,7 +120,7 @@ def test_for_what_runs_out_the_worst_are_the_least() -> None:
 
 
 def test_a_gauge_of_the_installation_is_shown_only_by_who_has_measured_it() -> None:
-    gauge = FleetGauge("test_lag_records", "a lag", registry=None)
+    gauge = MeasuredGauge("test_lag_records", "a lag", registry=None)
     assert list(gauge.collect()) == []
     gauge.set(3)
     [metric] = gauge.collect()

@@ -44,17 +44,15 @@ Unit = Literal[
     "holes",
     "leases",
     "messages",
-    "objects",
     "orders",
     "partitions",
-    "pieces",
     "records",
     "refunds",
     "restarts",
     "rounds",
     "rows",
     "sellers",
-    "starts",
+    "slices",
     "steps back",
     "tasks",
     "windows",
@@ -103,10 +101,8 @@ class CataloguedMetric:
         return most
 
 
-class FleetGauge(Gauge):
-    """A gauge of the whole installation. Only a process that has measured it shows it: another's 0 would be
-    no answer.
-    """
+class MeasuredGauge(Gauge):
+    """A gauge that only the process shows that has measured it: a 0 of the others would be a wrong answer."""
 
     _is_known: bool = False
 
@@ -178,10 +174,10 @@ class Section:
         self._enter(CataloguedMetric(name, MetricKind.GAUGE, unit, tuple(labels), meaning, do))
         return Gauge(name, meaning, [label.name for label in labels])
 
-    def fleet_gauge(self, name: str, meaning: str, unit: Unit, *, do: str = "") -> FleetGauge:
-        """Enter a gauge of the whole installation and make it."""
+    def measured_gauge(self, name: str, meaning: str, unit: Unit, *, do: str = "") -> MeasuredGauge:
+        """Enter a gauge that only the process shows that has measured it, and make it."""
         self._enter(CataloguedMetric(name, MetricKind.GAUGE, unit, (), meaning, do))
-        return FleetGauge(name, meaning)
+        return MeasuredGauge(name, meaning)
 
     def worst_sellers(
         self,

@@ -53,6 +53,57 @@ TABLE: Final = Label("table", "the tables whose rows go by age", 20)
 LETTER_REASON: Final = Label("reason", "the reasons of dead letters (docs/operations.md)", 40)
 WAIT_REASON: Final = Label("reason", "why an order is asked for again (docs/operations.md)", 20)
 
+# --- copies ------------------------------------------------------------------------------------------------
+
+_COPIES: Final = Section("How complete the copies are")
+
+SELLERS_NOT_NAMED = _COPIES.gauge(
+    "topsync_sellers_not_named",
+    "How many sellers a metric by seller does not name, because they are not among the worst.",
+    "sellers",
+    [Label("metric", "the metrics by seller", 8)],
+)
+COPIES = _COPIES.measured_gauge(
+    "topsync_copies",
+    "Sellers whose copies are measured: after their bulk start, and not paused; of the installation.",
+    "sellers",
+)
+COPY_AGE = _COPIES.worst_sellers(
+    "topsync_complete_until_age_seconds",
+    "Seconds since `complete_until`: everything before it is proven to be here; of the installation.",
+    "seconds",
+    SELLERS_NOT_NAMED,
+    do="Higher than `topsync_complete_until_late_after_seconds`: `topsync coverage --seller` says why.",
+)
+COPY_LATE_AFTER = _COPIES.measured_gauge(
+    "topsync_complete_until_late_after_seconds",
+    "How old a copy becomes while everything works, at most: by the visibility allowance and the sweeps that "
+    "hold now, sale days included; absent where sweeps are switched off; of the installation.",
+    "seconds",
+)
+HOLES = _COPIES.worst_sellers(
+    "topsync_complete_until_holes",
+    "Spans of time that are not proven, before time that is; sellers without any are absent; of the "
+    "installation.",
+    "holes",
+    SELLERS_NOT_NAMED,
+    do="It does not go down: `topsync coverage --seller` shows them, `topsync gaps` what is being pulled.",
+)
+LAG_RECORDS = _COPIES.gauge(
+    "topsync_lag_records",
+    "Records that the enrichers have not processed; of the installation.",
+    "records",
+    [Label("topic", "`changes`, `snapshots`", 2)],
+)
+LAG_SECONDS = _COPIES.gauge(
+    "topsync_lag_seconds",
+    "How long the oldest record has waited that the enrichers have not processed; 0 where none waits; of the "
+    "installation.",
+    "seconds",
+    [Label("topic", "`changes`, `snapshots`", 2)],
+    do="Of `changes` it grows while calls are left: too few enrichers, or they are ill.",
+)
+
 # --- calls to the platform ---------------------------------------------------------------------------------
 
 _CALLS: Final = Section("Calls to the platform")
@@ -82,6 +133,27 @@ CALLS_LEFT_TODAY = _CALLS.gauge(
     [PRIORITY],
     do="0: nothing more is fetched for this priority until midnight (GMT+8); `topsync budget` says who used "
     "them.",
+)
+CALLS_USED_TODAY = _CALLS.gauge(
+    "topsync_calls_used_today",
+    "Calls made on the platform's present day; of the installation.",
+    "calls",
+    [PRIORITY],
+    do="`topsync budget` says for which APIs.",
+)
+CALLS_PER_SECOND_LIMIT = _CALLS.measured_gauge(
+    "topsync_calls_per_second_limit",
+    "How many calls a second all processes together may make now, by settings and sale-day calendar; of the "
+    "installation.",
+    "calls a second",
+)
+BAN_SECONDS_LEFT = _CALLS.gauge(
+    "topsync_ban_left_seconds",
+    "Until the platform takes calls again of what it has closed; absent where nothing is closed; of the "
+    "installation.",
+    "seconds",
+    [Label("scope", "`app`, or an API", 41)],
+    do="It comes again and again: another program uses the app's calls, or the limit is set too high.",
 )
 API_SECONDS = _CALLS.histogram(
     "topsync_api_seconds", "Time from sending a gateway call to its answer.", "seconds", [API]
@@ -140,6 +212,12 @@ PUSH_UNCONFIRMED_BYTES = _PUSH.gauge(
     "bytes",
     [Label("connection", "the numbers of the connections of a push process", 16)],
     do="At its bound: Kafka is too slow or away.",
+)
+
+PUSH_NEEDED = _PUSH.measured_gauge(
+    "topsync_push_needed",
+    "1 where the scheme of any seller has messages, and so push must be connected; of the installation.",
+    ONE_OR_NOT,
 )
 
 # --- pulls and what they prove -----------------------------------------------------------------------------
@@ -337,12 +415,6 @@ SELLERS = _SELLERS.gauge(
     [Label("state", "`new`, `live`, `paused`, `expired`, `erased`", 5)],
     do="`expired` above 0: `topsync sellers list` says who and why.",
 )
-SELLERS_NOT_NAMED = _SELLERS.gauge(
-    "topsync_sellers_not_named",
-    "How many sellers a metric by seller does not name, because they are not among the worst.",
-    "sellers",
-    [Label("metric", "the metrics by seller", 8)],
-)
 SESSION_SECONDS_LEFT = _SELLERS.worst_sellers(
     "topsync_session_left_seconds",
     "Until a seller's session ends, where that is known; negative when it is over; of the installation.",
@@ -383,10 +455,105 @@ COMPARISON_DAYS_LEFT = _COMPARISON.gauge(
     do="Above 0 in many nights: more hours or more calls for the comparison.",
 )
 
+LAST_DIFFERENCES = _COMPARISON.gauge(
+    "topsync_last_comparison_differences",
+    "What differed in the newest comparison of a night that has ended; of the installation.",
+    "differences",
+    [
+        Label("difference", "`missing`, `behind`, `sum`, `unknown`, `unlisted`", 5),
+        Label("outcome", "`repaired`, `left`", 2),
+    ],
+    do="`left` above 0: `topsync report show` names them. `repaired`: something was lost on the way; find "
+    "out what.",
+)
+COMPARED_AT = _COMPARISON.measured_gauge(
+    "topsync_last_comparison_timestamp_seconds",
+    "When that comparison ended, as Unix time; of the installation.",
+    "seconds",
+    do="Two days ago: no night is compared; is `TOPSYNC_COMPARISON_HOURS` empty, or does no reconciler run?",
+)
+WITNESS_BACKWARDS = _COMPARISON.counter(
+    "topsync_witness_backwards_total",
+    "Records of a compacted topic that went backwards, as this witness has seen.",
+    "steps back",
+    [KIND_OF_TOPIC],
+    do="Wake somebody: a promise is broken.",
+)
+WITNESS_FINDINGS = _COMPARISON.gauge(
+    "topsync_witness_findings",
+    "Steps back that the witness has noted in the database, of all time; of the installation.",
+    "steps back",
+    [KIND_OF_TOPIC],
+    do="Wake somebody: a promise is broken. `topsync audit` names the orders.",
+)
+
+# --- bulk starts -------------------------------------------------------------------------------------------
+
+_BULK: Final = Section("Bulk starts")
+
+BULK_STARTS = _BULK.measured_gauge(
+    "topsync_bulk_starts_under_way",
+    "Sellers whose bulk start has begun and is not done; of the installation.",
+    "sellers",
+)
+BULK_START_AGE = _BULK.measured_gauge(
+    "topsync_bulk_start_age_seconds",
+    "How long ago the oldest bulk start under way began; 0 without any; of the installation.",
+    "seconds",
+    do="More than a day: `topsync bootstrap status` says what it waits for.",
+)
+BULK_START_SLICES = _BULK.gauge(
+    "topsync_bulk_start_slices",
+    "Slices of the bulk starts under way, by how far they are; of the installation.",
+    "slices",
+    [Label("state", "`waiting`, `requested`, `running`, `downloaded`, `loaded`, `stored`", 6)],
+)
+BULK_DISK_FREE_BYTES = _BULK.measured_gauge(
+    "topsync_bulk_start_disk_free_bytes",
+    "Room that is left where this bulk start puts exports (`TOPSYNC_WORK_DIR`); absent elsewhere.",
+    "bytes",
+    do="Less than the largest export (`TOPSYNC_EXPORT_MAX_BYTES`): make room, or load fewer side by side.",
+)
+BULK_DISK_BYTES = _BULK.measured_gauge(
+    "topsync_bulk_start_disk_bytes",
+    "How large that file system is.",
+    "bytes",
+)
+
 # --- processes and storage ---------------------------------------------------------------------------------
 
 _PLATFORM: Final = Section("Processes and storage")
 
+BUILD = _PLATFORM.gauge(
+    "topsync_build_info",
+    "1 for each process: what it is, and of which release; nothing else.",
+    ONE_OR_NOT,
+    [
+        Label("process", "`push`, `enrich`, `reconcile`, `bootstrap`, `witness`", 1),
+        Label("release", "the release of topsync", 1),
+        Label("python", "the version of Python", 1),
+    ],
+    do="Two releases for longer than a rollout takes: the rollout hangs.",
+)
+DATABASE_AWAY = _PLATFORM.gauge(
+    "topsync_database_away",
+    "1 while this process cannot reach the database, or the database refuses its statements.",
+    ONE_OR_NOT,
+    do="All processes say so: the database is away. A single one: its network or its connections.",
+)
+KAFKA_AWAY = _PLATFORM.measured_gauge(
+    "topsync_kafka_away",
+    "1 while Kafka does not say how far the enrichers are; of the installation.",
+    ONE_OR_NOT,
+    do="Look at the brokers. Push holds its messages, and the enrichers wait.",
+)
+MEASURED_AT = _PLATFORM.measured_gauge(
+    "topsync_measured_timestamp_seconds",
+    "When everything that is *of the installation* was last measured, as Unix time.",
+    "seconds",
+    do="Minutes ago, or absent: no reconciler runs, or none reaches the database. Then no alert about copies "
+    "can fire.",
+)
 ROWS_DELETED = _PLATFORM.counter(
     "topsync_rows_deleted_total", "Rows deleted because they were too old, by table.", "rows", [TABLE]
 )

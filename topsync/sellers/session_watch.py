@@ -101,6 +101,7 @@ class SessionWatch:
             finally:
                 metrics.SESSION_SECONDS_LEFT.forget()
                 metrics.SELLERS.clear()
+                metrics.PUSH_NEEDED.forget()
                 await database.unlock(connection, WATCH_LOCK)
 
     async def look(self) -> None:
@@ -284,6 +285,7 @@ class SessionWatch:
         states = Counter(seller.state for seller in found)
         for state in SellerState:
             metrics.SELLERS.labels(state.value).set(states[state])
+        metrics.PUSH_NEEDED.set(schemes.needs_push(found, self.scheme))
         now = self.clock.now()
         # A seller that is erased has no session any more whose end could matter.
         metrics.SESSION_SECONDS_LEFT.show(

@@ -12,6 +12,7 @@ from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
 from reconciler.duties import Duties, Duty
+from reconciler.measuring import Lag, Measuring
 from reconciler.membership import Membership
 from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
@@ -33,6 +34,7 @@ from topsync.base.settings import (
     BudgetSettings,
     CircuitSettings,
     ComparisonSettings,
+    CoverageSettings,
     EnricherSettings,
     KafkaSettings,
     ReconcilerSettings,
@@ -46,6 +48,7 @@ from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Sessions
 from topsync.store.database import Pool
+from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 from topsync.verify.reports import Reports
@@ -62,7 +65,7 @@ async def run(lifetime: Lifetime) -> None:
     budget, retention = settings.load(BudgetSettings), settings.load(RetentionSettings)
     kept = retention.kept(settings.load(KafkaSettings))
     circuit, comparison = settings.load(CircuitSettings), settings.load(ComparisonSettings)
-    backlog_changes = settings.load(EnricherSettings).backlog_changes
+    enricher, cover = settings.load(EnricherSettings), settings.load(CoverageSettings)
     share = settings.load(SessionSettings).session_refresh_share
     vault, calendar = parts.vault(), live_calendar.configured()
     kafka, registry = await parts.open_topics()
@@ -91,11 +94,12 @@ async def run(lifetime: Lifetime) -> None:
         duties: dict[str, list[Duty]] = {
             "push": [made.push_watch()],
             "refetches": [made.refetching()],
-            "backlog": [made.backlog(budget, backlog_changes)],
+            "backlog": [made.backlog(budget, enricher.backlog_changes)],
             "replays": [replays, CancelledReplays(replays)],
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
+            "measures": [made.measuring(kafka, enricher.enricher_group, cover.stored_within_seconds)],
         }
         woken = asyncio.Event()
         reconciler = Reconciler(
@@ -232,6 +236,25 @@ class _Parts:
             reports=Reports(self.pool, self.producer, self.registry.notifications.name),
             clock=self.clock,
             hours=own.hours,
+        )
+
+    def measuring(self, kafka: KafkaSettings, group: str, stored_within_seconds: float) -> Measuring:
+        """What measures the whole installation."""
+        read = {"changes": self.registry.changes, "snapshots": self.registry.snapshots}
+
+        async def lag() -> Lag:
+            async with group_progress(kafka, group, list(read.values())) as progress:
+                found = await progress.lag_with_ages()
+            return {word: found[topic.name] for word, topic in read.items()}
+
+        return Measuring(
+            pool=self.pool,
+            clock=self.clock,
+            rules=lambda now: self.calendar().at(now),
+            poll_interval=self.schemes.poll_interval,
+            stored_within=timedelta(seconds=stored_within_seconds),
+            lag=lag,
+            interval_seconds=self.own.measure_interval_seconds,
         )
 
     def session_watch(self, refresh_share: float) -> SessionWatch:

@@ -77,6 +77,11 @@ class ReconcilerSettings(EnvironmentSettings):
         description="Sellers that a reconciler pulls at the same time. Too few: the calls that the budget "
         "allows are not used. Too many: memory, and statements while they wait for what they asked for.",
     )
+    measure_interval_seconds: PositiveSeconds = Field(
+        30,
+        description="How often a reconciler measures the whole installation, for the metrics of copies, lag, "
+        "calls and bulk starts.",
+    )
     reconcile_calm_seconds: Seconds = Field(
         60,
         description="How long after a reconciler joined the others give it its share of the sellers. Longer "
