@@ -417,12 +417,12 @@ SELLERS = _SELLERS.gauge(
 )
 SESSION_SECONDS_LEFT = _SELLERS.worst_sellers(
     "topsync_session_left_seconds",
-    "Until a seller's session ends, where that is known; negative when it is over; of the installation.",
+    "Until a seller's session ends that topsync cannot refresh, or has tried to refresh in vain; negative "
+    "when it is over; of the installation.",
     "seconds",
     SELLERS_NOT_NAMED,
     worst_is_least=True,
-    do="`topsync sellers authorise` before it is 0, unless topsync can refresh the session "
-    "(`topsync sellers show`).",
+    do="`topsync sellers authorise` before it is 0.",
 )
 SESSION_REFRESHES = _SELLERS.counter(
     "topsync_session_refreshes_total",

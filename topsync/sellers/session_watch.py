@@ -292,6 +292,6 @@ class SessionWatch:
             {
                 seller.seller_id: (seller.life.ends_at - now).total_seconds()
                 for seller in found
-                if seller.life.ends_at is not None
+                if seller.life.ends_at is not None and session_rules.needs_the_seller(seller, now=now)
             }
         )
