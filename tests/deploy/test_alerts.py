@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,20 +10,10 @@ import pytest
 
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, ROOT
-from topsync.base import metrics
-from topsync.base.metric_catalogue import MetricKind
+from tests.support.metric_names import ASKED, promtool, unknown
 
 COMPONENT: Final = KUBERNETES / "components" / "alerts"
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"
-PROMTOOL_SECONDS: Final = 60.0
-NO_PROMTOOL: Final = (
-    "promtool is not on PATH, so the alerts were not tried: it comes with Debian's package `prometheus`, "
-    "which may be unpacked without being installed (apt-get download prometheus; dpkg-deb -x)"
-)
-
-ASKED: Final = re.compile(r"\b(topsync_\w+)(?:\{([^}]*)\})?")
-"""A metric in an expression, and what it selects."""
-
 COMPLETE: Final = [
     ("topsync_measured_timestamp_seconds", "0+60x60"),
     ("topsync_complete_until_late_after_seconds", "1500x60"),
@@ -115,22 +101,6 @@ def alerts(groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def unknown(expression: str) -> list[str]:
-    """The metrics, and labels of metrics, that an expression asks for and no process shows."""
-    known, found = metrics.entered(), []
-    for name, selected in ASKED.findall(expression):
-        stem = re.sub(r"_(bucket|sum|count)$", "", name)
-        metric = known.get(name) or known.get(stem)
-        if metric is None or (name != metric.name and metric.kind is not MetricKind.HISTOGRAM):
-            found.append(name)
-            continue
-        labels = {label.name for label in metric.labels} | {"le"}
-        found += [
-            f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*[=!]", selected) if label not in labels
-        ]
-    return found
-
-
 def test_every_metric_that_an_alert_asks_for_exists(alerts: dict[str, dict[str, Any]]) -> None:
     assert {name: found for name, rule in alerts.items() if (found := unknown(rule["expr"]))} == {}
     assert all(ASKED.search(rule["expr"]) for rule in alerts.values())
@@ -188,13 +158,3 @@ def case(differing: list[tuple[str, str]], names: list[str], *, fires: str | Non
             *({"expr": others, "eval_time": f"{minute}m", "exp_samples": []} for minute in (15, 35, 55)),
         ],
     }
-
-
-def promtool(*arguments: str) -> None:
-    """Run promtool; skips where it is not on this machine."""
-    if (program := shutil.which("promtool")) is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_PROMTOOL)
-    done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=PROMTOOL_SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
