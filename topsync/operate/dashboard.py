@@ -28,7 +28,7 @@ LATE: Final = f"{AGE} > scalar(max(topsync_complete_until_late_after_seconds))"
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PanelQuery:
     """What is asked of Prometheus, and what its lines are called."""
 
     expression: str
@@ -41,7 +41,7 @@ class Panel:
 
     title: str
     kind: PanelKind
-    queries: Sequence[Query]
+    queries: Sequence[PanelQuery]
     unit: Unit = "short"
     columns: int = 8
     about: str = ""
@@ -55,11 +55,11 @@ class Row:
     panels: Sequence[Panel]
 
 
-def _quantiles(metric: str, by: str = "") -> list[Query]:
+def _quantiles(metric: str, by: str = "") -> list[PanelQuery]:
     also = f", {by}" if by else ""
     name = f" {{{{{by}}}}}" if by else ""
     return [
-        Query(
+        PanelQuery(
             f"histogram_quantile({share}, sum by (le{also}) (rate({metric}_bucket[$__rate_interval])))",
             f"p{share * 100:g}{name}",
         )
@@ -67,37 +67,41 @@ def _quantiles(metric: str, by: str = "") -> list[Query]:
     ]
 
 
-def _rate(metric: str, by: str) -> Query:
-    return Query(f"sum by ({by}) (rate({metric}[$__rate_interval]))", f"{{{{{by}}}}}")
+def _rate(metric: str, by: str) -> PanelQuery:
+    return PanelQuery(f"sum by ({by}) (rate({metric}[$__rate_interval]))", f"{{{{{by}}}}}")
 
 
 ROWS: Final = (
     Row(
         "Is anything missing, for whom, since when, is it getting better?",
         (
-            Panel("Copies that are late", "stat", [Query(f"count({LATE}) or vector(0)")], columns=4),
+            Panel("Copies that are late", "stat", [PanelQuery(f"count({LATE}) or vector(0)")], columns=4),
             Panel(
                 "Differences that the last night left",
                 "stat",
-                [Query('sum(max by (difference) (topsync_last_comparison_differences{outcome="left"}))')],
+                [
+                    PanelQuery(
+                        'sum(max by (difference) (topsync_last_comparison_differences{outcome="left"}))'
+                    )
+                ],
                 columns=5,
             ),
             Panel(
                 "Steps back that the witness saw",
                 "stat",
-                [Query("sum(max by (topic) (topsync_witness_findings))")],
+                [PanelQuery("sum(max by (topic) (topsync_witness_findings))")],
                 columns=5,
             ),
             Panel(
                 "Topics that lost records",
                 "stat",
-                [Query("sum(max by (topic) (topsync_topic_lost)) or vector(0)")],
+                [PanelQuery("sum(max by (topic) (topsync_topic_lost)) or vector(0)")],
                 columns=5,
             ),
             Panel(
                 "Seconds since it was measured",
                 "stat",
-                [Query("time() - max(topsync_measured_timestamp_seconds)")],
+                [PanelQuery("time() - max(topsync_measured_timestamp_seconds)")],
                 unit="s",
                 columns=5,
                 about="More than a minute or two: everything in this row is old (TopsyncNotMeasured).",
@@ -106,8 +110,8 @@ ROWS: Final = (
                 "For whom, and since when",
                 "table",
                 [
-                    Query(f"1000 * (time() - topk(20, {AGE}))"),  # Grafana counts in milliseconds
-                    Query(f"topk(20, {AGE})"),
+                    PanelQuery(f"1000 * (time() - topk(20, {AGE}))"),  # Grafana counts in milliseconds
+                    PanelQuery(f"topk(20, {AGE})"),
                 ],
                 unit="dateTimeAsIso",
                 columns=12,
@@ -117,8 +121,8 @@ ROWS: Final = (
                 "Is it getting better?",
                 "timeseries",
                 [
-                    Query("max(topsync_complete_until_age_seconds)", "the oldest copy"),
-                    Query("max(topsync_complete_until_late_after_seconds)", "late from here on"),
+                    PanelQuery("max(topsync_complete_until_age_seconds)", "the oldest copy"),
+                    PanelQuery("max(topsync_complete_until_late_after_seconds)", "late from here on"),
                 ],
                 unit="s",
                 columns=6,
@@ -127,9 +131,9 @@ ROWS: Final = (
                 "Holes, gaps, orders that wait",
                 "timeseries",
                 [
-                    Query("sum(topsync_complete_until_holes) or vector(0)", "holes"),
-                    Query("sum(topsync_gaps_open)", "gaps"),
-                    Query("sum(max by (reason) (topsync_refetches_waiting))", "orders asked for again"),
+                    PanelQuery("sum(topsync_complete_until_holes) or vector(0)", "holes"),
+                    PanelQuery("sum(topsync_gaps_open)", "gaps"),
+                    PanelQuery("sum(max by (reason) (topsync_refetches_waiting))", "orders asked for again"),
                 ],
                 columns=6,
             ),
@@ -164,31 +168,31 @@ ROWS: Final = (
                 "timeseries",
                 [
                     _rate("topsync_api_calls_total", "priority"),
-                    Query("max(topsync_calls_per_second_limit)", "limit"),
+                    PanelQuery("max(topsync_calls_per_second_limit)", "limit"),
                 ],
                 "cps",
             ),
             Panel(
                 "Calls left today",
                 "timeseries",
-                [Query("min by (priority) (topsync_calls_left_today)", "{{priority}}")],
+                [PanelQuery("min by (priority) (topsync_calls_left_today)", "{{priority}}")],
             ),
             Panel(
                 "Calls used today",
                 "timeseries",
-                [Query("max by (priority) (topsync_calls_used_today)", "{{priority}}")],
+                [PanelQuery("max by (priority) (topsync_calls_used_today)", "{{priority}}")],
             ),
             Panel(
                 "Closed by the platform",
                 "timeseries",
-                [Query("max by (scope) (topsync_ban_left_seconds)", "{{scope}}")],
+                [PanelQuery("max by (scope) (topsync_ban_left_seconds)", "{{scope}}")],
                 "s",
             ),
             Panel("Outcomes", "timeseries", [_rate("topsync_api_calls_total", "outcome")], "cps"),
             Panel(
                 "Circuits that are open",
                 "timeseries",
-                [Query("max by (scope) (topsync_circuits_open)", "{{scope}}")],
+                [PanelQuery("max by (scope) (topsync_circuits_open)", "{{scope}}")],
             ),
         ),
     ),
@@ -198,21 +202,21 @@ ROWS: Final = (
             Panel(
                 "Connections",
                 "timeseries",
-                [Query("sum by (state) (topsync_push_connections)", "{{state}}")],
+                [PanelQuery("sum by (state) (topsync_push_connections)", "{{state}}")],
             ),
             Panel(
                 "Received and confirmed",
                 "timeseries",
                 [
-                    Query("sum(rate(topsync_push_received_total[$__rate_interval]))", "received"),
-                    Query("sum(rate(topsync_push_confirmed_total[$__rate_interval]))", "confirmed"),
+                    PanelQuery("sum(rate(topsync_push_received_total[$__rate_interval]))", "received"),
+                    PanelQuery("sum(rate(topsync_push_confirmed_total[$__rate_interval]))", "confirmed"),
                 ],
                 "cps",
             ),
             Panel(
                 "Not confirmed yet",
                 "timeseries",
-                [Query("sum(topsync_push_unconfirmed_bytes)", "bytes")],
+                [PanelQuery("sum(topsync_push_unconfirmed_bytes)", "bytes")],
                 "bytes",
             ),
         ),
@@ -223,19 +227,21 @@ ROWS: Final = (
             Panel(
                 "How long the oldest record has waited",
                 "timeseries",
-                [Query("max by (topic) (topsync_lag_seconds)", "{{topic}}")],
+                [PanelQuery("max by (topic) (topsync_lag_seconds)", "{{topic}}")],
                 "s",
             ),
             Panel(
                 "Records that wait",
                 "timeseries",
-                [Query("max by (topic) (topsync_lag_records)", "{{topic}}")],
+                [PanelQuery("max by (topic) (topsync_lag_records)", "{{topic}}")],
             ),
             Panel(
                 "Published a second",
                 "timeseries",
                 [
-                    Query(f"sum(rate(topsync_{kind.plural}_published_total[$__rate_interval]))", kind.plural)
+                    PanelQuery(
+                        f"sum(rate(topsync_{kind.plural}_published_total[$__rate_interval]))", kind.plural
+                    )
                     for kind in Kind
                 ],
                 "cps",
@@ -243,17 +249,17 @@ ROWS: Final = (
             Panel(
                 "Dead letters in an hour",
                 "timeseries",
-                [Query("sum by (reason) (increase(topsync_dead_letters_total[1h])) > 0", "{{reason}}")],
+                [PanelQuery("sum by (reason) (increase(topsync_dead_letters_total[1h])) > 0", "{{reason}}")],
             ),
             Panel(
                 "Writers that began anew in an hour",
                 "timeseries",
-                [Query("sum(increase(topsync_writer_restarts_total[1h]))", "restarts")],
+                [PanelQuery("sum(increase(topsync_writer_restarts_total[1h]))", "restarts")],
             ),
             Panel(
                 "Partitions owned",
                 "timeseries",
-                [Query("sum(topsync_partitions_owned)", "partitions")],
+                [PanelQuery("sum(topsync_partitions_owned)", "partitions")],
             ),
         ),
     ),
@@ -263,17 +269,21 @@ ROWS: Final = (
             Panel(
                 "Sellers under way",
                 "timeseries",
-                [Query("max(topsync_bulk_starts_under_way)", "sellers")],
+                [PanelQuery("max(topsync_bulk_starts_under_way)", "sellers")],
             ),
             Panel(
                 "Slices, by how far they are",
                 "timeseries",
-                [Query("max by (state) (topsync_bulk_start_slices)", "{{state}}")],
+                [PanelQuery("max by (state) (topsync_bulk_start_slices)", "{{state}}")],
             ),
             Panel(
                 "Room for exports",
                 "timeseries",
-                [Query("min(topsync_bulk_start_disk_free_bytes / topsync_bulk_start_disk_bytes)", "free")],
+                [
+                    PanelQuery(
+                        "min(topsync_bulk_start_disk_free_bytes / topsync_bulk_start_disk_bytes)", "free"
+                    )
+                ],
                 "percentunit",
             ),
         ),
@@ -284,20 +294,24 @@ ROWS: Final = (
             Panel(
                 "Processes",
                 "timeseries",
-                [Query("count by (process, release) (topsync_build_info)", "{{process}} {{release}}")],
+                [PanelQuery("count by (process, release) (topsync_build_info)", "{{process}} {{release}}")],
             ),
             Panel(
                 "Away",
                 "timeseries",
                 [
-                    Query("sum(topsync_database_away)", "processes without the database"),
-                    Query("max(topsync_kafka_away)", "Kafka"),
+                    PanelQuery("sum(topsync_database_away)", "processes without the database"),
+                    PanelQuery("max(topsync_kafka_away)", "Kafka"),
                 ],
             ),
             Panel(
                 "Sessions that end first",
                 "timeseries",
-                [Query("bottomk(10, min by (seller_id) (topsync_session_left_seconds))", "{{seller_id}}")],
+                [
+                    PanelQuery(
+                        "bottomk(10, min by (seller_id) (topsync_session_left_seconds))", "{{seller_id}}"
+                    )
+                ],
                 "s",
             ),
         ),
