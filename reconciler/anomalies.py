@@ -56,7 +56,7 @@ class AnomalyWatch:
         self._due_at = loop.time() + self.interval_seconds
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.ANOMALIES.clear()
 
 

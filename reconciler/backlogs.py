@@ -93,7 +93,7 @@ class BulkDetails:
             raise
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.DETAIL_TASKS.set(0)
 
     async def _go_on(self) -> None:

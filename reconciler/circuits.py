@@ -65,7 +65,7 @@ class CircuitJudge:
         _measure(list(after.values()))
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.CIRCUITS_OPEN.clear()
 
 

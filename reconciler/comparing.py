@@ -93,7 +93,7 @@ class NightlyComparison:
             self._not_before = loop.time() + AGAIN_AFTER_SECONDS
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.COMPARISON_DAYS_LEFT.set(0)
 
     async def _begin(self, night: Night) -> Report | None:

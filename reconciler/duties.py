@@ -25,7 +25,7 @@ class Duty(Protocol):
 
 
 @runtime_checkable
-class Measuring(Protocol):
+class Forgetting(Protocol):
     """A duty whose holder measures something for all."""
 
     def forget(self) -> None:
@@ -57,7 +57,7 @@ class Duties:
         await self.under_way.drop(key for name in gone for key in self._parts(name))
         for name in gone:
             for part in self.known[name]:
-                if isinstance(part, Measuring):
+                if isinstance(part, Forgetting):
                     part.forget()
 
     def _parts(self, name: str) -> dict[str, Duty]:

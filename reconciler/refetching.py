@@ -150,7 +150,7 @@ class Refetching:
             failpoints.reach("refetching.forgotten")
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.REFETCHES_WAITING.clear()
 
     async def _hint_lingering(self) -> None:

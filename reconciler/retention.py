@@ -68,7 +68,7 @@ class Retention:
                 metrics.OLDEST_ROW.labels(table).set(oldest.timestamp())
 
     def forget(self) -> None:
-        """See `reconciler.duties.Measuring`."""
+        """See `reconciler.duties.Forgetting`."""
         metrics.OLDEST_ROW.clear()
 
     async def _delete(self, *, until: float) -> set[str]:

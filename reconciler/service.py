@@ -16,7 +16,7 @@ from typing import Final
 from reconciler.duties import Duties
 from reconciler.membership import BEAT_SECONDS, Membership
 from reconciler.pulls import Pulls
-from topsync.base import outages, telemetry
+from topsync.base import metrics, outages, telemetry
 from topsync.base.service import Lifetime
 from topsync.store import database
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
@@ -65,6 +65,13 @@ class Reconciler:
             stopping.cancel()
 
     async def _work(self, lifetime: Lifetime) -> None:
+        try:
+            await self._work_with_database(lifetime)
+        except OUTAGE_ERRORS:
+            metrics.DATABASE_AWAY.set(1)
+            raise
+
+    async def _work_with_database(self, lifetime: Lifetime) -> None:
         await self._hand_back()
         async with self.pool.acquire() as connection:
             if not await database.try_shared_lock(connection, FORMER_RELEASE_LOCK):
@@ -109,7 +116,9 @@ class Reconciler:
 
     async def _share(self, connection: Connection) -> None:
         before = set(self.membership.held_duties)
-        if await self.membership.look(connection, self._is_idle):
+        has_changed = await self.membership.look(connection, self._is_idle)
+        metrics.DATABASE_AWAY.set(0)
+        if has_changed:
             await self.duties.drop(before.difference(self.membership.held_duties))
             await self.pulls.hold(self.membership.sellers)
 

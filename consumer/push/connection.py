@@ -61,7 +61,9 @@ class WatchedConnection:
             if self._writes:
                 log.warning("cannot write the connection's state down; trying again", error=repr(error))
             self._writes = False
+            metrics.DATABASE_AWAY.set(1)
         else:
+            metrics.DATABASE_AWAY.set(0)
             if not self._writes:
                 log.warning("the connection's state is written down again", connection=self.number)
             self._writes = True

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from schemas import cloud_events
 from tests.store.databases import SELLER, at, emptied
 from topsync.base.settings import KafkaSettings
-from topsync.deadletters import box
+from topsync.deadletters import box, reasons
 from topsync.deadletters.box import DeadLetter, Original
 from topsync.model.kind import Kind
 from topsync.store.database import Pool
@@ -37,6 +37,12 @@ def letter(subject: Subject | None) -> DeadLetter:
 
 def counted() -> float:
     return REGISTRY.get_sample_value("topsync_dead_letters_total", {"reason": "refused"}) or 0.0
+
+
+def test_every_reason_is_shown_before_its_first_letter() -> None:
+    """Of a counter that appears as 1, Prometheus sees no increase, and no alert would come."""
+    for reason in reasons.KNOWN:
+        assert REGISTRY.get_sample_value("topsync_dead_letters_total", {"reason": reason}) is not None
 
 
 def test_a_letter_keeps_its_original_and_is_counted_and_logged_only_when_it_is_reported(

@@ -32,6 +32,12 @@ def build(folder: Path) -> list[dict[str, Any]]:
     return list(_objects(_kubectl(read, given=text)))
 
 
+def read_local(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file, also of kinds that only a cluster's custom resources know."""
+    read = ["annotate", "--local", f"--filename={file}", "--output=json", "built-for=tests"]
+    return list(_objects(_kubectl(read, given="")))
+
+
 def _kubectl(arguments: Sequence[str], *, given: str) -> str:
     if (kubectl := shutil.which("kubectl")) is None:
         # Without kubectl the other tests are still useful; continuous integration skips nothing.

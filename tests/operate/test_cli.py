@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tests.store.databases import SELLER
 from tests.support import measuring
-from topsync.base import settings, telemetry
+from topsync.base import metrics, settings, telemetry
 from topsync.operate import cli
 from topsync.operate.cli import arguments
 
@@ -65,7 +65,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
         "deadletter", "orders", "certificate",
         "status", "coverage", "gaps", "budget", "replay", "report", "republish", "audit", "new-key",
-        "settings", "simulate", "demo",
+        "settings", "metrics", "simulate", "demo",
     }  # fmt: skip
 
 
@@ -352,6 +352,13 @@ def test_a_seller_without_a_session_is_refused(
 def test_the_vault_accepts_a_new_key() -> None:
     made = CliRunner().invoke(cli.app, ["new-key"])
     Fernet(made.output.strip())
+
+
+def test_the_metrics_are_listed_for_people_and_as_the_committed_page() -> None:
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["metrics", "--markdown"]).output == metrics.reference_page()
+    shown = runner.invoke(cli.app, ["metrics"]).output
+    assert [name for name in metrics.entered() if name not in shown] == []
 
 
 def test_the_settings_are_listed_for_people_and_as_the_committed_page() -> None:

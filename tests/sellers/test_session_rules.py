@@ -52,6 +52,14 @@ def test_a_session_is_refreshed_in_the_last_quarter_of_its_life() -> None:
     assert is_due(SELLER, 90), "also when it is over"
 
 
+def test_a_seller_is_needed_where_a_session_cannot_be_refreshed_or_was_not_at_an_attempt() -> None:
+    assert not session_rules.needs_the_seller(SELLER, now=at(79))
+    assert session_rules.needs_the_seller(replace(SELLER, refresh_attempts=1), now=at(79))
+    assert session_rules.needs_the_seller(SELLER, now=at(100)), "the refresh token is over, too"
+    without = replace(SELLER, life=replace(LIFE, refresh_cipher=None))
+    assert session_rules.needs_the_seller(without, now=at(1))
+
+
 def test_a_refused_session_is_refreshed_at_once() -> None:
     assert is_due(EXPIRED, 1)
 

@@ -116,20 +116,20 @@ async def test_the_watch_sets_a_metric_and_clears_it_when_it_no_longer_leads(
 ) -> None:
     async with shop.process() as process, a_watch(process, notifications) as watch:
         await let_it_end_in(process, 60)
-        metrics.SESSION_SECONDS_LEFT.clear()
+        metrics.SESSION_SECONDS_LEFT.forget()
         lifetime = Lifetime()
         running = asyncio.create_task(watch.run(lifetime))
 
         async def is_measured() -> bool:
-            return bool(metrics.SESSION_SECONDS_LEFT._metrics)
+            return bool(metrics.SESSION_SECONDS_LEFT.gauge._metrics)
 
         await eventually(is_measured)
-        left = metrics.SESSION_SECONDS_LEFT.labels(str(shop.seller_id))._value.get()
+        left = metrics.SESSION_SECONDS_LEFT.gauge.labels(str(shop.seller_id))._value.get()
         assert left == pytest.approx(60 * 86400, abs=30)
         assert metrics.SELLERS.labels("new")._value.get() == 1
         lifetime.stop()
         await running
-        assert not metrics.SESSION_SECONDS_LEFT._metrics
+        assert not metrics.SESSION_SECONDS_LEFT.gauge._metrics
 
 
 async def test_one_watch_works_and_another_takes_over(shop: Shop, notifications: Notifications) -> None:

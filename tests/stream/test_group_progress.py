@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from aiokafka import TopicPartition
 
 from tests.stream.clusters import read_all, record, values
 from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import producer as producers
-from topsync.stream.group_progress import group_progress
+from topsync.stream.group_progress import TopicLag, group_progress
 from topsync.stream.topics import Registry
 
 PARTITIONS = 4
+MILLISECOND = timedelta(milliseconds=1)
+"""Kafka's times are no finer."""
 
 
 async def test_the_lag_of_a_group_is_what_it_has_not_committed(
@@ -60,3 +64,31 @@ async def test_only_records_that_the_group_has_committed_are_deleted_and_only_of
 async def commit(kafka: KafkaSettings, topic: str, group: str, offsets: dict[TopicPartition, int]) -> None:
     async with reading(kafka, topic, PARTITIONS, group=group) as consumer:
         await consumer.commit(offsets)
+
+
+async def test_a_lag_is_as_old_as_the_oldest_record_that_the_group_has_not_committed(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    topic, group = registry.changes.name, f"{kafka.topic_prefix}-group"
+    async with (
+        producers.idempotent(kafka) as producer,
+        group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
+    ):
+        assert await progress.lag_with_ages() == dict.fromkeys(
+            (topic, registry.snapshots.name), TopicLag(0, None)
+        )
+        before = datetime.now(UTC)
+        await producer.publish([record(topic, "one") for _ in range(3)])
+        between = datetime.now(UTC)
+        await producer.publish([record(topic, "one") for _ in range(3)])
+        lag = (await progress.lag_with_ages())[topic]
+        assert lag.records == 6
+        assert lag.oldest_at is not None
+        assert before - MILLISECOND <= lag.oldest_at <= between
+        (full,) = (tp for tp, end in (await progress.ends()).items() if tp.topic == topic and end)
+        await commit(kafka, topic, group, {full: 3})
+        lag = (await progress.lag_with_ages())[topic]
+        assert lag.records == 3
+        assert lag.oldest_at is not None
+        assert lag.oldest_at >= between - MILLISECOND
+        assert lag.seconds(lag.oldest_at + timedelta(seconds=7)) == 7

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from topsync.base import settings, telemetry, terminal
+from topsync.base import identity, metrics, settings, telemetry, terminal
 from topsync.base.errors import OperatorError, first_of
 from topsync.base.settings import SettingsError, TelemetrySettings
 
@@ -88,6 +89,7 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
     try:
         own = settings.load(TelemetrySettings)
         telemetry.configure_logging(own, process=process)
+        metrics.BUILD.labels(process, identity.release(), platform.python_version()).set(1)
         lifetime = Lifetime()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

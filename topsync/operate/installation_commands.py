@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas import platform_time
-from topsync.base import retry, settings, terminal
+from topsync.base import metrics, retry, settings, terminal
 from topsync.base.errors import reaching
 from topsync.base.settings import SimulatorAdminSettings
 from topsync.base.terminal import Column, Table
@@ -176,3 +176,14 @@ def show_settings() -> None:
             default = "required" if field.is_required() else f"default {field.default}"
             terminal.say(f"  {settings.variable(cls, name)}  ({default})")
             terminal.say(*(f"      {line}" for line in terminal.filled(field.description or "", indent=6)))
+
+
+def show_metrics() -> None:
+    """Print all metrics, by subject, in the manner of the settings."""
+    for section in metrics.sections():
+        terminal.say("", section.title)
+        for metric in section.metrics:
+            labels = "".join(f", by {label.name}" for label in metric.labels)
+            terminal.say(f"  {metric.name}  ({metric.kind}, {metric.unit}{labels})")
+            for text in filter(None, (metric.meaning, metric.do)):
+                terminal.say(*(f"      {line}" for line in terminal.filled(text, indent=6)))

@@ -30,6 +30,11 @@ def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
     return now is None or life.refresh_ends_at is None or now < life.refresh_ends_at
 
 
+def needs_the_seller(seller: Seller, *, now: datetime) -> bool:
+    """Whether a session ends unless its seller authorises: nobody has to act on one that is refreshed."""
+    return not can_refresh(seller, now=now) or seller.refresh_attempts > 0
+
+
 def refresh_is_due(seller: Seller, *, share: float, now: datetime) -> bool:
     """Whether it is time to refresh: the session was refused, or the last `share` of its life has begun.
 

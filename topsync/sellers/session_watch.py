@@ -99,8 +99,9 @@ class SessionWatch:
                     await self.look()
                     await lifetime.sleep(LOOK_SECONDS)
             finally:
-                metrics.SESSION_SECONDS_LEFT.clear()
+                metrics.SESSION_SECONDS_LEFT.forget()
                 metrics.SELLERS.clear()
+                metrics.PUSH_NEEDED.forget()
                 await database.unlock(connection, WATCH_LOCK)
 
     async def look(self) -> None:
@@ -284,10 +285,13 @@ class SessionWatch:
         states = Counter(seller.state for seller in found)
         for state in SellerState:
             metrics.SELLERS.labels(state.value).set(states[state])
+        metrics.PUSH_NEEDED.set(schemes.needs_push(found, self.scheme))
         now = self.clock.now()
         # A seller that is erased has no session any more whose end could matter.
-        metrics.SESSION_SECONDS_LEFT.clear()
-        for seller in found:
-            if seller.life.ends_at is not None:
-                left = (seller.life.ends_at - now).total_seconds()
-                metrics.SESSION_SECONDS_LEFT.labels(str(seller.seller_id)).set(left)
+        metrics.SESSION_SECONDS_LEFT.show(
+            {
+                seller.seller_id: (seller.life.ends_at - now).total_seconds()
+                for seller in found
+                if seller.life.ends_at is not None and session_rules.needs_the_seller(seller, now=now)
+            }
+        )

@@ -72,10 +72,12 @@ class SharedBook:
             if not self._is_away:  # it asks twice a second: log only once
                 log.warning("the call budget cannot be reached: no calls until it can", error=repr(error))
             self._is_away = True
+            metrics.DATABASE_AWAY.set(1)
             raise BookAwayError from error
         if self._is_away:
             log.warning("the call budget can be reached again")
         self._is_away = False
+        metrics.DATABASE_AWAY.set(0)
         for priority in Priority:
             if (quota := limits.quota(priority)) is not None:
                 metrics.CALLS_LEFT_TODAY.labels(priority.label).set(max(0, quota - grant.spent))

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import cloud_events
 from schemas.types import parse_instant
-from topsync.base import starts, telemetry
+from topsync.base import metrics, starts, telemetry
 from topsync.base.outages import Outage
 from topsync.base.settings import KafkaSettings
 from topsync.model.kind import Kind
@@ -186,6 +186,7 @@ class Witness:
             now = Seen(modified, int(attributes["revision"]), is_ahead=modified > published_at)
             if finding := judge(seen.get(id_), now):
                 self.backwards += 1
+                metrics.WITNESS_BACKWARDS.labels(place.topic).inc()
                 self._unsaved.append(WitnessFinding(place, record.offset, id_, finding))
                 log.error("gone backwards", topic=place.topic, id=id_, finding=finding, offset=record.offset)
             else:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bootstrap import runner
+from bootstrap import disk_room, runner
 from bootstrap.certifying import Certifier
 from bootstrap.counted_spans import LongestCount
 from bootstrap.job import BootstrapJob
@@ -98,7 +98,11 @@ async def run(lifetime: Lifetime, names: Sequence[str], *, as_json: bool = False
     """
     own, reconciler = settings.load(BootstrapSettings), settings.load(ReconcilerSettings)
     key = parts.signing_key()
-    async with _open(own) as opened, seller_locks(opened.pool) as locks:
+    async with (
+        _open(own) as opened,
+        seller_locks(opened.pool) as locks,
+        disk_room.watched(own.work_dir),
+    ):
         subscriptions, pushes = opened.platform.subscriptions, opened.platform.messages is not None
         silent_for = timedelta(seconds=reconciler.push_lost_after_seconds)
         certifier = Certifier(key, silent_for)

@@ -15,6 +15,7 @@ from reconciler.backlogs import BulkDetails
 from reconciler.circuits import CircuitJudge, PullBrake
 from reconciler.comparing import NightlyComparison
 from reconciler.duties import Duties, Duty
+from reconciler.measuring import Lag, Measuring
 from reconciler.membership import Membership
 from reconciler.plan import PullRules
 from reconciler.pulls import Pulls
@@ -37,6 +38,7 @@ from topsync.base.settings import (
     BudgetSettings,
     CircuitSettings,
     ComparisonSettings,
+    CoverageSettings,
     EnricherSettings,
     KafkaSettings,
     ReconcilerSettings,
@@ -50,6 +52,7 @@ from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Sessions
 from topsync.store.database import Pool
+from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 from topsync.verify.reports import Reports
@@ -68,7 +71,7 @@ async def run(lifetime: Lifetime) -> None:
     kept = retention.kept(settings.load(KafkaSettings))
     circuit, comparison = settings.load(CircuitSettings), settings.load(ComparisonSettings)
     anomaly = settings.load(AnomalySettings)
-    backlog_changes = settings.load(EnricherSettings).backlog_changes
+    enricher, cover = settings.load(EnricherSettings), settings.load(CoverageSettings)
     share = settings.load(SessionSettings).session_refresh_share
     vault, calendar = parts.vault(), live_calendar.configured()
     kafka, registry = await parts.open_topics()
@@ -103,13 +106,14 @@ async def run(lifetime: Lifetime) -> None:
         duties: dict[str, list[Duty]] = {
             "push": [made.push_watch()],
             "refetches": [made.refetching()],
-            "backlog": [made.backlog(budget, backlog_changes)],
+            "backlog": [made.backlog(budget, enricher.backlog_changes)],
             "replays": [*replays, CancelledReplays(replays)],
             "circuits": [CircuitJudge(pool, lambda: calendar().at(clock.now()).circuit)],
             "comparison": [made.comparison(comparison)],
             "allowance": [made.allowance_watch()],
             "anomalies": [made.anomalies(anomaly)],
             "retention": [Retention(pool, clock, kept, retention.retention_interval_seconds)],
+            "measures": [made.measuring(kafka, enricher.enricher_group, cover.stored_within_seconds)],
         }
         woken = asyncio.Event()
         reconciler = Reconciler(
@@ -268,6 +272,25 @@ class _Parts:
             AnomalyJudge(self.pool, self.clock, own.silence, own.rise, self.calendar, self.schemes.scheme),
             AnomalyNotices(self.pool, self.producer, topic, own.concerns),
             own.anomaly_interval_seconds,
+        )
+
+    def measuring(self, kafka: KafkaSettings, group: str, stored_within_seconds: float) -> Measuring:
+        """What measures the whole installation."""
+        read = {"changes": self.registry.changes, "snapshots": self.registry.snapshots}
+
+        async def lag() -> Lag:
+            async with group_progress(kafka, group, list(read.values())) as progress:
+                found = await progress.lag_with_ages()
+            return {word: found[topic.name] for word, topic in read.items()}
+
+        return Measuring(
+            pool=self.pool,
+            clock=self.clock,
+            rules=lambda now: self.calendar().at(now),
+            poll_interval=self.schemes.poll_interval,
+            stored_within=timedelta(seconds=stored_within_seconds),
+            lag=lag,
+            interval_seconds=self.own.measure_interval_seconds,
         )
 
     def session_watch(self, refresh_share: float) -> SessionWatch:

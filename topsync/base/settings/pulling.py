@@ -107,6 +107,11 @@ class ReconcilerSettings(EnvironmentSettings):
         "enrichers to store what is missing, while it lists others. Too few: where enrichers take seconds, "
         "the calls that the budget allows are not used. Too many: memory, and a statement each a second.",
     )
+    measure_interval_seconds: PositiveSeconds = Field(
+        30,
+        description="How often a reconciler measures the whole installation, for the metrics of copies, lag, "
+        "calls and bulk starts.",
+    )
     reconcile_calm_seconds: Seconds = Field(
         60,
         description="How long after a reconciler joined the others give it its share of the sellers. Longer "

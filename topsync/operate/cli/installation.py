@@ -70,6 +70,27 @@ def settings_page(
         installation_commands.show_settings()
 
 
+@app.command("metrics", rich_help_panel=OPERATIONS)
+def metrics_page(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The reference page as it is committed.")
+    ] = False,
+    grafana: Annotated[
+        bool, typer.Option("--grafana", help="The dashboard for Grafana, in JSON, as it is committed.")
+    ] = False,
+) -> None:
+    """List all metrics with unit, labels, meaning, and what to do."""
+    from topsync.base import metrics, terminal
+    from topsync.operate import dashboard, installation_commands
+
+    if grafana:
+        terminal.write(dashboard.document())
+    elif markdown:
+        terminal.write(metrics.reference_page())
+    else:
+        installation_commands.show_metrics()
+
+
 @schema_app.command("export")
 def schema_export(
     folder: Annotated[
