@@ -107,12 +107,12 @@ class Workload:
             item["path"]: item["key"]
             for mount in self.container.get("volumeMounts", [])
             if mount["mountPath"] == folder
-            for secret in _secrets(volumes[mount["name"]])
+            for secret in secrets_of(volumes[mount["name"]])
             for item in secret["items"]
         }
 
 
-def _secrets(volume: dict[str, Any]) -> list[dict[str, Any]]:
+def secrets_of(volume: dict[str, Any]) -> list[dict[str, Any]]:
     """The Secrets, or parts of them, whose keys are files of a volume."""
     if "projected" in volume:
         return [source["secret"] for source in volume["projected"]["sources"]]

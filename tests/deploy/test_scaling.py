@@ -225,7 +225,14 @@ def test_external_secrets_brings_every_file_that_a_process_reads(
 ) -> None:
     (secret,) = of_kind(production, "ExternalSecret")
 
-    read = {name for each in processes.values() for name in each.secret_files.values()}
-    assert {entry["secretKey"] for entry in secret["spec"]["data"]} == read
-    (volume,) = [each for each in processes["push"].pod["volumes"] if each["name"] == "secrets"]
-    assert secret["spec"]["target"]["name"] == volume["secret"]["secretName"]
+    sources = [
+        source
+        for each in processes.values()
+        for volume in each.pod.get("volumes", [])
+        if volume["name"] == "secrets"
+        for source in manifests.secrets_of(volume)
+    ]
+    keys = {entry["secretKey"] for entry in secret["spec"]["data"]}
+    needed = {item["key"] for each in sources if not each.get("optional") for item in each["items"]}
+    assert needed <= keys <= {item["key"] for each in sources for item in each["items"]}
+    assert {each.get("secretName") or each["name"] for each in sources} == {secret["spec"]["target"]["name"]}
