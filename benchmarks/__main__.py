@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     "audit",
     "slow_day",
     "drain",
+    "held",
     "sizes",
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""

@@ -186,6 +186,12 @@ def test_an_enrichers_records_on_their_way_fit_into_its_memory(processes: dict[s
     assert "about ten times as much" in description
     records = 10 * int(EnricherSettings.model_fields["enricher_max_bytes"].default)
 
+    measured = re.search(
+        r"memory that they take when they are read \| (\d+) MiB", BENCHMARKS.read_text("utf-8")
+    )
+    assert measured is not None
+    assert int(measured[1]) * 2**20 <= records
+
     limit = size(processes["enrich"].container["resources"]["limits"]["memory"])
     assert limit >= max(map(int, figures)) * 10**6 + records
 
