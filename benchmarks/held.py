@@ -1,7 +1,7 @@
 """How much memory an enricher takes for the records that are on their way through it.
 
-`TOPSYNC_ENRICHER_MAX_BYTES` bounds the bytes of those records as Kafka has them. This measures what they become
-when they are read: the records themselves, the orders in them, and what the writer works out for each.
+`TOPSYNC_ENRICHER_MAX_BYTES` bounds the bytes of those records as Kafka has them. This measures what they
+become when they are read: the records themselves, the orders in them, and what the writer works out.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ async def run() -> Report:
     grown = _resident_bytes() - before
     setup = (
         f"{len(versions):,} snapshots of the simulator's orders, together {bound // MIB} MiB as Kafka has "
-        "them, which is the default of `TOPSYNC_ENRICHER_MAX_BYTES`. Each is read and prepared as the enricher "
-        "does it, and all are kept. Memory is what the process has more than before (`/proc/self/statm`)."
+        "them, which is the default of `TOPSYNC_ENRICHER_MAX_BYTES`. Each is read and prepared as the "
+        "enricher does it, and all are kept. Memory is what the process has more than before (`/proc/self/statm`)."
     )
     return Report(
         "held",
