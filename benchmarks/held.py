@@ -49,7 +49,8 @@ async def run() -> Report:
     setup = (
         f"{len(versions):,} snapshots of the simulator's orders, together {bound // MIB} MiB as Kafka has "
         "them, which is the default of `TOPSYNC_ENRICHER_MAX_BYTES`. Each is read and prepared as the "
-        "enricher does it, and all are kept. Memory is what the process has more than before (`/proc/self/statm`)."
+        "enricher does it, and all are kept. Memory is what the process has more than before "
+        "(`/proc/self/statm`)."
     )
     return Report(
         "held",
