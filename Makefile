@@ -1,12 +1,13 @@
 # Two commands are enough: `make demo` and `make test`. Each sets everything up first, only in this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage bench soak setup lint format constraints clean
+.PHONY: help demo test coverage bench soak image setup lint format constraints clean
 
 # If the environment forbids to keep compiled modules, each of hundreds of starts would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/bin
+IMAGE ?= topsync
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make constraints" $(VENV)/pip-compile --quiet --generate-hashes \
@@ -38,6 +39,12 @@ bench: setup ## what topsync does per second, and what this machine can do; name
 soak: setup ## long kills and outages, a seller with 400,000 orders, and ten minutes of random bytes for the channel; ARGS="kills", "bulk --orders 100000" or "channel --minutes 60"
 	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
 	@$(VENV)/python -m soak $(ARGS)
+
+image: ## build the image with podman or docker, and say how large it is (IMAGE=name:tag); options of `build` in ARGS="..."
+	@engine=$(or $(ENGINE),$$(command -v podman || command -v docker)); \
+	if [ -z "$$engine" ]; then echo "image: neither podman nor docker is on PATH: install one of them" >&2; exit 1; fi; \
+	$$engine build --file deploy/Containerfile --tag $(IMAGE) $(ARGS) . && \
+	$$engine image inspect --format '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 
 setup: ## install what the other commands need; quick when nothing has changed (PYTHON=... names a Python)
 	@for python in $(PYTHONS); do \

@@ -31,6 +31,7 @@ BENCHMARKS: Final = (
     "slow_day",
     "drain",
     "many_sellers",
+    "held",
     "sizes",
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""

@@ -44,6 +44,11 @@ PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
 """Failures that pass; until then nothing is committed."""
 
 
+def signals_group(kafka: KafkaSettings) -> str:
+    """The consumer group of those who read signals."""
+    return f"{kafka.topic_prefix}.signals"
+
+
 @dataclass(frozen=True, slots=True)
 class SignalReader:
     """Runs beside the reconciler, in the same process."""
@@ -66,8 +71,9 @@ class SignalReader:
         )
 
     async def _read_all(self, lifetime: Lifetime) -> None:
-        group = f"{self.kafka.topic_prefix}.signals"
-        async with clients.reader(self.kafka, self.topics.signals.name, group_id=group) as consumer:
+        async with clients.reader(
+            self.kafka, self.topics.signals.name, group_id=signals_group(self.kafka)
+        ) as consumer:
             while not lifetime.stopping:
                 await self._read(consumer)
 

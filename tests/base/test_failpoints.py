@@ -10,13 +10,15 @@ from signal import SIGKILL
 import pytest
 
 from tests.support import measuring
-from topsync.base import failpoints
-from topsync.base.failpoints import POINT_VARIABLE, POINTS, REACHED_VARIABLE, FailPointError
+from topsync.base.failpoints import POINTS
+from topsync.local import arming
+from topsync.local.arming import POINT_VARIABLE, REACHED_VARIABLE, FailPointError
 
 REACHING = """
 import os
 from topsync.base import failpoints
-failpoints.arm(os.environ)
+from topsync.local import arming
+arming.arm(os.environ)
 for number in (1, 2, 3):
     failpoints.reach("enricher.taken")
     failpoints.reach("enricher.stored")
@@ -61,4 +63,4 @@ def test_a_fail_point_with_half_of_its_settings_stops_the_process(
     environment: dict[str, str],
 ) -> None:
     with pytest.raises(FailPointError, match="TOPSYNC_FAIL_POINT"):
-        failpoints.arm(environment)
+        arming.arm(environment)

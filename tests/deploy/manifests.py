@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -25,26 +26,42 @@ NO_KUBECTL = (
 WORKLOADS = ("Deployment", "StatefulSet", "CronJob")
 
 
+OVERLAYS = tuple(f"overlays/{name}" for name in ("dev", "example", "production"))
+EVERYTHING = ("base", "kafka", *OVERLAYS)
+"""What can be built as it is."""
+
+
+@cache
 def build(folder: Path) -> list[dict[str, Any]]:
-    """The objects of a Kustomize folder. kubectl also reads the YAML; it needs no cluster."""
-    text = _kubectl(["kustomize", str(folder)], given="")
-    read = ["annotate", "--local", "--filename=-", "--output=json", "built-for=tests"]
-    return list(_objects(_kubectl(read, given=text)))
+    """The objects of a Kustomize folder; asks no cluster. All tests share them, and must not change them."""
+    return [found for found in yaml.safe_load_all(_kubectl(["kustomize", str(folder)])) if found]
 
 
 def read_local(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file, also of kinds that only a cluster's custom resources know."""
-    read = ["annotate", "--local", f"--filename={file}", "--output=json", "built-for=tests"]
-    return list(_objects(_kubectl(read, given="")))
+    """The objects of a file."""
+    return [found for found in yaml.safe_load_all(file.read_text("utf-8")) if found]
 
 
-def _kubectl(arguments: Sequence[str], *, given: str) -> str:
+def with_components(folder: Path, overlay: str, *components: str) -> list[dict[str, Any]]:
+    """The objects of an overlay that gets these components, made in an empty folder."""
+    to_deploy = os.path.relpath(KUBERNETES, folder.resolve())
+    (folder / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "resources": [f"{to_deploy}/{overlay}"],
+                "components": [f"{to_deploy}/components/{name}" for name in components],
+            }
+        )
+    )
+    return build(folder)
+
+
+def _kubectl(arguments: Sequence[str]) -> str:
     if (kubectl := shutil.which("kubectl")) is None:
         # Without kubectl the other tests are still useful; continuous integration skips nothing.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_KUBECTL)
     done = subprocess.run(
         [kubectl, *arguments],
-        input=given,
         capture_output=True,
         text=True,
         timeout=KUBECTL_TIMEOUT_SECONDS,
@@ -53,15 +70,6 @@ def _kubectl(arguments: Sequence[str], *, given: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text, in order."""
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(text):
-        found, end = decoder.raw_decode(text, at)
-        yield found
-        at = end + len(text[end:]) - len(text[end:].lstrip())
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,12 @@ class Workload:
             item["path"]: item["key"]
             for mount in self.container.get("volumeMounts", [])
             if mount["mountPath"] == folder
-            for secret in _secrets(volumes[mount["name"]])
+            for secret in secrets_of(volumes[mount["name"]])
             for item in secret["items"]
         }
 
 
-def _secrets(volume: dict[str, Any]) -> list[dict[str, Any]]:
+def secrets_of(volume: dict[str, Any]) -> list[dict[str, Any]]:
     """The Secrets, or parts of them, whose keys are files of a volume."""
     if "projected" in volume:
         return [source["secret"] for source in volume["projected"]["sources"]]

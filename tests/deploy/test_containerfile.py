@@ -63,3 +63,15 @@ def test_every_package_of_the_project_is_copied_and_in_the_build_context(
     assert copied == packages | {"constraints.txt", "pyproject.toml", project["project"]["readme"]}
     assert "*" in ignored
     assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
+
+
+def test_what_is_for_trials_and_tests_is_not_in_the_build_context() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+
+    for package in ("topsync/local", "topsync/simulator"):
+        assert (ROOT / package).is_dir()
+        # The last line that matches a path decides.
+        assert ignored.index(package) > ignored.index("!topsync")
+    assert (ROOT / "topsync" / "local" / "arming.py").is_file(), (
+        "it must not be elsewhere, or the image has it"
+    )

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 
-from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
+from topsync.base.failpoints import Point
+from topsync.local.arming import POINT_VARIABLE, REACHED_VARIABLE
 from topsync.local.processes import ManagedProcess
 
 WITHIN_SECONDS = 180.0

@@ -15,7 +15,8 @@ from reconciler.replay_orders import FRESH_FOR
 from schemas import platform_time
 from tests.support import executioner, systems
 from tests.support.eventually import eventually
-from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
+from topsync.base.failpoints import Point
+from topsync.local.arming import POINT_VARIABLE, REACHED_VARIABLE
 from topsync.local.system import SERVICES, Scale, System
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -40,7 +40,8 @@ from tests.system.test_writer import (
     trade,
 )
 from topsync.base import metrics
-from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
+from topsync.base.failpoints import Point
+from topsync.local.arming import POINT_VARIABLE, REACHED_VARIABLE
 from topsync.model.compacted_topic import Reason
 from topsync.model.kind import Kind
 from topsync.operate import installation_commands, republish_command, status_command

@@ -1,29 +1,15 @@
 """Named fail points: the places between two steps at which a test lets a process die (P4).
 
 We promise to survive a crash at any instruction. Only crashes of the real process, between known
-instructions, can show that. So the code calls `reach` there. In production that does nothing: a point is
-armed only from the environment, by two variables together:
-
-- `TOPSYNC_FAIL_POINT`, a point, or `point:3` for the third time that it is reached;
-- `TOPSYNC_FAIL_POINT_REACHED`, a file. The process writes the point's name to it before it dies, so that a
-  test knows where it died.
-
-A process that is given only one of the two refuses to start. They are no settings: nobody who runs topsync
-should find them among those.
+instructions, can show that. So the code calls `reach` there. It does nothing, unless something has asked by
+`on_reach` to be called. In a checkout `topsync.local.arming` asks, where the environment arms a point. The
+image of a release does not contain that module, so that no environment variable can arm a point there.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final, Literal, get_args
-
-from topsync.base.errors import OperatorError
-
-POINT_VARIABLE: Final = "TOPSYNC_FAIL_POINT"
-REACHED_VARIABLE: Final = "TOPSYNC_FAIL_POINT_REACHED"
 
 Point = Literal[
     # An enricher takes a partition over,
@@ -129,46 +115,18 @@ Point = Literal[
 
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 
+Reached = Callable[[Point], None]
 
-class FailPointError(OperatorError):
-    """The environment names an unknown fail point, or sets only one of the two variables."""
-
-
-class _Armed:
-    def __init__(self, point: Point, times: int, reached: Path) -> None:
-        self.point = point
-        self.times = times
-        self.reached = reached
+_reached: Reached | None = None
 
 
-_armed: _Armed | None = None
-
-
-def arm(environment: Mapping[str, str]) -> None:
-    """Arm the point that the environment names, if it names one. Called once, as a process starts.
-
-    Raises:
-        FailPointError: see there.
-    """
-    global _armed  # noqa: PLW0603 -- a process dies as a whole
-    _armed = None
-    asked, reached = environment.get(POINT_VARIABLE), environment.get(REACHED_VARIABLE)
-    if asked is None and reached is None:
-        return
-    if not asked or not reached:
-        raise FailPointError(f"{POINT_VARIABLE} and {REACHED_VARIABLE} are for tests, and only together")
-    name, _, times = asked.partition(":")
-    point = next((point for point in POINTS if point == name), None)
-    if point is None or not (times or "1").isdecimal():
-        raise FailPointError(f"{POINT_VARIABLE}: no such point as {asked}; there are {', '.join(POINTS)}")
-    _armed = _Armed(point, int(times or "1"), Path(reached))
+def on_reach(reached: Reached | None) -> None:
+    """Have this called at each point from now on, in the whole process; with None, nothing is called."""
+    global _reached  # noqa: PLW0603 -- a process dies as a whole
+    _reached = reached
 
 
 def reach(point: Point) -> None:
     """Go on; or, where this point is armed and its time has come, die as by SIGKILL."""
-    if _armed is None or _armed.point != point:
-        return
-    _armed.times -= 1
-    if _armed.times <= 0:
-        _armed.reached.write_text(point)
-        os.kill(os.getpid(), signal.SIGKILL)
+    if _reached is not None:
+        _reached(point)

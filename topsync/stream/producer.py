@@ -200,6 +200,11 @@ class PartitionPublisher:
             self._free_at = asyncio.get_running_loop().time() + self._spacing_seconds
 
 
+def transactional_ids(settings: KafkaSettings, group: str) -> str:
+    """How the transactional ids of a group's writers begin; a partition's number ends each."""
+    return f"{settings.topic_prefix}.{group}."
+
+
 @asynccontextmanager
 async def partition_publisher(
     settings: KafkaSettings, *, group: str, partition: int, spacing_seconds: float
@@ -207,7 +212,7 @@ async def partition_publisher(
     """Take over a partition's publishing: abort an earlier owner's open transaction, and fence the owner."""
     producer = clients.producer(
         settings,
-        transactional_id=f"{settings.topic_prefix}.{group}.{partition}",
+        transactional_id=f"{transactional_ids(settings, group)}{partition}",
         acks="all",
         max_batch_size=MAX_BATCH_BYTES,
         max_request_size=MAX_REQUEST_BYTES,

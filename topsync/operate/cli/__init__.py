@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Final
 
 import typer
 
@@ -29,6 +31,9 @@ from topsync.operate.cli import (
 )
 from topsync.operate.cli.panels import JOBS, OPERATIONS
 
+WITH_TRIALS: Final = find_spec("topsync.local") is not None
+"""Whether this is a checkout: the image of a release contains neither the simulator nor embedded servers."""
+
 app = typer.Typer(
     name="topsync",
     help="Keeps a complete, current copy of Taobao/Tmall sellers' orders in Kafka and PostgreSQL.\n\n"
@@ -38,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for commands in (services, checks, looks, republishing, installation, trials):
+for commands in (services, checks, looks, republishing, installation, *((trials,) if WITH_TRIALS else ())):
     app.add_typer(commands.app)
 app.add_typer(bootstraps.app, name="bootstrap", rich_help_panel=JOBS)
 app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)
@@ -51,14 +56,17 @@ app.add_typer(reports.app, name="report", rich_help_panel=OPERATIONS)
 
 def main() -> None:
     """Entry point; a failure that an operator can repair is printed as one line, without a traceback."""
-    from topsync.base import failpoints, telemetry, terminal
+    from topsync.base import telemetry, terminal
     from topsync.base.service import EXIT_FAILED, EXIT_SETTINGS
     from topsync.base.settings import SettingsError, TelemetrySettings
 
     terminal.prepare()
     try:
         _require_text(sys.argv)
-        failpoints.arm(os.environ)
+        if WITH_TRIALS:
+            from topsync.local import arming
+
+            arming.arm(os.environ)
         # A command prints for people, or for the next command in a pipe; a service sets up its own logs.
         quiet = TelemetrySettings.model_construct(log_level="warning", log_format="console")
         telemetry.configure_logging(quiet, process="command")
