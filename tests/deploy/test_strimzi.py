@@ -111,3 +111,22 @@ def test_the_group_that_scales_is_the_enrichers() -> None:
     granted = {right.name for right in strimzi.rights(strimzi.settings())["keda"]}
 
     assert {lag["consumerGroup"], lag["topic"]} == granted
+
+
+def test_by_a_component_each_process_logs_in_as_its_own_user(tmp_path: Path) -> None:
+    built = manifests.with_components(tmp_path, "overlays/production", "kafka-users")
+    processes = manifests.workloads(built)
+    users = strimzi.rights(strimzi.settings()).keys() - {"keda"}
+    assert users <= processes.keys()
+    for process in users:
+        workload, user = processes[process], f"topsync-{process}"
+        assert workload.environment["TOPSYNC_KAFKA_USERNAME"] == user
+        assert workload.environment["TOPSYNC_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+        (secrets,) = [volume for volume in workload.pod["volumes"] if volume["name"] == "secrets"]
+        files = [
+            (item["path"], source["secret"]["name"])
+            for source in secrets["projected"]["sources"]
+            for item in source["secret"]["items"]
+        ]
+        assert ("TOPSYNC_KAFKA_PASSWORD", user) in files
+        assert len({path for path, _ in files}) == len(files), "a cluster refuses a path that comes twice"

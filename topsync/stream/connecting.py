@@ -192,6 +192,9 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
         self._failures[place] = failure
 
     def _login(self) -> _Login:
+        if self._settings.kafka_security_protocol not in WITH_LOGIN:
+            # Clients try ten times a second while a broker is away: nothing is read in vain.
+            return _Login(None, None, None)
         latest, token = self._latest(), None
         if latest.kafka_token_file is not None:
             try:
