@@ -74,7 +74,7 @@ async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
         job.kill()
         await job.wait()
         del system.processes["bootstrap"]
-        # It may say that a request failed: until an answer has told it, no process knows that the clock jumped.
+        # It may say that a request failed: until an answer tells it, no process knows that the clock jumped.
         _, said = await system.try_run("bootstrap", "status", "--json")
         status = orjson.loads(said)
         # With the slice of refunds, which comes after the orders.
