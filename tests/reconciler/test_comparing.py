@@ -284,7 +284,10 @@ async def test_two_processes_at_once_make_one_report(desk: Desk) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(desk.duty.round())
         tasks.create_task(desk.another_process().round())
-    assert await desk.how() == dict.fromkeys(missing, ("missing", "repaired"))
+    how = await desk.how()
+    assert how.keys() == set(missing)
+    # The slower of them may find the time for repairs over.
+    assert set(how.values()) <= {("missing", "repaired"), ("missing", "left")}
     assert len(await comparisons.newest(desk.pool, 9)) == 1
     assert (await report_of(desk)).days == 2 * 2 * DAYS
 

@@ -496,7 +496,9 @@ async def test_a_former_holder_that_wakes_up_late_ends_no_replay_with_less_than_
     await eventually(lambda: desk.has_been_asked(5))
     thawed.set()
     await asyncio.gather(late, present)
-    (record,) = await systems.records(desk.kafka, desk.notifications)
+    # Both may have looked before either published: the same record again is no second outcome.
+    record, *again = await systems.records(desk.kafka, desk.notifications)
+    assert [each.value for each in again] == [record.value] * len(again)
     outcome = ReplayEnded.model_validate_json(record.value or b"")
     assert (outcome.state, outcome.list_calls) == ("done", 4)
     assert (await desk.job("all")).outcome["pieces_done"] == 4
