@@ -205,7 +205,7 @@ class ExportedSlice:
         self._show(of, SliceState.DOWNLOADED)
         file, task = self.start.file_of(of), _task_of(of)
         counts = of.counts if _has_file(of) else LoadCounts()
-        loader = Loader(self.start, of, task.created_at, f"export {task.task_id}", counts)
+        loader = Loader(self.start, of, task, counts)
         if _has_file(of):
             lines = self.export.lines(of.kind, file, skip=counts.lines)
             try:

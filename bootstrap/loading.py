@@ -15,7 +15,7 @@ from topsync.base import failpoints
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
 from topsync.model.refetch import OrderPart
-from topsync.model.slice import LoadCounts, Slice
+from topsync.model.slice import LoadCounts, Slice, SliceTask
 from topsync.platforms.export_port import (
     ExportedObject,
     ExportFileError,
@@ -39,9 +39,8 @@ class Loader:
 
     start: Start
     of: Slice
-    as_of: datetime
-    """No state in the file is older than this."""
-    reason: str
+    task: SliceTask
+    """No state in the file is older than the task."""
     counts: LoadCounts
     """The lines that were handed over so far, by earlier runs too."""
 
@@ -67,6 +66,8 @@ class Loader:
 
     async def _load_some(self, found: list[ExportLine]) -> None:
         self._require_days(found)
+        if self.task.adopted:
+            self._require_seller(found)
         latest_now = self.start.clock.latest_now()
         lines = [believed(line, latest_now=latest_now) for line in found]
         rows = [row for line in lines if (row := _row(line)) is not None]
@@ -79,6 +80,19 @@ class Loader:
         failpoints.reach("bootstrap.rows_published")
         self.counts = counted(self.counts, lines)
 
+    def _require_seller(self, found: Iterable[ExportLine]) -> None:
+        """An adopted task may be another seller's: the platform does not always say which task exists.
+
+        A new task is this seller's by its session. So a seller who has another nick now asks once more only.
+        """
+        nick = self.start.account.seller.nick
+        for line in found:
+            if isinstance(line, ExportedObject) and line.seller_nick not in (nick, None):
+                raise ExportFileError(
+                    f"the file of the adopted task {self.task.task_id} holds {self.of.kind.plural} of "
+                    f"{line.seller_nick}, not of {nick}"
+                )
+
     def _require_days(self, found: Iterable[ExportLine]) -> None:
         """A file of other days is another task's: it would be taken for these, and these be missing."""
         first = platform_time.start_of(self.of.first_day)
@@ -88,7 +102,7 @@ class Loader:
                 continue
             moment = line.created if self.of.kind.leads else line.modified
             # A part that has changed since the task was created may be shown as it is now.
-            is_newer = not self.of.kind.leads and line.modified >= self.as_of
+            is_newer = not self.of.kind.leads and line.modified >= self.task.created_at
             if moment is not None and not first <= moment < end and not is_newer:
                 raise ExportFileError(
                     f"the file holds {self.of.kind.plural} of {platform_time.day_of(moment)}, and "
@@ -103,8 +117,8 @@ class Loader:
                     self.start.topics.snapshots.name,
                     tid=line.order_id,
                     seller_id=self.start.seller_id,
-                    as_of=self.as_of,
-                    reason=self.reason,
+                    as_of=self.task.created_at,
+                    reason=f"export {self.task.task_id}",
                     value=line.value,
                     part=None if self.of.kind.leads else OrderPart(self.of.kind, line.id),
                 )

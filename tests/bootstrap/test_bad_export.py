@@ -63,6 +63,8 @@ class ExportGateway(ListGateway):
         self.file = b""
         self.files_url = ""
         self.refuses_to_count = False
+        self.names_tasks = 0
+        """So many requests are answered with a task that is said to exist."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
@@ -70,6 +72,8 @@ class ExportGateway(ListGateway):
             case "taobao.tmc.user.permit":
                 return ok("tmc_user_permit", {"is_success": True})
             case "taobao.topats.trades.sold.get":
+                if len(self.asked_for) <= self.names_tasks:
+                    return error(15, "isv.task-duplicate", f"TaskId={len(self.asked_for)}")
                 return ok("topats_trades_sold_get", {"task": self._task(len(self.asked_for))})
             case "taobao.topats.result.get":
                 code = hashlib.md5(self.file, usedforsecurity=False).hexdigest()
@@ -175,6 +179,20 @@ async def test_an_export_that_cannot_be_read_is_asked_for_anew_in_the_same_run(b
     assert (of.state, of.failed_tasks) == (SliceState.WAITING, MAX_ATTEMPTS)
     assert len(set(bad.gateway.asked_for)) == MAX_ATTEMPTS, "each in other words"
     assert bad.start.settings.export_files(SELLER) == []
+
+
+async def test_an_adopted_export_of_another_seller_is_not_loaded_and_a_new_one_is_the_sellers_own(
+    bad: Bad,
+) -> None:
+    bad.put(bad.line(1), bad.line(2, seller_nick="demo_two"))
+    bad.gateway.names_tasks = MAX_ATTEMPTS
+    assert "the adopted task 3 holds orders of demo_two, not of demo_one" in await bad.fail()
+    assert await bad.published(bad.start.topics.snapshots) == []
+    assert await slices.count_rows(bad.start.pool, await bad.slice()) == 0
+    # A new task is the seller's: after a change of nick, the lines have the new one.
+    bad.gateway.names_tasks = 0
+    assert "2 of 2 orders are still not stored" in await bad.fail()
+    assert len(await bad.published(bad.start.topics.snapshots)) == 2
 
 
 async def test_an_export_that_breaks_in_the_middle_keeps_what_was_loaded(

@@ -16,7 +16,7 @@ from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.simulator.platform_client import START
 from topsync.base.settings import CoverageSettings
 from topsync.coverage import created
-from topsync.coverage.created import CreatedCount, CreatedLister, NotCounted, day_span
+from topsync.coverage.created import CreatedCount, CreatedLister, CreatedListing, NotCounted, day_span
 from topsync.coverage.lists import ListRefusedError
 from topsync.model.priority import Priority
 from topsync.model.span import Span
@@ -75,6 +75,15 @@ class Desk:
     def session(self) -> SecretStr:
         return self.platform.session
 
+    async def parts(self, span: Span) -> list[CreatedListing]:
+        """What the lister brings of a span."""
+        return [part async for part in self.lister.list_parts(self.session, span, priority=LANE)]
+
+    async def listed(self, span: Span) -> CreatedListing:
+        """A span that has room in one part."""
+        (whole,) = await self.parts(span)
+        return whole
+
     def truth(self, span: Span) -> set[int]:
         """The orders that were created in a span."""
         world, seller = self.platform.simulator.world, self.platform.seller
@@ -100,7 +109,7 @@ async def listing(quirks: PlatformQuirks | None = None, *, orders: int = 2000) -
 @pytest.mark.parametrize("end_included", [True, False])
 async def test_a_day_is_listed_to_its_last_order_and_has_no_other(end_included: bool) -> None:
     async with listing(PlatformQuirks(end_created_inclusive=end_included)) as desk:
-        found = await desk.lister.list_span(desk.session, day_span(YESTERDAY), priority=LANE)
+        found = await desk.listed(day_span(YESTERDAY))
         assert found.orders.keys() == desk.truth(day_span(YESTERDAY))
         assert found.counted == len(found.orders) > 500
         assert found.calls == len(desk.lists.asked) <= len(found.orders) // 98 + 3
@@ -132,7 +141,7 @@ async def test_without_the_right_to_the_list_nothing_is_counted_and_the_reason_i
         assert set(days.values()) == {None}
         assert len(desk.lists.asked) <= 2, "it insists on no day after a refusal"
         with pytest.raises(ListRefusedError, match=SOLD):
-            await desk.lister.list_span(desk.session, day_span(YESTERDAY), priority=LANE)
+            await desk.listed(day_span(YESTERDAY))
 
 
 async def test_a_session_that_is_refused_is_no_answer_about_a_day() -> None:
@@ -145,7 +154,7 @@ async def test_a_session_that_is_refused_is_no_answer_about_a_day() -> None:
 async def test_a_day_that_the_platform_finds_too_slow_is_listed_in_halves() -> None:
     async with listing() as desk:
         desk.platform.simulator.board.switch_on(ServiceRejection(widest_seconds=7200))
-        found = await desk.lister.list_span(desk.session, day_span(YESTERDAY), priority=LANE)
+        found = await desk.listed(day_span(YESTERDAY))
         assert found.orders.keys() == desk.truth(day_span(YESTERDAY))
         count = await desk.lister.count(desk.session, day_span(YESTERDAY), priority=LANE)
         assert count == NotCounted("the platform finds the span too wide to be counted")
@@ -157,7 +166,7 @@ async def test_a_day_with_too_many_orders_for_the_memory_comes_in_parts_that_joi
     monkeypatch.setattr(created, "MAX_ORDERS_AT_ONCE", 150)
     async with listing() as desk:
         day = day_span(YESTERDAY)
-        parts = [part async for part in desk.lister.list_parts(desk.session, day, priority=LANE)]
+        parts = await desk.parts(day)
         assert max(len(part.orders) for part in parts) <= 150
         assert sum(len(part.orders) for part in parts) == len(desk.truth(day))
         assert {tid for part in parts for tid in part.orders} == desk.truth(day)
@@ -183,6 +192,6 @@ async def test_a_day_that_goes_on_loses_nothing_at_fifty_new_orders_a_second_tha
         settled = Span(day_span(TODAY).start, now - timedelta(seconds=LATEST_SECONDS))
         before = desk.truth(settled)
         desk.lists.before_answer = a_second
-        found = await desk.lister.list_span(desk.session, day_span(TODAY), priority=LANE)
+        found = await desk.listed(day_span(TODAY))
         assert len(before) > 2000
         assert before <= found.orders.keys() <= desk.truth(day_span(TODAY))

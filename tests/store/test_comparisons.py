@@ -141,6 +141,18 @@ async def test_a_day_has_the_rows_that_are_dated_in_it(pool: Pool) -> None:
     assert (copies[TID].modified, copies[TID].revision, copies[TID].is_published) == (at(5), 1, False)
 
 
+async def test_what_one_process_left_too_early_another_may_have_repaired(pool: Pool) -> None:
+    await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
+    other = replace(MISSING, id=TID + 1, tid=TID + 1)
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING, other])
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID, TID + 1], DifferenceOutcome.LEFT)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    await comparisons.finish(pool, REPORT, at=at(60), days=5, days_left=0)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID + 1], DifferenceOutcome.REPAIRED)
+    found = {each.id: each.outcome for each in await comparisons.differences(pool, REPORT, limit=9)}
+    assert found == {TID: DifferenceOutcome.REPAIRED, TID + 1: DifferenceOutcome.LEFT}
+
+
 async def test_who_comes_late_changes_nothing_that_is_settled_or_ended(pool: Pool) -> None:
     await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
     await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING])

@@ -84,25 +84,17 @@ class CreatedLister:
     lists: CreatedLists
     settings: CoverageSettings
 
-    async def list_span(self, session: SecretStr, span: Span, *, priority: Priority) -> CreatedListing:
-        """Every order that was created in a closed span of whole seconds, such as a day (`day_span`).
-
-        Raises:
-            ListingFailedError, ListRefusedError: nothing of it may be claimed.
-            PlatformError, CallLimitedError: see `topsync.platforms.created_port.CreatedLists`.
-        """
-        found = await self._drive(session, span, None, priority)
-        assert found is not None, "no bound was set"
-        return found
-
     async def list_parts(
         self, session: SecretStr, span: Span, *, priority: Priority
     ) -> AsyncIterator[CreatedListing]:
-        """The same in parts of a bounded number of orders, the oldest first; mostly it is a single part.
+        """Every order that was created in a closed span of whole seconds, such as a day (`day_span`).
 
-        The parts join: each begins in the second after the end of the part before.
+        In parts of a bounded number of orders, the oldest first; mostly it is a single part. The parts join:
+        each begins in the second after the end of the part before.
 
-        Raises: as `list_span`.
+        Raises:
+            ListingFailedError, ListRefusedError: nothing of the part may be claimed.
+            PlatformError, CallLimitedError: see `topsync.platforms.created_port.CreatedLists`.
         """
         pending = [span]
         while pending:

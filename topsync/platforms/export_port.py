@@ -114,6 +114,8 @@ class ExportedObject:
     None where the line does not say.
     """
     modified: datetime
+    seller_nick: str | None
+    """Whose it is. None where the line does not say."""
     value: bytes
     """The platform's object as JSON."""
 
@@ -172,7 +174,7 @@ class BulkExport(Protocol):
 
         `known_tasks` are all tasks of this application that the caller knows, of whichever seller. Where the
         platform has such a task and does not name it, the only task that nobody knows is taken for it. So
-        with several sellers look at the file's days and orders before you trust an adopted task.
+        look at the file's days and seller before you trust an adopted task.
 
         Raises:
             SessionRefusedError, PlatformAwayError, CallLimitedError, ...: as for any call; also a refusal

@@ -178,7 +178,10 @@ async def add(
 async def settle(
     pool: Pool, report: str, kind: Kind, ids: Collection[int], outcome: DifferenceOutcome
 ) -> None:
-    """Note what has become of differences that are open. Idempotent."""
+    """Note what has become of differences that are open, or that were left and are repaired after all.
+
+    Idempotent. Nothing changes in a report that has ended.
+    """
     await pool.execute(sql("comparisons.settle"), report, kind.value, list(ids), outcome.value)
 
 

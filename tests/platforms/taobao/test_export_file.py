@@ -114,6 +114,14 @@ def test_a_message_is_not_split_at_characters_that_are_line_ends_only_for_python
     assert orjson.loads(found.value)["reason"] == message
 
 
+@every_kind
+def test_a_line_says_whose_it_is_or_does_not(tmp_path: Path, kind: Kind) -> None:
+    nicks = ("示例", "", None, 7)
+    lines = [kind_line(kind, number, seller_nick=nick) for number, nick in enumerate(nicks, 1)]
+    found = read(packed(tmp_path, b"\n".join(lines)), kind)
+    assert [row.seller_nick for row in found if isinstance(row, ExportedObject)] == ["示例", None, None, None]
+
+
 def test_line_ends_inside_a_message_are_escaped_and_do_not_split_it(tmp_path: Path) -> None:
     (order,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
     assert isinstance(order, ExportedObject)

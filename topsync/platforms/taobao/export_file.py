@@ -85,12 +85,13 @@ def read_line(form: LineForm, line: bytes) -> ExportLine:
     try:
         found = unwrapped(json_bounds.loads(line), form.envelopes)
         own_id, order_id = parse_id(found.get(form.id_name)), parse_id(found.get("tid"))
-        created = found.get("created")
+        created, nick = found.get("created"), found.get("seller_nick")
         return ExportedObject(
             own_id,
             order_id,
             parse_instant(created) if created else None,
             parse_instant(found.get("modified")),
+            nick if isinstance(nick, str) and nick else None,
             orjson.dumps(found),
         )
     except (

@@ -69,9 +69,15 @@ set day = excluded.day, what = excluded.what, note = excluded.note, outcome = ex
 
 
 -- name: settle
--- A process that comes late has no say in what another has settled.
+-- Of two processes that repair the same, the one that sees it repaired is right, and the other gave up too early.
+-- Nothing changes in a report that has ended.
 update differences set outcome = $4
-where report = $1 and kind = $2 and id = any($3::bigint[]) and outcome = 'open'
+where
+    report = $1
+    and kind = $2
+    and id = any($3::bigint[])
+    and (outcome = 'open' or (outcome = 'left' and $4 = 'repaired'))
+    and exists (select from reports where id = $1 and ended_at is null)
 
 
 -- name: open
