@@ -1,4 +1,4 @@
-"""`topsync coverage`, `gaps` and `budget` say what is there, on a narrow screen, and for machines (P5)."""
+"""`topsync coverage`, `gaps`, `lateness` and `budget` say what is there, to people and machines (P5)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from schemas import platform_time
 from tests.store.databases import SELLER, emptied
 from tests.support.calendars import calendar_of
 from topsync.base.settings import CoverageSettings
+from topsync.model.arrivals import BUCKETS, ArrivalCounts, LateArrival, Measured
 from topsync.model.gap import Gap
 from topsync.model.span import Span
-from topsync.operate import budget_command, coverage_command, gap_waits, gaps_command
+from topsync.operate import budget_command, coverage_command, gap_waits, gaps_command, lateness_command
 from topsync.operate.coverage_command import CoverageAskedError
 from topsync.operate.gap_waits import Wait
 from topsync.operate.seller_commands import SellerOperationError
-from topsync.store import api_calls, call_budget, coverage, gaps, sellers
+from topsync.store import api_calls, call_budget, coverage, gaps, sellers, visibility
 from topsync.store.api_calls import Call
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
@@ -204,3 +205,59 @@ async def test_an_empty_budget_is_shown_as_well(pool: Pool, capsys: pytest.Captu
     output = capsys.readouterr().out
     assert "no limit is set" in output
     assert "By API" not in output
+
+
+def test_within_is_the_end_of_the_step_that_holds_the_share_and_never_less() -> None:
+    hour, later = NOW - 5 * HOUR, NOW - 4 * HOUR
+    late = timedelta(seconds=45)
+    found = lateness_command.by_hour(
+        {
+            (hour, 0): ArrivalCounts(shown=50),
+            (hour, 30): ArrivalCounts(shown=49, lacked=2, longest=late),
+            (hour, 60): ArrivalCounts(shown=1),
+            (later, BUCKETS[-1]): ArrivalCounts(shown=1),
+        }
+    )
+    assert [(each.hour, each.changes, each.late, each.longest) for each in found] == [
+        (later, 1, 0, timedelta(0)),
+        (hour, 100, 2, late),
+    ]
+    assert [found[1].within(share) for share in (0.5, 0.51, 0.99, 1.0)] == [1, 60, 60, 120]
+    assert found[0].within(0.5) is None, "longer than is counted"
+
+
+async def test_lateness_shows_each_hour_and_what_was_later_than_is_waited_for(
+    pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await lateness_command.show(hours=24, as_json=False)
+    assert "No list has shown a change in the last 24 h." in capsys.readouterr().out
+    measured = Measured()
+    changed_at = NOW - 3 * HOUR
+    for _ in range(1200):
+        measured.count_shown(changed_at, timedelta(seconds=20))
+    for lacked_after in (40, 2000):
+        lacked_at = changed_at + timedelta(seconds=lacked_after + 1)
+        measured.add_late(LateArrival(7, changed_at, lacked_at, lacked_at + MINUTE, 10 * MINUTE))
+    async with pool.acquire() as connection:
+        await visibility.count(connection, measured)
+    await lateness_command.show(hours=24, as_json=False)
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    said = " ".join(output.split())
+    assert said.startswith("Changes count as shown by the lists after 10 min (usual).")
+    hour = platform_time.format(changed_at)[:13]
+    assert f"{hour}:00 1,200 30 s 30 s 2 33 min 20 s, too late" in said
+    await lateness_command.show(hours=3, as_json=True)
+    assert orjson.loads(capsys.readouterr().out)["hours"] == [], "the hour is the fourth"
+    await lateness_command.show(hours=4, as_json=True)
+    assert orjson.loads(capsys.readouterr().out)["hours"] == [
+        {
+            "hour": f"{changed_at:%Y-%m-%dT%H}:00:00+00:00",
+            "changes": 1200,
+            "half_within_seconds": 30,
+            "most_within_seconds": 30,
+            "late": 2,
+            "surely_by_seconds": 2000.0,
+            "shown": [{"seconds": 20, "changes": 1200}],
+        }
+    ]

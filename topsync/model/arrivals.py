@@ -106,6 +106,8 @@ class ArrivalCounts:
     """By how late they were at most: by the age at which a list first showed them."""
     lacked: int = 0
     """By how late they were at least: by the age at which a list last lacked them. Only late arrivals."""
+    longest: timedelta = timedelta(0)
+    """By how much any of the late arrivals was surely late."""
 
 
 @dataclass(slots=True)
@@ -128,15 +130,12 @@ class Measured:
     def add_late(self, late: LateArrival) -> None:
         """It turns out that a list lacked a change."""
         self.late.append(late)
-        self._of(late.modified, late.at_least).lacked += 1
-
-    @staticmethod
-    def step_of(modified: datetime, delay: timedelta) -> tuple[datetime, int]:
-        """Where a change is counted."""
-        return hour_of(modified), bucket_of(delay)
+        counts = self._of(late.modified, late.at_least)
+        counts.lacked += 1
+        counts.longest = max(counts.longest, late.at_least)
 
     def _of(self, modified: datetime, delay: timedelta) -> ArrivalCounts:
-        return self.counts.setdefault(self.step_of(modified, delay), ArrivalCounts())
+        return self.counts.setdefault((hour_of(modified), bucket_of(delay)), ArrivalCounts())
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -201,12 +201,8 @@ async def known_of(connection: Connection, seller_id: int, span: Span) -> dict[i
 
 async def count(connection: Connection, measured: Measured) -> None:
     """Add to the histogram. Not idempotent: in the transaction in which the lists are remembered."""
-    longest: dict[tuple[datetime, int], timedelta] = {}
-    for late in measured.late:
-        key = measured.step_of(late.modified, late.at_least)
-        longest[key] = max(longest.get(key, timedelta(0)), late.at_least)
     rows = [
-        (hour, seconds, counts.shown, counts.lacked, longest.get((hour, seconds), timedelta(0)))
+        (hour, seconds, counts.shown, counts.lacked, counts.longest)
         for (hour, seconds), counts in measured.counts.items()
     ]
     if rows:
@@ -222,6 +218,6 @@ async def longest(pool: Pool | Connection, since: datetime) -> timedelta:
 async def histogram(pool: Pool, since: datetime) -> Mapping[tuple[datetime, int], ArrivalCounts]:
     """The counts since then, by hour and step."""
     return {
-        (row["hour"], row["seconds"]): ArrivalCounts(row["shown"], row["lacked"])
+        (row["hour"], row["seconds"]): ArrivalCounts(row["shown"], row["lacked"], row["longest"])
         for row in await pool.fetch(sql("visibility.histogram"), since)
     }

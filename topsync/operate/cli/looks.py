@@ -1,4 +1,4 @@
-"""`topsync coverage`, `topsync gaps`, `topsync budget`: a closer look at what `topsync status` sums up."""
+"""`topsync coverage`, `gaps`, `lateness` and `budget`: a closer look at what `topsync status` sums up."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def gaps(
     from topsync.operate import gaps_command
 
     asyncio.run(gaps_command.show(seller=seller, days=days, limit=limit, as_json=as_json))
+
+
+@app.command("lateness", rich_help_panel=OPERATIONS)
+def lateness(
+    hours: Annotated[int, typer.Option(min=1, max=24 * 90, help="So many hours, this one included.")] = 24,
+    as_json: AsDocument = False,
+) -> None:
+    """Show how late changes were in the platform's lists, hour by hour, and how long they are waited for.
+
+    Where they are later than the visibility allowance, it is raised by itself,
+    and what was proven with less is proven anew.
+    """
+    from topsync.operate import lateness_command
+
+    asyncio.run(lateness_command.show(hours=hours, as_json=as_json))
 
 
 @app.command("budget", rich_help_panel=OPERATIONS)

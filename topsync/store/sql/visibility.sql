@@ -124,7 +124,7 @@ select coalesce(max(longest), interval '0') from arrivals where hour > $1::times
 
 
 -- name: histogram
-select hour, seconds, shown, lacked
+select hour, seconds, shown, lacked, longest
 from arrivals
 where hour > $1::timestamptz - interval '1 hour'
 order by hour, seconds
