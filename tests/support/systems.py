@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
+from asyncpg.connect_utils import SessionAttribute
 
 from schemas import platform_time
 from tests.support import commands
@@ -218,7 +219,9 @@ async def require_right_certificate(system: System, seller_id: int) -> None:
 
 async def connect(system: System) -> Connection:
     """A connection to the system's database, to be closed by the caller."""
-    return await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    return await asyncpg.connect(
+        system.environment["TOPSYNC_DATABASE_URL"], target_session_attrs=SessionAttribute.read_write
+    )
 
 
 async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
