@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from topsync.simulator.server import Simulator
 from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.records import Record as KafkaRecord
+from topsync.stream.records import partition_of
 from topsync.stream.topics import Registry, Topic
 
 AUDIT_SETTLE_SECONDS = 45
@@ -313,6 +315,15 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
     """How many of these orders the table has."""
     tids = [each.tid for each in changed]
     found: int = await value(system, "select count(*) from orders where tid = any($1)", tids)
+    return found
+
+
+async def published(system: System) -> Counter[int]:
+    """How many versions of orders have been published, by partition."""
+    found: Counter[int] = Counter()
+    partitions = int(system.environment["TOPSYNC_PARTITIONS"])
+    for row in await rows(system, "select tid, published_revision from orders"):
+        found[partition_of(row["tid"], partitions)] += row["published_revision"] or 0
     return found
 
 
