@@ -38,12 +38,16 @@ class Servers:
     """What each server does when a client connects: it has a timeline, fails, or never answers (None)."""
 
     by_host: Mapping[str, int | Exception | None]
+    slow: str = ""
+    """The host that answers a moment after the others."""
     made: dict[str, Connection] = field(default_factory=dict)
 
     async def connect(self, url: str, **_: object) -> Connection:
         """Connect to the server of an address."""
         host = urlsplit(url).hostname or ""
         answer = self.by_host[host]
+        if host == self.slow:
+            await asyncio.sleep(0.01)
         if answer is None:
             await asyncio.Event().wait()
         if isinstance(answer, Exception):
@@ -70,6 +74,10 @@ async def timeline_of(connection: Connection) -> int:
 async def test_of_two_servers_that_take_writes_the_one_that_was_promoted_last_is_used() -> None:
     assert await Servers({"first": 1, "second": 2}).use() == "second"
     assert await Servers({"first": 3, "second": 2}).use() == "first"
+
+
+async def test_a_former_primary_is_not_used_because_it_answers_first() -> None:
+    assert await Servers({"first": 1, "second": 2}, slow="second").use() == "second"
 
 
 async def test_without_timelines_the_order_of_the_address_decides() -> None:
