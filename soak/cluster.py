@@ -11,6 +11,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -44,6 +45,9 @@ READY_SECONDS: Final = 60.0
 AWAY_SECONDS: Final = 1.0
 """Between an end and the new start."""
 
+LEAST: Final = 3 * len(PROCESSES)
+"""Disturbances: of each service a kill, a drain and a roll."""
+
 STEADY_SECONDS: Final = 5.0
 """Before the first disturbance, and after the last."""
 
@@ -51,7 +55,9 @@ PROOF_SECONDS: Final = 5.0
 """A gap begins at the last proof that a connection worked, and ends at one."""
 
 SETTLE_SECONDS: Final = 180
-COMMAND_SECONDS: Final = 600.0
+COMMAND_SECONDS: Final = 1800.0
+"""The audit reads every record that a longer run has published."""
+
 LOOK_SECONDS: Final = 0.1
 
 
@@ -128,15 +134,22 @@ def names(service: str) -> list[str]:
     return [f"{service}-{number}" for number in range(PROCESSES[service])]
 
 
-def plan(dice: random.Random) -> list[tuple[Disturbance, str]]:
-    """Each process killed and drained, and each service rolled, once, in any order."""
-    all_names = [name for service in PROCESSES for name in names(service)]
-    planned = [
-        *((what, name) for what in (Disturbance.KILL, Disturbance.DRAIN) for name in all_names),
-        *((Disturbance.ROLL, service) for service in PROCESSES),
+def plan(dice: random.Random) -> Iterator[tuple[Disturbance, str]]:
+    """What happens, one after the other: first of each service a kill, a drain and a roll, then anything."""
+    first = [
+        disturbance
+        for service in PROCESSES
+        for disturbance in (
+            (Disturbance.KILL, dice.choice(names(service))),
+            (Disturbance.DRAIN, dice.choice(names(service))),
+            (Disturbance.ROLL, service),
+        )
     ]
-    dice.shuffle(planned)
-    return planned
+    dice.shuffle(first)
+    yield from first
+    while True:
+        what, service = dice.choice((Disturbance.KILL, Disturbance.DRAIN)), dice.choice(list(PROCESSES))
+        yield what, dice.choice(names(service))
 
 
 def run(minutes: float) -> int:
@@ -161,15 +174,16 @@ async def _run(minutes: float) -> int:
 
 
 async def _storm(pods: Pods, minutes: float) -> None:
-    """Let messages come, and disturb; at least each thing once, so it may take longer than said."""
+    """Let messages come, and disturb; the first nine things happen, however long they take."""
     began, dice = time.monotonic(), random.Random(SEED)
     done: list[Disturbance] = []
     await pods.system.admin("POST", "/activity", {"rate": MESSAGES})
     await asyncio.sleep(STEADY_SECONDS)
-    while not done or time.monotonic() - began < minutes * 60 - STEADY_SECONDS:
-        for what, name in plan(dice):
-            await pods.disturb(what, name)
-            done.append(what)
+    for what, name in plan(dice):
+        if len(done) >= LEAST and time.monotonic() - began > minutes * 60 - STEADY_SECONDS:
+            break
+        await pods.disturb(what, name)
+        done.append(what)
     await asyncio.sleep(STEADY_SECONDS)
     print(
         f"cluster: {time.monotonic() - began:.0f} s at {MESSAGES} messages a second,",
