@@ -36,7 +36,7 @@ coverage: setup ## what the tests do not run: docs/reference/coverage.md; option
 bench: setup ## what topsync does per second, and what this machine can do; names of benchmarks and --write in ARGS="...", or "profile enrich"
 	@$(VENV)/python -m benchmarks $(ARGS)
 
-soak: setup ## long kills and outages, a seller with 400,000 orders, and ten minutes of random bytes for the channel; ARGS="kills", "bulk --orders 100000" or "channel --minutes 60"
+soak: setup ## long kills and outages, a cluster that is never left in peace, a seller with 400,000 orders, and ten minutes of random bytes for the channel; ARGS="kills", "cluster --minutes 30", "bulk --orders 100000" or "channel --minutes 60"
 	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
 	@$(VENV)/python -m soak $(ARGS)
 

@@ -62,6 +62,7 @@ class EmbeddedKafka(EmbeddedServer):
 
     def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(group, folder)
+        self._name = folder.name
         self._environment = environment
         self._port = self._controller_port = 0
 
@@ -80,15 +81,14 @@ class EmbeddedKafka(EmbeddedServer):
         """
         self._folder.mkdir(parents=True)
         self._draw_ports()
-        # The id may begin with a dash: as a separate argument it would be taken for an option.
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         await self._group.run(
-            "kafka-format",
+            f"{self._name}-format",
             [
                 *self._java(),
                 "kafka.tools.StorageTool",
                 "format",
-                f"--cluster-id={cluster_id}",
+                # The id may begin with a dash: as a separate argument it would be taken for an option.
+                f"--cluster-id={self._cluster_id()}",
                 *self._format_options(),
                 "-c",
                 self._properties,
@@ -122,7 +122,7 @@ class EmbeddedKafka(EmbeddedServer):
         return [java.find(self._environment), *JVM_OPTIONS, "-cp", f"{jars}/*"]
 
     async def _spawn(self) -> ManagedProcess:
-        return await self._group.start("kafka", [*self._java(), "kafka.Kafka", self._properties])
+        return await self._group.start(self._name, [*self._java(), "kafka.Kafka", self._properties])
 
     async def _answers(self) -> bool:
         # A plain connection first: aiokafka logs an error for each attempt that is refused.
@@ -141,6 +141,10 @@ class EmbeddedKafka(EmbeddedServer):
             return False
         finally:
             await client.close()
+
+    def _cluster_id(self) -> str:
+        """The id of the cluster that this broker is made for."""
+        return new_cluster_id()
 
     def _format_options(self) -> list[str]:
         """What else the storage is made with."""
@@ -175,3 +179,8 @@ class EmbeddedKafka(EmbeddedServer):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
         }
+
+
+def new_cluster_id() -> str:
+    """An id for a new cluster, as Kafka's own tools make them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
