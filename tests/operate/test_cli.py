@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from cryptography.fernet import Fernet
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
-from tests.store.databases import SELLER
+from tests.store.databases import SELLER, empty, settings_for
 from tests.support import measuring
 from tests.support.commands import Forked
 from topsync.base import metrics, settings, telemetry
 from topsync.operate import cli
 from topsync.operate.cli import arguments
+from topsync.store import database
 
 SESSION = "6100e1aDEMOSESSION0001"
 APP_SECRET = "very-secret-value-0001"
@@ -290,14 +292,19 @@ def test_a_wrong_number_of_an_order_is_refused_in_words(
 
 
 @pytest.fixture
-def installed(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """An environment with a migrated database; its address."""
-    monkeypatch.setenv("TOPSYNC_DATABASE_URL", database_url)
+def installed(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An environment with a migrated database in which nothing is; its address."""
+
+    async def empty_it() -> None:
+        async with database.connect(settings_for(migrated_database_url)) as pool:
+            await empty(pool)
+
+    asyncio.run(empty_it())
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", migrated_database_url)
     monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", Fernet.generate_key().decode())
     monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
     monkeypatch.setenv("TOPSYNC_APP_SECRET", APP_SECRET)
-    assert run(monkeypatch, capsys, "migrate")[0] == 0
-    return database_url
+    return migrated_database_url
 
 
 def add_seller(monkeypatch: pytest.MonkeyPatch, session: str, *, nick: str = "demo_one") -> tuple[int, str]:
