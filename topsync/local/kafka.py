@@ -8,12 +8,13 @@ import signal
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- it names no topic
 from aiokafka.errors import KafkaError
 
-from topsync.local import java, kafka_jars
+from topsync.local import java, kafka_classes, kafka_jars
 from topsync.local.embedded import EmbeddedServer
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
@@ -84,7 +85,7 @@ class EmbeddedKafka(EmbeddedServer):
         await self._group.run(
             f"{self._name}-format",
             [
-                *self._java(),
+                *self._java,
                 "kafka.tools.StorageTool",
                 "format",
                 # The id may begin with a dash: as a separate argument it would be taken for an option.
@@ -117,12 +118,19 @@ class EmbeddedKafka(EmbeddedServer):
         self._port, self._controller_port = free_port(), free_port()
         self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
 
+    @cached_property
     def _java(self) -> list[str | Path]:
-        jars = kafka_jars.find(self._environment)
-        return [java.find(self._environment), *JVM_OPTIONS, "-cp", f"{jars}/*"]
+        """Java with its options; what comes next is the class to run."""
+        program, jars = java.find(self._environment), kafka_jars.find(self._environment)
+        return [program, *JVM_OPTIONS, *self._class_options(program, jars), "-cp", f"{jars}/*"]
+
+    def _class_options(self, program: Path, jars: Path) -> list[str]:
+        archive = kafka_classes.find(program, jars, JVM_OPTIONS)
+        # `auto`: where Java cannot use the archive, it reads the jars.
+        return ["-Xshare:auto", f"-XX:SharedArchiveFile={archive}"] if archive else []
 
     async def _spawn(self) -> ManagedProcess:
-        return await self._group.start(self._name, [*self._java(), "kafka.Kafka", self._properties])
+        return await self._group.start(self._name, [*self._java, "kafka.Kafka", self._properties])
 
     async def _answers(self) -> bool:
         # A plain connection first: aiokafka logs an error for each attempt that is refused.
