@@ -106,9 +106,8 @@ class Node(EmbeddedKafka):
     def _cluster_id(self) -> str:
         return self._id
 
-    def _java(self) -> list[str | Path]:
-        program, *options = super()._java()
-        return [program, *options[: options.index("-cp")], HEAP, *options[options.index("-cp") :]]
+    def _class_options(self, program: Path, jars: Path) -> list[str]:
+        return [*super()._class_options(program, jars), HEAP]
 
     def _settings(self, session_timeout_seconds: int) -> dict[str, str | int]:
         del session_timeout_seconds  # the same for all nodes, whichever leads them

@@ -32,7 +32,9 @@ class RecordedKafka(EmbeddedKafka):
     async def _spawn(self) -> ManagedProcess:
         program, *others = self._java
         recorded = f"-XX:ArchiveClassesAtExit={self.archive}"
-        return await self._group.start("kafka", [program, recorded, *others, "kafka.Kafka", self._properties])
+        return await self._group.start(
+            self._name, [program, recorded, *others, "kafka.Kafka", self._properties]
+        )
 
 
 async def record(environment: Mapping[str, str]) -> Path:
