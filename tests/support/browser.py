@@ -1,4 +1,4 @@
-"""A real browser without a window, steered by its DevTools protocol: Chromium, where it is on this machine."""
+"""A real browser without a window, steered by its DevTools protocol: Chromium, where this machine has it."""
 
 from __future__ import annotations
 

@@ -25,11 +25,16 @@ from topsync.local.ports import LOOPBACK, free_port
 
 FILES: Final = Path(__file__).with_name("files")
 
-CONTENT_TYPES: Final = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+CONTENT_TYPES: Final = {
+    "page.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -60,7 +65,7 @@ class PageServer:
         """What is served."""
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", _file("page.html"))
-        for name in ("page.css", "page.js"):
+        for name in ("page.css", "page.js", "icon.svg"):
             app.router.add_get(f"/{name}", _file(name))
         app.router.add_get("/layout.json", self._layout)
         app.router.add_get("/data.json", self._data)

@@ -7,6 +7,7 @@ const STALE_SECONDS = 5;
 const LEAST_SPAN_SECONDS = 60;
 const CHART_HEIGHT = 122;
 const MARGIN = { left: 46, right: 8, top: 14, bottom: 16 };
+const MOST_IDLE_LINES = 3; // where there are more lines, those that are 0 throughout are only named
 const TONES = 6;
 const DASHES = 4;
 const AHEAD_OF_UTC_SECONDS = 8 * 3600;
@@ -19,7 +20,8 @@ let points = [];
 let given = null;
 let charts = [];
 let readAt = null; // the moment that the reader points at; null: now
-let answeredAt = 0;
+let answeredAt = 0; // when something new came, by this browser's clock
+let failures = 0;
 
 const byId = (id) => document.getElementById(id);
 
@@ -87,10 +89,11 @@ function withUnit(value, unit) {
   return short(value);
 }
 
-// The next of 1, 2, 5, 10, … that is not below.
-function roundUp(value) {
-  const step = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * step).find((each) => each >= value * 0.9999);
+// The next of 1, 2, 4, 6, 10, 20, … that is not below, in the unit in which it is written.
+function roundUp(value, unit) {
+  const size = unit === "s" ? [86400, 3600, 60].find((each) => value >= 2 * each) ?? 1 : 1;
+  const step = 10 ** Math.floor(Math.log10(value / size));
+  return size * [1, 2, 4, 6, 10].map((factor) => factor * step).find((each) => each >= value / size * 0.9999);
 }
 
 // --- what is shown ----------------------------------------------------------------------------------------
@@ -165,7 +168,8 @@ function build() {
   for (const row of layout.rows) {
     const panels = make("div", { class: "panels" });
     for (const panel of row.panels) panels.append(buildPanel(panel, number++));
-    rows.append(make("details", { class: "row", open: "" }, make("summary", {}, row.title), panels));
+    const calm = make("p", { class: "calm", hidden: "" });
+    rows.append(make("details", { class: "row", open: "" }, make("summary", {}, row.title), panels, calm));
   }
 }
 
@@ -174,7 +178,7 @@ function buildPanel(panel, number) {
   const body = make("div");
   const made = make("section", { class: `panel ${panel.kind}`, "aria-labelledby": id },
     make("h3", { id }, panel.title), body);
-  const chart = { panel, number, body, isSeen: true, colours: new Map() };
+  const chart = { panel, number, body, isSeen: true, looks: new Map() };
   if (panel.kind === "timeseries") {
     chart.plot = make("div", { class: "chart", tabindex: "0", role: "img", "aria-labelledby": id });
     chart.legend = make("ul", { class: "legend" });
@@ -184,7 +188,6 @@ function buildPanel(panel, number) {
     chart.plot.addEventListener("blur", () => point(null));
     chart.plot.addEventListener("keydown", step);
   }
-  if (panel.about && panel.kind !== "timeseries") made.append(make("p", { class: "quiet about" }, panel.about));
   charts.push(chart);
   seen.observe(made);
   chart.place = made;
@@ -211,12 +214,13 @@ function showStat(chart) {
   const value = Object.values(pointAt(readAt).panels[chart.number])[0];
   const state = value === undefined ? "unknown" : value >= chart.panel.wrong_from ? "broken" : "complete";
   const word = { unknown: "not measured", broken: "look into it", complete: "as it should be" }[state];
-  const said = `${withUnit(value, chart.panel.unit)} ${STATES[state]} ${word}`;
+  const shown = value !== undefined && chart.panel.unit === "s" ? `${value.toFixed(1)} s` : withUnit(value, chart.panel.unit);
+  const said = `${shown} ${STATES[state]} ${word}`;
   if (chart.body.dataset.said === said) return;
   chart.body.dataset.said = said;
   chart.body.replaceChildren(make("p", { class: "value", "data-state": state },
-    make("span", {}, withUnit(value, chart.panel.unit)),
-    make("span", { class: "word" }, `${STATES[state]} ${word}`)));
+    make("span", {}, shown), make("span", { class: "word" }, `${STATES[state]} ${word}`)));
+  if (state === "broken" && chart.panel.about) chart.body.append(make("p", { class: "quiet about" }, chart.panel.about));
 }
 
 function showTable(chart) {
@@ -241,23 +245,45 @@ function span() {
 
 // A line keeps its colour and dash for as long as the page is open.
 function look(chart, name) {
-  if (!chart.colours.has(name)) chart.colours.set(name, chart.colours.size);
-  const at = chart.colours.get(name);
+  if (!chart.looks.has(name)) chart.looks.set(name, chart.looks.size);
+  const at = chart.looks.get(name);
   return `line tone-${at % TONES} dash-${at % DASHES}`;
 }
 
-function showChart(chart) {
-  const { panel, plot, legend, number } = chart;
-  const names = [];
-  let highest = 0;
-  for (const each of points) {
+// The highest value of each line, first the lines that are there now.
+function linesOf(number) {
+  const highest = new Map();
+  for (const each of [points.at(-1), ...points]) {
     for (const [name, value] of Object.entries(each.panels[number])) {
-      if (!names.includes(name)) names.push(name);
-      if (value > highest) highest = value;
+      highest.set(name, Math.max(value, highest.get(name) ?? 0));
     }
   }
+  return highest;
+}
+
+// A panel without a line is named at the end of its row, where it takes no room.
+function showCalm() {
+  for (const chart of charts) {
+    if (chart.panel.kind !== "timeseries") continue;
+    chart.place.hidden = linesOf(chart.number).size === 0 && !chart.place.contains(document.activeElement);
+  }
+  for (const row of document.querySelectorAll(".row")) {
+    const titles = [...row.querySelectorAll(".panel[hidden] h3")].map((title) => title.textContent);
+    const calm = row.querySelector(".calm");
+    calm.hidden = titles.length === 0;
+    say(calm, titles.length ? `Nothing in this time: ${titles.join("; ")}.` : "");
+  }
+}
+
+function showChart(chart) {
+  const { panel, plot, number } = chart;
+  const highest = linesOf(number);
+  const isCrowded = highest.size > MOST_IDLE_LINES;
+  const names = [...highest.keys()].filter((name) => !isCrowded || highest.get(name) > 0);
+  const idle = [...highest.keys()].filter((name) => !names.includes(name));
   const width = Math.max(160, plot.clientWidth);
-  const top = highest > 0 ? roundUp(highest) : 1;
+  const most = Math.max(0, ...highest.values());
+  const top = most > 0 ? roundUp(most, panel.unit) : 1;
   const { start, end } = span();
   const x = (at) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * (at - start) / (end - start);
   const y = (value) => CHART_HEIGHT - MARGIN.bottom - (CHART_HEIGHT - MARGIN.top - MARGIN.bottom) * value / top;
@@ -268,10 +294,11 @@ function showChart(chart) {
     if (to > from) svg.append(draw("rect", { class: "band", x: from, width: to - from, y: MARGIN.top,
       height: CHART_HEIGHT - MARGIN.top - MARGIN.bottom }));
   }
-  for (const share of names.length ? [0, 0.5, 1] : [0]) {
-    svg.append(draw("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(top * share), y2: y(top * share) }));
-    if (names.length) svg.append(draw("text", { x: MARGIN.left - 6, y: y(top * share) + 4, "text-anchor": "end" },
-      withUnit(top * share, panel.unit)));
+  for (const share of [0, 0.5, 1]) {
+    const value = top * share;
+    svg.append(draw("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
+    if (panel.unit === "short" && value % 1) continue; // nothing is counted in halves
+    svg.append(draw("text", { x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, withUnit(value, panel.unit)));
   }
   let free = -Infinity;
   given.chapters.forEach((chapter, at) => {
@@ -289,7 +316,7 @@ function showChart(chart) {
   if (readAt !== null) svg.append(draw("line", { class: "reading-line", x1: x(read.at), x2: x(read.at), y1: MARGIN.top,
     y2: CHART_HEIGHT - MARGIN.bottom }));
   plot.replaceChildren(svg);
-  showLegend(chart, names, read.panels[number]);
+  showLegend(chart, names, idle, read.panels[number]);
 }
 
 function path(number, name, x, y) {
@@ -307,13 +334,13 @@ function path(number, name, x, y) {
   return made;
 }
 
-function showLegend(chart, names, values) {
+function showLegend(chart, names, idle, values) {
   const items = names.map((name) => {
     const sample = draw("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" });
     sample.append(draw("path", { class: look(chart, name), d: "M0 4H22" }));
     return make("li", {}, sample, make("span", { class: "name" }, name), make("b", {}, withUnit(values[name], chart.panel.unit)));
   });
-  if (!items.length) items.push(make("li", { class: "calm" }, "nothing in this time"));
+  if (idle.length) items.push(make("li", { class: "calm" }, `0 throughout: ${idle.join(", ")}`));
   chart.legend.replaceChildren(...items);
 }
 
@@ -352,6 +379,7 @@ function point(at) {
 
 function showAll() {
   showClock();
+  showCalm();
   for (const chart of charts) if (chart.isSeen) showPanel(chart);
 }
 
@@ -382,10 +410,11 @@ async function run() {
   for (;;) {
     try {
       await round();
+      failures = 0;
     } catch {
-      // It is asked again: the notice says that nothing new comes.
+      failures += 1; // it is asked again; the notice says that nothing new comes
     }
-    if (answeredAt) showAway(Date.now() - answeredAt > STALE_SECONDS * 1000);
+    showAway(failures >= 2 || (answeredAt > 0 && Date.now() - answeredAt > STALE_SECONDS * 1000));
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
 }
