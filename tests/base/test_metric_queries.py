@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.support.metric_names import promtool
 from topsync.base import metrics, panels
 from topsync.base.metric_catalogue import MetricKind
-from topsync.base.metric_queries import RATE_SPAN, Labels, MetricQuery, Shown, quantile
-from topsync.local.demo.page.readings import RATE_SECONDS, Reading, ReadingRing
+from topsync.base.metric_queries import RATE_SPAN, Labels, LatestValue, MetricQuery, quantile
+from topsync.local.demo.page.readings import RATE_SECONDS, MetricReading, ReadingRing
 
 SECONDS = 10
 """How long is read, once a second: no longer than rates are measured, so that both see the same."""
@@ -76,7 +76,7 @@ def readings(series: list[Series]) -> ReadingRing:
         values: dict[str, dict[Labels, float]] = {}
         for each in series:
             values.setdefault(each.metric, {})[each.labels] = each.values[at]
-        ring.add(Reading(float(BEGAN + at), {"all": values}))
+        ring.add(MetricReading(float(BEGAN + at), {"all": values}))
     return ring
 
 
@@ -122,7 +122,7 @@ def test_a_counter_that_begins_anew_has_not_fallen() -> None:
     values = [5.0, 7.0, 1.0, 2.0]
     ring = ReadingRing()
     for at, value in enumerate(values):
-        ring.add(Reading(float(at), {"enrich": {"calls": {(): value}}}))
+        ring.add(MetricReading(float(at), {"enrich": {"calls": {(): value}}}))
     assert ring.increases("calls", 60) == {(): 4.0}
     assert ring.rates("calls") == {(): 4.0 / 3}
 
@@ -130,16 +130,16 @@ def test_a_counter_that_begins_anew_has_not_fallen() -> None:
 def test_a_rate_looks_back_over_its_span_alone() -> None:
     ring = ReadingRing()
     for at in range(60):
-        ring.add(Reading(float(at), {"enrich": {"calls": {(): float(max(0, at - 40) * 3)}}}))
+        ring.add(MetricReading(float(at), {"enrich": {"calls": {(): float(max(0, at - 40) * 3)}}}))
     assert ring.rates("calls") == {(): 3.0}
     assert ring.increases("calls", 3600) == {(): 57.0}
 
 
 def test_a_process_that_does_not_answer_shows_nothing_now() -> None:
     ring = ReadingRing()
-    ring.add(Reading(1.0, {"push": {"up": {(("instance", "push"),): 1.0}}}))
-    ring.add(Reading(2.0, {}))
-    assert Shown("up").answer(ring) == {}
+    ring.add(MetricReading(1.0, {"push": {"up": {(("instance", "push"),): 1.0}}}))
+    ring.add(MetricReading(2.0, {}))
+    assert LatestValue("up").answer(ring) == {}
 
 
 @given(

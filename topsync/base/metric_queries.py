@@ -66,7 +66,7 @@ class MetricQuery(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class LatestValue:
     """A metric as it is shown now; of the series that have these labels."""
 
     metric: str
@@ -85,7 +85,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RatePerSecond:
     """By how much a counter rises a second."""
 
     metric: str
@@ -173,7 +173,7 @@ class Quantile:
 
     @property
     def _rates(self) -> Fold:
-        return Fold("sum", Rate(f"{self.metric}_bucket"), (BOUND, *self.by))
+        return Fold("sum", RatePerSecond(f"{self.metric}_bucket"), (BOUND, *self.by))
 
     def answer(self, readings: Readings) -> Vector:
         """The answer by these readings; nothing where no value came."""

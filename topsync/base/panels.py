@@ -16,12 +16,12 @@ from topsync.base.metric_queries import (
     Extremes,
     Fold,
     Increase,
+    LatestValue,
     MetricQuery,
     OrZero,
     Quantile,
-    Rate,
+    RatePerSecond,
     Ratio,
-    Shown,
     Since,
 )
 from topsync.model.kind import PARTS, Kind
@@ -35,22 +35,23 @@ WRONG_FROM_SECONDS: Final = 120
 OLDEST_SHOWN: Final = 20
 
 # What the first row asks. The page of the demo says the answers in words.
-AGES: Final = Fold("max", Shown("topsync_complete_until_age_seconds"), ("seller_id",))
+AGES: Final = Fold("max", LatestValue("topsync_complete_until_age_seconds"), ("seller_id",))
 """How old each copy is."""
-OLDEST: Final = Fold("max", Shown("topsync_complete_until_age_seconds"))
-LATE_AFTER: Final = Fold("max", Shown("topsync_complete_until_late_after_seconds"))
+OLDEST: Final = Fold("max", LatestValue("topsync_complete_until_age_seconds"))
+LATE_AFTER: Final = Fold("max", LatestValue("topsync_complete_until_late_after_seconds"))
 LATE: Final = Above(AGES, LATE_AFTER)
 LATE_COUNT: Final = OrZero(Fold("count", LATE))
 DIFFERENCES_LEFT: Final = Fold(
-    "sum", Fold("max", Shown("topsync_last_comparison_differences", (("outcome", "left"),)), ("difference",))
+    "sum",
+    Fold("max", LatestValue("topsync_last_comparison_differences", (("outcome", "left"),)), ("difference",)),
 )
-STEPS_BACK: Final = Fold("sum", Fold("max", Shown("topsync_witness_findings"), ("topic",)))
-TOPICS_LOST: Final = OrZero(Fold("sum", Fold("max", Shown("topsync_topic_lost"), ("topic",))))
-MEASURED_AGO: Final = Since(Fold("max", Shown("topsync_measured_timestamp_seconds")))
-HOLES: Final = OrZero(Fold("sum", Shown("topsync_complete_until_holes")))
-GAPS: Final = Fold("sum", Shown("topsync_gaps_open"))
+STEPS_BACK: Final = Fold("sum", Fold("max", LatestValue("topsync_witness_findings"), ("topic",)))
+TOPICS_LOST: Final = OrZero(Fold("sum", Fold("max", LatestValue("topsync_topic_lost"), ("topic",))))
+MEASURED_AGO: Final = Since(Fold("max", LatestValue("topsync_measured_timestamp_seconds")))
+HOLES: Final = OrZero(Fold("sum", LatestValue("topsync_complete_until_holes")))
+GAPS: Final = Fold("sum", LatestValue("topsync_gaps_open"))
 OLDEST_COPIES: Final = Extremes("topk", OLDEST_SHOWN, AGES)
-BULK_STARTS: Final = Fold("max", Shown("topsync_bulk_starts_under_way"))
+BULK_STARTS: Final = Fold("max", LatestValue("topsync_bulk_starts_under_way"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _quantiles(metric: str, by: str = "") -> list[PanelQuery]:
 
 
 def _rate(metric: str, by: str) -> PanelQuery:
-    return PanelQuery(Fold("sum", Rate(metric), (by,)), f"{{{{{by}}}}}")
+    return PanelQuery(Fold("sum", RatePerSecond(metric), (by,)), f"{{{{{by}}}}}")
 
 
 ROWS: Final = (
@@ -158,7 +159,7 @@ ROWS: Final = (
                     PanelQuery(HOLES, "holes"),
                     PanelQuery(GAPS, "gaps"),
                     PanelQuery(
-                        Fold("sum", Fold("max", Shown("topsync_refetches_waiting"), ("reason",))),
+                        Fold("sum", Fold("max", LatestValue("topsync_refetches_waiting"), ("reason",))),
                         "orders asked for again",
                     ),
                 ],
@@ -195,31 +196,39 @@ ROWS: Final = (
                 "timeseries",
                 [
                     _rate("topsync_api_calls_total", "priority"),
-                    PanelQuery(Fold("max", Shown("topsync_calls_per_second_limit")), "limit"),
+                    PanelQuery(Fold("max", LatestValue("topsync_calls_per_second_limit")), "limit"),
                 ],
                 "cps",
             ),
             Panel(
                 "Calls left today",
                 "timeseries",
-                [PanelQuery(Fold("min", Shown("topsync_calls_left_today"), ("priority",)), "{{priority}}")],
+                [
+                    PanelQuery(
+                        Fold("min", LatestValue("topsync_calls_left_today"), ("priority",)), "{{priority}}"
+                    )
+                ],
             ),
             Panel(
                 "Calls used today",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_calls_used_today"), ("priority",)), "{{priority}}")],
+                [
+                    PanelQuery(
+                        Fold("max", LatestValue("topsync_calls_used_today"), ("priority",)), "{{priority}}"
+                    )
+                ],
             ),
             Panel(
                 "Closed by the platform",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_ban_left_seconds"), ("scope",)), "{{scope}}")],
+                [PanelQuery(Fold("max", LatestValue("topsync_ban_left_seconds"), ("scope",)), "{{scope}}")],
                 "s",
             ),
             Panel("Outcomes", "timeseries", [_rate("topsync_api_calls_total", "outcome")], "cps"),
             Panel(
                 "Circuits that are open",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_circuits_open"), ("scope",)), "{{scope}}")],
+                [PanelQuery(Fold("max", LatestValue("topsync_circuits_open"), ("scope",)), "{{scope}}")],
             ),
         ),
     ),
@@ -229,21 +238,21 @@ ROWS: Final = (
             Panel(
                 "Connections",
                 "timeseries",
-                [PanelQuery(Fold("sum", Shown("topsync_push_connections"), ("state",)), "{{state}}")],
+                [PanelQuery(Fold("sum", LatestValue("topsync_push_connections"), ("state",)), "{{state}}")],
             ),
             Panel(
                 "Received and confirmed",
                 "timeseries",
                 [
-                    PanelQuery(Fold("sum", Rate("topsync_push_received_total")), "received"),
-                    PanelQuery(Fold("sum", Rate("topsync_push_confirmed_total")), "confirmed"),
+                    PanelQuery(Fold("sum", RatePerSecond("topsync_push_received_total")), "received"),
+                    PanelQuery(Fold("sum", RatePerSecond("topsync_push_confirmed_total")), "confirmed"),
                 ],
                 "cps",
             ),
             Panel(
                 "Not confirmed yet",
                 "timeseries",
-                [PanelQuery(Fold("sum", Shown("topsync_push_unconfirmed_bytes")), "bytes")],
+                [PanelQuery(Fold("sum", LatestValue("topsync_push_unconfirmed_bytes")), "bytes")],
                 "bytes",
             ),
         ),
@@ -254,19 +263,21 @@ ROWS: Final = (
             Panel(
                 "How long the oldest record has waited",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_lag_seconds"), ("topic",)), "{{topic}}")],
+                [PanelQuery(Fold("max", LatestValue("topsync_lag_seconds"), ("topic",)), "{{topic}}")],
                 "s",
             ),
             Panel(
                 "Records that wait",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_lag_records"), ("topic",)), "{{topic}}")],
+                [PanelQuery(Fold("max", LatestValue("topsync_lag_records"), ("topic",)), "{{topic}}")],
             ),
             Panel(
                 "Published a second",
                 "timeseries",
                 [
-                    PanelQuery(Fold("sum", Rate(f"topsync_{kind.plural}_published_total")), kind.plural)
+                    PanelQuery(
+                        Fold("sum", RatePerSecond(f"topsync_{kind.plural}_published_total")), kind.plural
+                    )
                     for kind in Kind
                 ],
                 "cps",
@@ -289,7 +300,7 @@ ROWS: Final = (
             Panel(
                 "Partitions owned",
                 "timeseries",
-                [PanelQuery(Fold("sum", Shown("topsync_partitions_owned")), "partitions")],
+                [PanelQuery(Fold("sum", LatestValue("topsync_partitions_owned")), "partitions")],
             ),
         ),
     ),
@@ -304,7 +315,7 @@ ROWS: Final = (
             Panel(
                 "Slices, by how far they are",
                 "timeseries",
-                [PanelQuery(Fold("max", Shown("topsync_bulk_start_slices"), ("state",)), "{{state}}")],
+                [PanelQuery(Fold("max", LatestValue("topsync_bulk_start_slices"), ("state",)), "{{state}}")],
             ),
             Panel(
                 "Room for exports",
@@ -314,8 +325,8 @@ ROWS: Final = (
                         Fold(
                             "min",
                             Ratio(
-                                Shown("topsync_bulk_start_disk_free_bytes"),
-                                Shown("topsync_bulk_start_disk_bytes"),
+                                LatestValue("topsync_bulk_start_disk_free_bytes"),
+                                LatestValue("topsync_bulk_start_disk_bytes"),
                             ),
                         ),
                         "free",
@@ -335,7 +346,7 @@ ROWS: Final = (
                     PanelQuery(
                         Fold(
                             "count",
-                            Shown("topsync_build_info"),
+                            LatestValue("topsync_build_info"),
                             (
                                 "process",
                                 "release",
@@ -349,8 +360,10 @@ ROWS: Final = (
                 "Away",
                 "timeseries",
                 [
-                    PanelQuery(Fold("sum", Shown("topsync_database_away")), "processes without the database"),
-                    PanelQuery(Fold("max", Shown("topsync_kafka_away")), "Kafka"),
+                    PanelQuery(
+                        Fold("sum", LatestValue("topsync_database_away")), "processes without the database"
+                    ),
+                    PanelQuery(Fold("max", LatestValue("topsync_kafka_away")), "Kafka"),
                 ],
             ),
             Panel(
@@ -359,7 +372,9 @@ ROWS: Final = (
                 [
                     PanelQuery(
                         Extremes(
-                            "bottomk", 10, Fold("min", Shown("topsync_session_left_seconds"), ("seller_id",))
+                            "bottomk",
+                            10,
+                            Fold("min", LatestValue("topsync_session_left_seconds"), ("seller_id",)),
                         ),
                         "{{seller_id}}",
                     )

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from topsync.base import metrics
 from topsync.base.metric_catalogue import MetricKind
-from topsync.base.metric_queries import Labels, Shown
+from topsync.base.metric_queries import Labels, LatestValue
 from topsync.base.panels import ROWS, PanelQuery
 from topsync.local.demo.page import lines, readings, summary
 from topsync.local.demo.page.board import Board
-from topsync.local.demo.page.readings import Reading, ReadingRing, TooManyLinesError
+from topsync.local.demo.page.readings import MetricReading, ReadingRing, TooManyLinesError
 from topsync.local.demo.page.story import Story
 from topsync.local.demo.page.summary import Figures, PageState
 
@@ -25,7 +25,7 @@ BEGAN = 1_764_000_000.0
 """2025-11-25 00:00:00 (GMT+8)."""
 
 
-def reading(at: float, **shown: float | Mapping[str, float]) -> Reading:
+def reading(at: float, **shown: float | Mapping[str, float]) -> MetricReading:
     """What the reconciler shows: a value, or values by seller."""
     values: dict[str, dict[Labels, float]] = {}
     for metric, value in {"measured_timestamp_seconds": BEGAN + at, **shown}.items():
@@ -34,10 +34,10 @@ def reading(at: float, **shown: float | Mapping[str, float]) -> Reading:
             (("instance", "reconcile"), *([("seller_id", seller)] if seller else [])): each
             for seller, each in by_seller.items()
         }
-    return Reading(BEGAN + at, {"reconcile": values})
+    return MetricReading(BEGAN + at, {"reconcile": values})
 
 
-def board_of(*given: Reading) -> Board:
+def board_of(*given: MetricReading) -> Board:
     board = Board(NAMES)
     for each in given:
         board.add(each, {"reconcile": ""})
@@ -62,8 +62,8 @@ COMPLETE: Mapping[str, float | Mapping[str, float]] = {
 def test_the_page_keeps_five_minutes_and_no_more(count: int) -> None:
     board, ring = Board({}, rows=ROWS[:1], kept=20), ReadingRing(20)
     for at in range(count):
-        board.add(Reading(float(at), {}), {})
-        ring.add(Reading(float(at), {}))
+        board.add(MetricReading(float(at), {}), {})
+        ring.add(MetricReading(float(at), {}))
     assert len(ring) == len(board.points) == len(board.figures) == min(20, count)
     assert [point.number for point in board.points] == list(range(max(1, count - 19), count + 1))
     assert Board({}).kept == ReadingRing().kept == 300
@@ -119,17 +119,17 @@ def test_the_page_reads_every_metric_that_its_panels_ask_for() -> None:
 
 
 def test_a_seller_is_called_by_the_nick_and_everything_else_by_its_labels() -> None:
-    query = PanelQuery(Shown("topsync_session_left_seconds"), "{{seller_id}}")
+    query = PanelQuery(LatestValue("topsync_session_left_seconds"), "{{seller_id}}")
     assert lines.line_name(query, (("seller_id", SELLER),), NAMES) == "示例卖家0001"
     assert lines.line_name(query, (("seller_id", "9"),), NAMES) == "9"
-    other = PanelQuery(Shown("topsync_build_info"), "{{process}} {{release}}")
+    other = PanelQuery(LatestValue("topsync_build_info"), "{{process}} {{release}}")
     assert lines.line_name(other, (("process", SELLER), ("release", "1")), NAMES) == f"{SELLER} 1"
 
 
 def test_a_panel_shows_few_enough_lines_to_be_told_apart() -> None:
     values: dict[Labels, float] = {(("scope", str(at)),): 1.0 for at in range(40)}
     ring = ReadingRing()
-    ring.add(Reading(1.0, {"reconcile": {"topsync_ban_left_seconds": values}}))
+    ring.add(MetricReading(1.0, {"reconcile": {"topsync_ban_left_seconds": values}}))
     [panel] = [panel for row in ROWS for panel in row.panels if panel.title == "Closed by the platform"]
     assert len(lines.shown(panel, ring, {})) == lines.MOST_LINES
 
@@ -195,7 +195,7 @@ def test_a_late_copy_is_named_before_copies_in_time() -> None:
 def test_what_no_time_mends_is_said_to_be_wrong(metric: str) -> None:
     labels: Labels = (("instance", "reconcile"), ("outcome", "left"), ("topic", "orders"))
     now = reading(0, **COMPLETE)
-    wrong = Reading(now.at, {**now.by_process, "witness": {f"topsync_{metric}": {labels: 1.0}}})
+    wrong = MetricReading(now.at, {**now.by_process, "witness": {f"topsync_{metric}": {labels: 1.0}}})
     told = summary.of(board_of(wrong).figures)
     assert told.state is PageState.BROKEN
     assert told.says.startswith("Something is wrong: 1 ")
@@ -204,7 +204,7 @@ def test_what_no_time_mends_is_said_to_be_wrong(metric: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (Reading(BEGAN, {}), "It is not known yet: nothing has been measured."),
+        (MetricReading(BEGAN, {}), "It is not known yet: nothing has been measured."),
         (
             reading(60, **{**COMPLETE, "measured_timestamp_seconds": BEGAN}),
             "It is not known: measured last 1 min ago.",
@@ -212,7 +212,7 @@ def test_what_no_time_mends_is_said_to_be_wrong(metric: str) -> None:
     ],
 )
 def test_what_nobody_measures_is_said_to_be_unknown_however_good_the_last_figures_were(
-    given: Reading, says: str
+    given: MetricReading, says: str
 ) -> None:
     told = summary.of(board_of(given).figures)
     assert (told.state, told.says) == (PageState.UNKNOWN, says)

@@ -19,7 +19,7 @@ from topsync.base import metrics, telemetry
 from topsync.base.settings import TelemetrySettings
 from topsync.local.demo.page import lines, readings, server
 from topsync.local.demo.page.board import Board
-from topsync.local.demo.page.readings import Reading
+from topsync.local.demo.page.readings import MetricReading
 from topsync.local.demo.page.server import FILES, PageServer
 from topsync.local.demo.page.story import Story
 from topsync.local.ports import LOOPBACK, free_port
@@ -129,7 +129,7 @@ def test_a_reading_costs_little() -> None:
     for at in range(15):
         began = time.process_time()
         values = {name: readings.read(answer, name, wanted) for name in ("push", "enrich", "reconcile")}
-        board.add(Reading(float(at), values), {})
+        board.add(MetricReading(float(at), values), {})
         orjson.dumps(board.since(at))
         costs.append(time.process_time() - began)
     assert min(costs) < ROUND_SECONDS

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from topsync.base.panels import ROWS, Row
 from topsync.local.demo.page import lines, summary
 from topsync.local.demo.page.lines import Lines, Names
-from topsync.local.demo.page.readings import KEPT, RATE_SECONDS, Reading, ReadingRing
+from topsync.local.demo.page.readings import KEPT, RATE_SECONDS, MetricReading, ReadingRing
 from topsync.local.demo.page.summary import Figures
 
 
@@ -42,7 +42,7 @@ class Board:
     def __post_init__(self) -> None:
         self._readings = ReadingRing(self.kept)
 
-    def add(self, reading: Reading, problems: Mapping[str, str]) -> None:
+    def add(self, reading: MetricReading, problems: Mapping[str, str]) -> None:
         """Put in a reading; `problems` names all processes that were asked."""
         self._readings.add(reading)
         self.problems = dict(problems)

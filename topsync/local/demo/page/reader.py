@@ -12,7 +12,7 @@ import httpx
 
 from topsync.local.demo.page import lines, readings
 from topsync.local.demo.page.board import Board
-from topsync.local.demo.page.readings import Reading, Values
+from topsync.local.demo.page.readings import MetricReading, Values
 from topsync.verify import admin_port
 
 INTERVAL_SECONDS: Final = 1.0
@@ -54,7 +54,7 @@ class MetricsReader:
         problems = {
             name: read if isinstance(read, str) else "" for name, read in zip(addresses, found, strict=True)
         }
-        self.board.add(Reading(time.time(), values), problems)
+        self.board.add(MetricReading(time.time(), values), problems)
 
     @staticmethod
     async def _read(client: httpx.AsyncClient, name: str, url: str, wanted: frozenset[str]) -> Values | str:

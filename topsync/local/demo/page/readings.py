@@ -57,7 +57,7 @@ def _name_of(line: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MetricReading:
     """What all processes showed at a moment, as Unix time. A process that did not answer is not in it."""
 
     at: float
@@ -76,12 +76,12 @@ class ReadingRing:
     """The last readings. It answers queries: see `topsync.base.metric_queries.Readings`."""
 
     kept: int = KEPT
-    _readings: deque[Reading] = field(default_factory=deque)
+    _readings: deque[MetricReading] = field(default_factory=deque)
 
     def __len__(self) -> int:
         return len(self._readings)
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: MetricReading) -> None:
         """Put in the newest; the oldest goes when the ring is full."""
         self._readings.append(reading)
         while len(self._readings) > self.kept:
@@ -119,7 +119,7 @@ class ReadingRing:
             if points[-1][0] > points[0][0]
         }
 
-    def _since(self, moment: float) -> Iterator[Reading]:
+    def _since(self, moment: float) -> Iterator[MetricReading]:
         newest = []
         for reading in reversed(self._readings):
             if reading.at < moment:

@@ -18,7 +18,7 @@ class Chapter:
 
 
 @dataclass(slots=True)
-class Outage:
+class DemoOutage:
     """What was away."""
 
     what: str
@@ -32,7 +32,7 @@ class Story:
     """The chapters until now. There are as many as the demo has, so they need no bound."""
 
     chapters: list[Chapter] = field(default_factory=list)
-    outages: list[Outage] = field(default_factory=list)
+    outages: list[DemoOutage] = field(default_factory=list)
 
     def begin(self, title: str, text: str) -> None:
         """Begin a chapter."""
@@ -40,7 +40,7 @@ class Story:
 
     def strike(self, what: str) -> None:
         """Note that something is away from now on."""
-        self.outages.append(Outage(what, time.time()))
+        self.outages.append(DemoOutage(what, time.time()))
 
     def mend(self) -> None:
         """Note that it is back."""

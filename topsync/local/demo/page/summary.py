@@ -198,7 +198,8 @@ def _rests_on(now: Figures) -> str:
 def _for_whom(now: Figures) -> tuple[str, str]:
     if now.state is not PageState.OPEN:
         return _NOBODY[now.state], ""
-    behind = now.late or now.copies
+    if not (behind := now.late or now.copies):
+        return "Not known", "a gap is open, and no copy is measured"
     named = [copy.seller for copy in behind[:MOST_NAMED]]
     more = len(behind) - len(named)
     rest = f"and {more} more" if more > 0 else ""
