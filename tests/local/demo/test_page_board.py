@@ -13,9 +13,9 @@ from topsync.base import metrics
 from topsync.base.metric_catalogue import MetricKind
 from topsync.base.metric_queries import Labels, LatestValue
 from topsync.base.panels import ROWS, PanelQuery
-from topsync.local.demo.page import lines, readings, summary
+from topsync.local.demo.page import lines, summary
 from topsync.local.demo.page.board import Board
-from topsync.local.demo.page.readings import MetricReading, ReadingRing, TooManyLinesError
+from topsync.local.demo.page.readings import AnswerParser, MetricReading, ReadingRing, TooManyLinesError
 from topsync.local.demo.page.story import Story
 from topsync.local.demo.page.summary import Figures, PageState
 
@@ -89,21 +89,25 @@ def test_an_answer_is_read_for_what_the_panels_ask_and_nothing_else() -> None:
         "# HELP topsync_gaps_open Gaps.\n# TYPE topsync_gaps_open gauge\ntopsync_gaps_open 3.0\n"
         'topsync_api_calls_total{api="a",outcome="ok",priority="live"} 7.0\npython_info{version="3"} 1.0\n'
     )
-    read = readings.read(answer, "push", lines.wanted())
+    parser = AnswerParser("push", lines.wanted())
+    read = parser.read(answer)
     assert read["topsync_gaps_open"] == {(("instance", "push"),): 3.0}
     assert list(read["topsync_api_calls_total"].values()) == [7.0]
     assert set(read) == {"topsync_gaps_open", "topsync_api_calls_total"}
+    assert parser.read(answer.replace("3.0", "5.0"))["topsync_gaps_open"] == {(("instance", "push"),): 5.0}
 
 
-@pytest.mark.parametrize("answer", ["topsync_gaps_open three\n", 'topsync_gaps_open{x="1 2\n'])
+@pytest.mark.parametrize(
+    "answer", ["topsync_gaps_open three\n", "topsync_gaps_open 1 1764000000\n", 'topsync_gaps_open{x="1 2\n']
+)
 def test_an_answer_that_is_no_metrics_is_refused(answer: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        readings.read(answer, "push", lines.wanted())
+        AnswerParser("push", lines.wanted()).read(answer)
 
 
 def test_an_answer_without_end_is_refused() -> None:
     with pytest.raises(TooManyLinesError):
-        readings.read("x 1\n" * 30_000, "push", lines.wanted())
+        AnswerParser("push", lines.wanted()).read("x 1\n" * 30_000)
 
 
 def test_the_page_reads_every_metric_that_its_panels_ask_for() -> None:

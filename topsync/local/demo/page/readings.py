@@ -32,24 +32,47 @@ class TooManyLinesError(ValueError):
     """An answer has more lines than any process of ours shows."""
 
 
-def read(answer: str, process: str, wanted: Collection[str]) -> Values:
-    """The wanted metrics in what a process answered for `/metrics`.
+@dataclass(slots=True)
+class AnswerParser:
+    """Reads answers for `/metrics`. The series of a process are parsed once, later only their values."""
 
-    The lines are chosen before they are parsed: most of an answer is of no panel.
+    process: str
+    wanted: Collection[str]
+    """The metrics that are read: most of an answer is of no panel."""
+    _series: dict[str, tuple[str, Labels]] = field(default_factory=dict)
+    """Metric and labels, by what stands before the value."""
 
-    Raises:
-        ValueError: it is no such answer.
-    """
-    lines = answer.splitlines()
-    if len(lines) > MOST_LINES:
-        raise TooManyLinesError(f"an answer of {len(lines)} lines")
-    chosen = [line for line in lines if _name_of(line) in wanted]
-    found: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families("\n".join(chosen) + "\n"):
-        for sample in family.samples:
-            labels = tuple(sorted({**sample.labels, INSTANCE: process}.items()))
-            found.setdefault(sample.name, {})[labels] = sample.value
-    return found
+    def read(self, answer: str) -> Values:
+        """The wanted metrics in an answer.
+
+        Raises:
+            ValueError: it is no such answer.
+        """
+        lines = answer.splitlines()
+        if len(lines) > MOST_LINES:
+            raise TooManyLinesError(f"an answer of {len(lines)} lines")
+        found: dict[str, dict[Labels, float]] = {}
+        for line in lines:
+            if _name_of(line) in self.wanted:
+                metric, labels, value = self._parsed(line)
+                found.setdefault(metric, {})[labels] = value
+        return found
+
+    def _parsed(self, line: str) -> tuple[str, Labels, float]:
+        series, _, value = line.rpartition(" ")
+        if known := self._series.get(series):
+            return *known, float(value)
+        samples = [
+            sample for family in text_string_to_metric_families(line + "\n") for sample in family.samples
+        ]
+        if len(samples) != 1 or samples[0].timestamp is not None:
+            raise ValueError(f"not a line of ours: {line!r}")
+        metric = samples[0].name
+        labels = tuple(sorted({**samples[0].labels, INSTANCE: self.process}.items()))
+        if len(self._series) >= MOST_LINES:
+            self._series.clear()
+        self._series[series] = metric, labels
+        return metric, labels, samples[0].value
 
 
 def _name_of(line: str) -> str:
