@@ -23,7 +23,7 @@ from schemas.change import Change, Source
 from schemas.trace_context import TraceContext
 from topsync.base import tracing
 from topsync.base.errors import leaves
-from topsync.base.tracing import MAX_LINKS, NS_PER_SECOND, Span, SpanKind, Traces
+from topsync.base.tracing import MAX_LINKS, NS_PER_SECOND, SpanKind, Traces, TraceSpan
 from topsync.model.kind import Kind
 from topsync.stream import record_spans
 from topsync.stream.record_spans import PROCESS
@@ -284,9 +284,9 @@ def _below(parent: TraceContext | None) -> TraceContext:
     return begun
 
 
-def _spans(traces: Traces, trip: Trip, ended_ns: int) -> Iterator[Span]:
+def _spans(traces: Traces, trip: Trip, ended_ns: int) -> Iterator[TraceSpan]:
     about = traces.about(trip.tid, trip.seller_id)
-    yield Span(
+    yield TraceSpan(
         f"{PROCESS} {trip.topic}",
         SpanKind.CONSUMER,
         trip.context,
@@ -301,7 +301,7 @@ def _spans(traces: Traces, trip: Trip, ended_ns: int) -> Iterator[Span]:
         trip.problem,
     )
     for fetch in trip.fetches:
-        yield Span(
+        yield TraceSpan(
             f"fetch {fetch.kind.value}",
             SpanKind.CLIENT,
             fetch.context,
@@ -315,7 +315,7 @@ def _spans(traces: Traces, trip: Trip, ended_ns: int) -> Iterator[Span]:
         yield _upsert(trip, upsert, about)
 
 
-def _upsert(trip: Trip, upsert: Upsert, about: Mapping[str, str | int | float]) -> Span:
+def _upsert(trip: Trip, upsert: Upsert, about: Mapping[str, str | int | float]) -> TraceSpan:
     attributes: dict[str, str | int | float] = {
         "db.system.name": "postgresql",
         "db.operation.name": "upsert",
@@ -323,7 +323,7 @@ def _upsert(trip: Trip, upsert: Upsert, about: Mapping[str, str | int | float]) 
     }
     if upsert.together > 1:
         attributes["db.operation.batch.size"] = upsert.together
-    return Span(
+    return TraceSpan(
         f"upsert {upsert.kind.plural}",
         SpanKind.CLIENT,
         trip.context.child(),
@@ -336,7 +336,7 @@ def _upsert(trip: Trip, upsert: Upsert, about: Mapping[str, str | int | float]) 
 
 def _sent(
     traces: Traces, parent: TraceContext | None, records: Iterable[Record], times: Times, together: int
-) -> Iterator[Span]:
+) -> Iterator[TraceSpan]:
     for record in records:
         sent = record_spans.send(
             traces,

@@ -13,7 +13,7 @@ from typing import Final
 from schemas import cloud_events, trace_context
 from schemas.trace_context import TraceContext
 from topsync.base import tracing
-from topsync.base.tracing import NS_PER_SECOND, Span, SpanKind, Traces
+from topsync.base.tracing import NS_PER_SECOND, SpanKind, Traces, TraceSpan
 from topsync.stream import record_spans
 from topsync.stream.record_spans import PROCESS
 from topsync.stream.records import Record
@@ -61,9 +61,9 @@ def _spans(
     channel: str,
     *,
     together: int,
-) -> Iterator[Span]:
+) -> Iterator[TraceSpan]:
     problem = NOT_ACKNOWLEDGED if times.times_sent > 1 else None
-    yield Span(
+    yield TraceSpan(
         f"{PROCESS} {PLATFORM} messages",
         SpanKind.CONSUMER,
         receiving,

@@ -28,7 +28,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, Sta
 from schemas.trace_context import TraceContext
 from topsync.base import identity, masking, metrics, telemetry
 from topsync.base.settings import TracesSettings
-from topsync.base.tracing import MAX_LINKS, Span, SpanKind
+from topsync.base.tracing import MAX_LINKS, SpanKind, TraceSpan
 
 log = telemetry.get_logger(__name__)
 
@@ -96,7 +96,7 @@ class SpanExport:
         )
         self._tracer = self._provider.get_tracer("topsync", identity.release(), schema_url=CONVENTIONS)
 
-    def take(self, span: Span) -> None:
+    def take(self, span: TraceSpan) -> None:
         """See `topsync.base.tracing.SpanSink`."""
         self._ids.next = span.context
         parent = trace.INVALID_SPAN_CONTEXT if span.parent is None else _of(span.parent)

@@ -46,7 +46,7 @@ Attributes = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TraceSpan:
     """A span that is over. Times are this machine's, in nanoseconds since 1970."""
 
     name: str
@@ -70,7 +70,7 @@ class Span:
 class SpanSink(Protocol):
     """Where spans go. Never waits, never raises, and keeps a bounded number of spans."""
 
-    def take(self, span: Span) -> None:
+    def take(self, span: TraceSpan) -> None:
         """Take a span in, or drop it where there is no room."""
         ...
 
@@ -124,7 +124,7 @@ class Traces:
         metrics.SPANS.labels("held_back").inc()
         return False
 
-    def record(self, spans: Iterable[Span]) -> None:
+    def record(self, spans: Iterable[TraceSpan]) -> None:
         """Hand over spans that are kept. Does not wait, and does not raise."""
         for span in spans:
             metrics.SPANS.labels("recorded").inc()

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from schemas import cloud_events, trace_context
 from schemas.trace_context import TraceContext
 from topsync.base import tracing
-from topsync.base.tracing import NS_PER_SECOND, Span, SpanKind, Traces
+from topsync.base.tracing import NS_PER_SECOND, SpanKind, Traces, TraceSpan
 from topsync.stream.records import Record, id_of, tid_of_key
 
 SEND: Final = "send"
@@ -56,13 +56,13 @@ def send(
     together: int,
     problem: str | None = None,
     more: Mapping[str, int] | None = None,
-) -> Span | None:
+) -> TraceSpan | None:
     """The span that a record names as what sent it; None where it names none."""
     context = trace_context.read(cloud_events.traceparent(record.headers))
     if context is None:
         return None
     event = cloud_events.attributes(record.headers)
-    return Span(
+    return TraceSpan(
         f"{SEND} {record.topic}",
         SpanKind.PRODUCER,
         context,
@@ -92,7 +92,7 @@ def published(records: Sequence[Record], began_ns: int) -> None:
         traces.record(_roots(traces, records, began_ns, time.time_ns()))
 
 
-def _roots(traces: Traces, records: Sequence[Record], began_ns: int, ended_ns: int) -> Iterable[Span]:
+def _roots(traces: Traces, records: Sequence[Record], began_ns: int, ended_ns: int) -> Iterable[TraceSpan]:
     seconds = (ended_ns - began_ns) / NS_PER_SECOND
     for record in records:
         span = send(traces, record, parent=None, began_ns=began_ns, ended_ns=ended_ns, together=len(records))
