@@ -79,8 +79,6 @@ def send(
 
 def about(traces: Traces, record: Record) -> dict[str, str | int | float]:
     """The order and the seller that a record says to be about, where spans name them."""
-    if not traces.names_orders:
-        return {}
     event = cloud_events.attributes(record.headers)
     tid = tid_of_key(record.key) if event["type"] in _ABOUT_ORDERS else id_of(event.get("tid", "").encode())
     return traces.about(tid, id_of(event["source"].rpartition("/")[2].encode()))

@@ -14,7 +14,7 @@ from schemas import cloud_events, trace_context
 from schemas.trace_context import TraceContext
 from tests.consumer.enrich.read.test_batches import TID, Shop, shop
 from tests.platforms.taobao.gateway import answers_error
-from tests.store.databases import platform_trade
+from tests.store.databases import SELLER, platform_trade
 from tests.support.spans import KeptSpans, recording
 from topsync.base import tracing
 from topsync.stream.records import Record
@@ -57,6 +57,8 @@ async def test_messages_that_share_a_call_are_all_linked_to_it_and_the_last_is_a
     assert processed.attributes["messaging.batch.message_count"] == 3
     assert only(kept, "fetch order").parent == processed.context
     assert only(kept, "upsert orders").parent == processed.context
+    assert str(TID) not in str(kept.spans)
+    assert str(SELLER) not in str(kept.spans)
 
 
 async def test_what_is_published_goes_on_below_the_span_that_processes_it(shop: Shop) -> None:
