@@ -70,7 +70,7 @@ def send(
         began_ns,
         ended_ns,
         attributes(SEND, record.topic, together=together)
-        | {"cloudevents.event_type": event["type"]}
+        | {"cloudevents.event_type": event.get("type", "")}
         | about(traces, record)
         | dict(more or {}),
         problem=problem,
@@ -80,8 +80,10 @@ def send(
 def about(traces: Traces, record: Record) -> dict[str, str | int | float]:
     """The order and the seller that a record says to be about, where spans name them."""
     event = cloud_events.attributes(record.headers)
-    tid = tid_of_key(record.key) if event["type"] in _ABOUT_ORDERS else id_of(event.get("tid", "").encode())
-    return traces.about(tid, id_of(event["source"].rpartition("/")[2].encode()))
+    tid = (
+        tid_of_key(record.key) if event.get("type") in _ABOUT_ORDERS else id_of(event.get("tid", "").encode())
+    )
+    return traces.about(tid, id_of(event.get("source", "").rpartition("/")[2].encode()))
 
 
 def published(records: Sequence[Record], began_ns: int) -> None:
