@@ -65,7 +65,7 @@ format: setup ## put the code into the common format
 	$(VENV)/ruff format
 
 constraints: setup ## write the constraints files from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(PIP_COMPILE) --extra local --extra dev --output-file constraints.txt pyproject.toml
+	$(PIP_COMPILE) --extra local --extra traces --extra dev --output-file constraints.txt pyproject.toml
 	@$(VENV)/python -c '$(EXTRA)' java | $(PIP_COMPILE) --output-file constraints-java.txt -
 	@$(VENV)/python -c '$(EXTRA)' soak | $(PIP_COMPILE) --output-file constraints-soak.txt -
 	@$(VENV)/python -c '$(EXTRA)' dlt | $(PIP_COMPILE) --output-file constraints-dlt.txt -

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from topsync.base import identity, metrics, settings, telemetry, terminal
+from topsync.base import identity, metrics, settings, telemetry, terminal, tracing
 from topsync.base.errors import OperatorError, first_of
 from topsync.base.settings import SettingsError, TelemetrySettings
 
@@ -103,9 +103,10 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lifetime.stop)
-        async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready):
-            await body(lifetime)
-            log.info("ended")
+        with tracing.exported(process):
+            async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready):
+                await body(lifetime)
+                log.info("ended")
     except* OperatorError as group:
         error = first_of(group)
         terminal.complain(f"topsync {process}: {error}")
