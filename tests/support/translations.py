@@ -27,6 +27,8 @@ from topsync.local import paths
 TRANSLATED: Final[Mapping[str, str]] = {
     "README.md": "README.zh.md",
     "docs/operations.md": "docs/zh/operations.md",
+    "docs/runbooks/README.md": "docs/zh/runbooks.md",
+    "docs/security.md": "docs/zh/security.md",
     "docs/subscribers.md": "docs/zh/subscribers.md",
 }
 """English pages with a Chinese page: English to Chinese."""
