@@ -225,7 +225,8 @@ async def test_a_system_goes_on_from_a_backup_without_a_loss_or_a_step_back(
         await system.run("sellers", "erase", str(erased), "--confirm", str(erased))
         for name in reversed(system.services):
             await system.processes[name].stop()
-        lost = await revisions(system)
+        # What was stored at the end and not published nobody has seen: it is pulled again.
+        lost = await revisions(system, "published_revision")
 
         await empty_database(database_server_url, database.path[1:])
         await of_the_page("pg_restore", tmp_path, database.geturl())
@@ -267,8 +268,8 @@ async def restored(system: System) -> str:
     return said
 
 
-async def revisions(system: System) -> Mapping[int, int]:
-    found = await systems.rows(system, "select tid, revision from orders")
+async def revisions(system: System, which: str = "revision") -> Mapping[int, int]:
+    found = await systems.rows(system, f"select tid, {which} as revision from orders where {which} > 0")
     return {row["tid"]: row["revision"] for row in found}
 
 
