@@ -24,9 +24,9 @@ HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
-RUN_BY_OWN_TEST = {"docs/reference/certificate.md"}
-"""By tests/model/test_certificate.py."""
-RUN_IN_ENGLISH = set(translations.TRANSLATED.values())
+RUN_BY_OWN_TEST = {"docs/reference/certificate.md", "docs/tasks.md"}
+"""By tests/model/test_certificate.py; by tests/system/test_restored.py, but for those that need a cluster."""
+RUN_IN_ENGLISH = {chinese for english, chinese in translations.TRANSLATED.items() if pages.commands(english)}
 """Their commands are those of the English pages: tests/test_translations.py."""
 
 COMMANDS = typer.main.get_command(cli.app)
