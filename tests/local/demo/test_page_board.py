@@ -164,7 +164,7 @@ def test_an_open_gap_is_said_to_lack_perhaps_something_for_whom_and_since_when()
     )
     told = summary.of(board.figures)
     assert told.state is PageState.OPEN
-    assert told.says == "Something may be missing: what changed in the last 18 s is not proven yet."
+    assert told.says == "Something may be missing: 2 open gaps. What changed in the last 18 s is not proven."
     said = answers(board)
     assert said["Is anything missing?"] == ("Perhaps", "1 copy, 2 open gaps, no holes, no late copies")
     assert said["For whom?"] == ("示例卖家0001", "")

@@ -25,8 +25,8 @@ COMPARED_SECONDS: Final = 10.0
 MENDED_SECONDS: Final = 60.0
 """So long the page still says that something was missing."""
 
-STEADY_SECONDS: Final = 1.0
-"""By so much the age of a copy changes without a meaning."""
+STEADY_SECONDS: Final = 5.0
+"""By so much the age of a copy changes without a meaning: it falls with a sweep, and rises until the next."""
 
 MOST_NAMED: Final = 3
 
@@ -173,7 +173,9 @@ def _says(now: Figures) -> str:
         case PageState.COMPLETE:
             return f"Nothing is missing: every copy is proven complete up to {age} ago."
         case PageState.OPEN:
-            return f"Something may be missing: what changed in the last {age} is not proven yet."
+            waits = [(now.gaps, "open gap"), (now.holes, "hole"), (len(now.late), "late copy")]
+            said = ", ".join(_some(count, word) for count, word in waits if count)
+            return f"Something may be missing: {said}. What changed in the last {age} is not proven."
         case PageState.BROKEN:
             return f"Something is wrong: {_rests_on(now)}."
 

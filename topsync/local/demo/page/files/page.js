@@ -8,6 +8,7 @@ const LEAST_SPAN_SECONDS = 60;
 const CHART_HEIGHT = 122;
 const MARGIN = { left: 46, right: 8, top: 14, bottom: 16 };
 const MOST_IDLE_LINES = 3; // where there are more lines, those that are 0 throughout are only named
+const FAR_ABOVE = 8;
 const TONES = 6;
 const DASHES = 4;
 const AHEAD_OF_UTC_SECONDS = 8 * 3600;
@@ -91,7 +92,8 @@ function withUnit(value, unit) {
 
 // The next of 1, 2, 4, 6, 10, 20, … that is not below, in the unit in which it is written.
 function roundUp(value, unit) {
-  const size = unit === "s" ? [86400, 3600, 60].find((each) => value >= 2 * each) ?? 1 : 1;
+  const sizes = { s: [86400, 3600, 60], bytes: [1024 ** 3, 1024 ** 2, 1024] }[unit] ?? [];
+  const size = sizes.find((each) => value >= 2 * each) ?? 1;
   const step = 10 ** Math.floor(Math.log10(value / size));
   return size * [1, 2, 4, 6, 10].map((factor) => factor * step).find((each) => each >= value / size * 0.9999);
 }
@@ -250,15 +252,26 @@ function look(chart, name) {
   return `line tone-${at % TONES} dash-${at % DASHES}`;
 }
 
-// The highest value of each line, first the lines that are there now.
+// The least and the highest value of each line, first the lines that are there now.
 function linesOf(number) {
-  const highest = new Map();
+  const lines = new Map();
   for (const each of [points.at(-1), ...points]) {
     for (const [name, value] of Object.entries(each.panels[number])) {
-      highest.set(name, Math.max(value, highest.get(name) ?? 0));
+      const line = lines.get(name) ?? { least: value, highest: value };
+      lines.set(name, { least: Math.min(value, line.least), highest: Math.max(value, line.highest) });
     }
   }
-  return highest;
+  return lines;
+}
+
+// The lines that are never near the others, as a limit is: in one chart they would press the others to the ground.
+function farAbove(lines) {
+  const sorted = [...lines].filter(([, line]) => line.highest > 0).sort(([, one], [, other]) => other.highest - one.highest);
+  for (let at = 1; at < sorted.length; at += 1) {
+    const above = sorted.slice(0, at);
+    if (above.every(([, line]) => line.least > FAR_ABOVE * sorted[at][1].highest)) return above.map(([name]) => name);
+  }
+  return [];
 }
 
 // A panel without a line is named at the end of its row, where it takes no room.
@@ -277,12 +290,14 @@ function showCalm() {
 
 function showChart(chart) {
   const { panel, plot, number } = chart;
-  const highest = linesOf(number);
-  const isCrowded = highest.size > MOST_IDLE_LINES;
-  const names = [...highest.keys()].filter((name) => !isCrowded || highest.get(name) > 0);
-  const idle = [...highest.keys()].filter((name) => !names.includes(name));
+  const lines = linesOf(number);
+  const isCrowded = lines.size > MOST_IDLE_LINES;
+  const names = [...lines.keys()].filter((name) => !isCrowded || lines.get(name).highest > 0);
+  const idle = [...lines.keys()].filter((name) => !names.includes(name));
+  const above = farAbove(lines);
+  const drawn = names.filter((name) => !above.includes(name));
   const width = Math.max(160, plot.clientWidth);
-  const most = Math.max(0, ...highest.values());
+  const most = Math.max(0, ...drawn.map((name) => lines.get(name).highest));
   const top = most > 0 ? roundUp(most, panel.unit) : 1;
   const { start, end } = span();
   const x = (at) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * (at - start) / (end - start);
@@ -311,12 +326,12 @@ function showChart(chart) {
   });
   svg.append(draw("text", { x: MARGIN.left, y: CHART_HEIGHT - 3 }, clock(start)));
   svg.append(draw("text", { x: width - MARGIN.right, y: CHART_HEIGHT - 3, "text-anchor": "end" }, clock(end)));
-  for (const name of names) svg.append(draw("path", { class: look(chart, name), d: path(number, name, x, y) }));
+  for (const name of drawn) svg.append(draw("path", { class: look(chart, name), d: path(number, name, x, y) }));
   const read = pointAt(readAt);
   if (readAt !== null) svg.append(draw("line", { class: "reading-line", x1: x(read.at), x2: x(read.at), y1: MARGIN.top,
     y2: CHART_HEIGHT - MARGIN.bottom }));
   plot.replaceChildren(svg);
-  showLegend(chart, names, idle, read.panels[number]);
+  showLegend(chart, drawn, above, idle, read.panels[number]);
 }
 
 function path(number, name, x, y) {
@@ -334,12 +349,15 @@ function path(number, name, x, y) {
   return made;
 }
 
-function showLegend(chart, names, idle, values) {
+function showLegend(chart, names, above, idle, values) {
   const items = names.map((name) => {
     const sample = draw("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" });
     sample.append(draw("path", { class: look(chart, name), d: "M0 4H22" }));
     return make("li", {}, sample, make("span", { class: "name" }, name), make("b", {}, withUnit(values[name], chart.panel.unit)));
   });
+  for (const name of above) {
+    items.push(make("li", { class: "calm" }, `above the chart: ${name} ${withUnit(values[name], chart.panel.unit)}`));
+  }
   if (idle.length) items.push(make("li", { class: "calm" }, `0 throughout: ${idle.join(", ")}`));
   chart.legend.replaceChildren(...items);
 }
