@@ -7,13 +7,16 @@ import gc
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import uvloop
 
 from topsync.base import identity, metrics, settings, telemetry, terminal
 from topsync.base.errors import OperatorError, first_of
 from topsync.base.settings import SettingsError, TelemetrySettings
+
+T = TypeVar("T")
 
 log = telemetry.get_logger(__name__)
 
@@ -72,6 +75,12 @@ def run(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> None:
     """
     calm_collector()
     sys.exit(uvloop.run(_supervise(process, body)))
+
+
+def run_command(body: Coroutine[Any, Any, T]) -> T:
+    """Run a command that reads as many objects as a service does, in the way that services run."""
+    calm_collector()
+    return uvloop.run(body)
 
 
 def calm_collector() -> None:
