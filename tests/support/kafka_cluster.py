@@ -106,8 +106,8 @@ class Node(EmbeddedKafka):
     def _cluster_id(self) -> str:
         return self._id
 
-    def _class_options(self, program: Path, jars: Path) -> list[str]:
-        return [*super()._class_options(program, jars), HEAP]
+    def _java_options(self, program: Path, jars: Path) -> list[str]:
+        return [*super()._java_options(program, jars), HEAP]
 
     def _settings(self, session_timeout_seconds: int) -> dict[str, str | int]:
         del session_timeout_seconds  # the same for all nodes, whichever leads them

@@ -102,9 +102,8 @@ class SecuredKafka(EmbeddedKafka):
             for option in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={PASSWORD}]")
         ]
 
-    def _java(self) -> list[str | Path]:
-        program, *options = super()._java()
-        return [program, *([AUDIT_OPTION] if self._tells else []), *options]
+    def _java_options(self, program: Path, jars: Path) -> list[str]:
+        return [*super()._java_options(program, jars), *([AUDIT_OPTION] if self._tells else [])]
 
     def _settings(self, session_timeout_seconds: int) -> dict[str, str | int]:
         plain = super()._settings(session_timeout_seconds)

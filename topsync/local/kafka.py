@@ -122,9 +122,10 @@ class EmbeddedKafka(EmbeddedServer):
     def _java(self) -> list[str | Path]:
         """Java with its options; what comes next is the class to run."""
         program, jars = java.find(self._environment), kafka_jars.find(self._environment)
-        return [program, *JVM_OPTIONS, *self._class_options(program, jars), "-cp", f"{jars}/*"]
+        return [program, *JVM_OPTIONS, *self._java_options(program, jars), "-cp", f"{jars}/*"]
 
-    def _class_options(self, program: Path, jars: Path) -> list[str]:
+    def _java_options(self, program: Path, jars: Path) -> list[str]:
+        """What Java is told besides `JVM_OPTIONS`."""
         archive = kafka_classes.find(program, jars, JVM_OPTIONS)
         # `auto`: where Java cannot use the archive, it reads the jars.
         return ["-Xshare:auto", f"-XX:SharedArchiveFile={archive}"] if archive else []

@@ -26,7 +26,7 @@ class RecordedKafka(EmbeddedKafka):
         super().__init__(group, folder, environment)
         self.archive = group.folder / f"classes{kafka_classes.SUFFIX}"
 
-    def _class_options(self, program: Path, jars: Path) -> list[str]:  # noqa: ARG002 -- no other archive
+    def _java_options(self, program: Path, jars: Path) -> list[str]:  # noqa: ARG002 -- no other archive
         return []
 
     async def _spawn(self) -> ManagedProcess:
