@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,10 @@ PICTURE: Final = DOCS / "pictures" / "demo-page.png"
 WIDTH, HEIGHT = 1280, 800
 MOST_BYTES: Final = 200_000
 
-OUTAGE_SECONDS: Final = 15
+OUTAGE_SECONDS: Final = 25
+SHADED_SECONDS: Final = 12
+"""How long the outage must have lasted, so that the charts show it."""
+
 START_SECONDS: Final = 120.0
 OUTAGE_WITHIN_SECONDS: Final = 180.0
 
@@ -70,8 +74,9 @@ async def _in_the_outage(url: str) -> bytes:
 
         async def is_open() -> bool:
             given: dict[str, Any] = (await client.get(f"{url}data.json?after=999999999")).json()
-            is_away = bool(given["outages"]) and given["outages"][-1]["ended"] is None
-            return is_away and given["state"] == "open" and given["answers"][3]["answer"] == "Not yet"
+            away = [outage for outage in given["outages"] if outage["ended"] is None]
+            is_seen = bool(away) and time.time() > away[-1]["began"] + SHADED_SECONDS
+            return is_seen and given["state"] == "open"
 
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             async with browser.browsing(Path(profile)) as tab:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from topsync.base import durations
 from topsync.base.panels import ROWS, Row
 from topsync.local.demo.page import lines, summary
 from topsync.local.demo.page.lines import Lines, Names
@@ -97,7 +98,7 @@ class Board:
                 {
                     "seller": copy.seller,
                     "complete_until": summary.clock_time(self.figures[-1].at - copy.age_seconds),
-                    "age_seconds": copy.age_seconds,
+                    "age": durations.text(copy.age_seconds),
                     "is_late": copy.is_late,
                 }
                 for copy in (self.figures[-1].copies if self.figures else ())

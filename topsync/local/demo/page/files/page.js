@@ -233,7 +233,7 @@ function showTable(chart) {
   }
   const rows = given.copies.map((copy) => make("tr", {},
     make("th", { scope: "row" }, copy.seller), make("td", {}, copy.complete_until),
-    make("td", {}, duration(Math.round(copy.age_seconds))),
+    make("td", {}, copy.age),
     make("td", { class: "state", "data-state": copy.is_late ? "open" : "complete" },
       copy.is_late ? `${STATES.open} late` : `${STATES.complete} in time`)));
   chart.rows.replaceChildren(...rows);
