@@ -36,7 +36,7 @@ coverage: setup ## what the tests do not run: docs/reference/coverage.md; option
 bench: setup ## what topsync does per second, and what this machine can do; names of benchmarks and --write in ARGS="...", or "profile enrich"
 	@$(VENV)/python -m benchmarks $(ARGS)
 
-soak: setup ## long kills and outages, a seller with 400,000 orders, and ten minutes of random bytes for the channel; ARGS="kills", "bulk --orders 100000" or "channel --minutes 60"
+soak: setup ## long kills and outages, a cluster that is never left in peace, a seller with 400,000 orders, and ten minutes of random bytes for the channel; ARGS="kills", "cluster --minutes 30", "bulk --orders 100000" or "channel --minutes 60"
 	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
 	@$(VENV)/python -m soak $(ARGS)
 
@@ -65,7 +65,7 @@ format: setup ## put the code into the common format
 	$(VENV)/ruff format
 
 constraints: setup ## write the constraints files from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(PIP_COMPILE) --extra local --extra dev --output-file constraints.txt pyproject.toml
+	$(PIP_COMPILE) --extra local --extra traces --extra dev --output-file constraints.txt pyproject.toml
 	@$(VENV)/python -c '$(EXTRA)' java | $(PIP_COMPILE) --output-file constraints-java.txt -
 	@$(VENV)/python -c '$(EXTRA)' soak | $(PIP_COMPILE) --output-file constraints-soak.txt -
 	@$(VENV)/python -c '$(EXTRA)' dlt | $(PIP_COMPILE) --output-file constraints-dlt.txt -

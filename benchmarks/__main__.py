@@ -33,6 +33,7 @@ BENCHMARKS: Final = (
     "many_sellers",
     "held",
     "sizes",
+    "footprint",
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""
 

@@ -1,4 +1,4 @@
-"""Where a process spends its time: `python -m benchmarks profile enrich|push|bulk [--out FOLDER]`.
+"""Where a process spends its time: `python -m benchmarks profile WHAT [--out FOLDER]`.
 
 It runs the fitting load, samples the process with py-spy, and prints the share of each function: of its own,
 with the native code that it calls (*self*), and with all that it calls (*total*). Only samples in which the
@@ -24,7 +24,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import pipeline, push
+from benchmarks import pipeline, push, slow_day
 from benchmarks.bulk_system import bulk_system
 from topsync.local import paths, run_folders
 from topsync.local.processes import ManagedProcess, ProcessGroup
@@ -97,10 +97,14 @@ class Shares:
 def main(arguments: Sequence[str]) -> None:
     """Profile what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks profile", description=__doc__)
-    parser.add_argument("what", choices=("enrich", "push", "bulk"))
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long `enrich` is sampled")
+    parser.add_argument("what", choices=("enrich", "push", "bulk", "slow_day", "audit"))
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="how long `enrich` and `slow_day` are sampled"
+    )
     parser.add_argument("--rate", type=float, default=RATE, help="changes per second for `enrich`")
-    parser.add_argument("--orders", type=int, default=BULK_ORDERS, help="orders that `bulk` loads")
+    parser.add_argument(
+        "--orders", type=int, default=BULK_ORDERS, help="orders that `bulk` loads and `audit` compares"
+    )
     parser.add_argument("--out", type=Path, help="a folder for the stacks")
     given = parser.parse_args(arguments)
     uvloop.run(_run(given))
@@ -113,6 +117,10 @@ async def _run(given: argparse.Namespace) -> None:
             found = await _enrich(folder, given.rate, given.seconds)
         case "push":
             found = await _push(folder)
+        case "slow_day":
+            found = await _slow_day(given.seconds)
+        case "audit":
+            found = await _audit(given.orders)
         case _:
             found = await _bulk(given.orders)
     for name, stacks in found.items():
@@ -164,6 +172,26 @@ async def _bulk(orders: int) -> Mapping[str, Path]:
             await sampler.stop()
         await loading
     return found
+
+
+async def _slow_day(seconds: float) -> Mapping[str, Path]:
+    async with slow_day.day() as system:
+        await system.admin("POST", "/activity", {"rate": slow_day.CHANGES_PER_SECOND})
+        await asyncio.sleep(slow_day.WARM_UP_SECONDS)
+        async with sampled(system.group, "enrich", system.processes["enrich"].pid) as stacks:
+            await asyncio.sleep(seconds)
+    return {"enrich": stacks}
+
+
+async def _audit(orders: int) -> Mapping[str, Path]:
+    async with bulk_system(orders) as bulk:
+        await bulk.start()
+        await bulk.load()
+        group = bulk.system.group
+        process = await group.start("audit", bulk.system.command("audit"), env=bulk.system.environment)
+        async with sampled(group, "audit", process.pid) as stacks:
+            await process.wait()
+    return {"audit": stacks}
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class State:
 
 async def run() -> Report:
     """Let a slow day go by."""
-    async with _day() as system, subscribed(system, PARTITIONS) as subscriber:
+    async with day() as system, subscribed(system, PARTITIONS) as subscriber:
         await system.admin("POST", "/activity", {"rate": CHANGES_PER_SECOND})
         await asyncio.sleep(WARM_UP_SECONDS)
         subscriber.waits.clear()
@@ -61,7 +61,8 @@ async def run() -> Report:
 
 
 @asynccontextmanager
-async def _day() -> AsyncIterator[System]:
+async def day() -> AsyncIterator[System]:
+    """The system on a slow day, with its bulk start behind it; the caller lets the orders change."""
     folder = run_folders.create()
     scenario = folder / "day.toml"
     scenario.write_text(SCENARIO)

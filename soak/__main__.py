@@ -1,9 +1,12 @@
-"""`python -m soak [kills|bulk|channel] [--minutes N] [--orders N]`: runs that are too long for a test.
+"""`python -m soak [kills|cluster|bulk|channel] [--minutes N] [--orders N]`: runs too long for a test.
 
 Without a name, all of them.
 
 *kills*: processes are killed at every fail point, a group of enrichers rebalances every second for a minute,
 and Kafka and PostgreSQL are away for a minute each.
+
+*cluster*: three push, three enrichers and two reconcilers under 300 messages a second, for two minutes. Each
+is killed, drained and restarted. Prints the freshness, the longest gap and how long push was away; audits.
 
 *bulk*: the bulk start of a seller with 400,000 orders, in slices, with 5,000 unreadable lines in one of them,
 and while orders change. Says how long it took and how much memory its process had, verifies the certificate,
@@ -22,12 +25,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from soak import bulk, kills
+from soak import bulk, cluster, kills
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VECTORS: Final = ROOT / "tests" / "data" / "tmc-vectors.json"
 FOUND: Final = ROOT / ".local" / "soak"
 
+FUZZING_MINUTES: Final = 10.0
 MAX_INPUT_BYTES: Final = 4096
 MAX_MEMORY_MIB: Final = 400
 """For the whole process. An input that takes a large part of it is a finding, too."""
@@ -38,15 +42,24 @@ MAX_SECONDS_AN_INPUT: Final = 5
 def main() -> None:
     """Run a part or both; does not return."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("kills", "bulk", "channel"))
-    parser.add_argument("--minutes", type=float, default=10, help="how many minutes to fuzz")
+    parser.add_argument("part", nargs="?", choices=("kills", "cluster", "bulk", "channel"))
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=f"how many minutes the cluster is disturbed ({cluster.MINUTES:g}), or the channel fuzzed "
+        f"({FUZZING_MINUTES:g})",
+    )
     parser.add_argument("--orders", type=int, default=bulk.ORDERS, help="how many the large seller has")
     arguments = parser.parse_args()
     if arguments.part in (None, "kills") and ((status := kills.run()) or arguments.part):
         sys.exit(status)
+    if arguments.part in (None, "cluster") and (
+        (status := cluster.run(arguments.minutes or cluster.MINUTES)) or arguments.part
+    ):
+        sys.exit(status)
     if arguments.part in (None, "bulk") and ((status := bulk.run(arguments.orders)) or arguments.part):
         sys.exit(status)
-    fuzz_channel(arguments.minutes)
+    fuzz_channel(arguments.minutes or FUZZING_MINUTES)
 
 
 def fuzz_channel(minutes: float) -> None:

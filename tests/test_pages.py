@@ -24,10 +24,12 @@ HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
-RUN_BY_OWN_TEST = {"docs/reference/certificate.md"}
-"""By tests/model/test_certificate.py."""
-RUN_IN_ENGLISH = set(translations.TRANSLATED.values())
+RUN_BY_OWN_TEST = {"docs/reference/certificate.md", "docs/tasks.md"}
+"""By tests/model/test_certificate.py; by tests/system/test_restored.py, but for those that need a cluster."""
+RUN_IN_ENGLISH = {chinese for english, chinese in translations.TRANSLATED.items() if pages.commands(english)}
 """Their commands are those of the English pages: tests/test_translations.py."""
+
+COMMANDS = typer.main.get_command(cli.app)
 
 INLINE = re.compile(r"`(topsync [a-z][^`]*)`")
 PLACEHOLDER = re.compile(r"…|\.\.\.|\bNICK or ID\b")
@@ -44,10 +46,9 @@ def test_a_test_runs_the_commands_of_every_page() -> None:
 
 @pytest.mark.parametrize("page", pages.all_pages())
 def test_every_topsync_command_in_running_text_exists_with_its_options(page: str) -> None:
-    root = typer.main.get_command(cli.app)
     for text in INLINE.findall(pages.read(page)):
         words = shlex.split(PLACEHOLDER.sub("x", text.replace("\n", " ")))
-        command, rest = root, words[1:]
+        command, rest = COMMANDS, words[1:]
         # A group may have options of its own: `topsync bootstrap --plan`.
         while rest and not rest[0].startswith("-") and (group := getattr(command, "commands", None)):
             assert rest[0] in group, f"{page}: {text}"

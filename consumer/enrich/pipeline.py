@@ -227,7 +227,8 @@ class Pipeline:
             self._has_noted.clear()
             self._note_now.set()
             await self._has_noted.wait()
-        await self._writer.store(group.batch)
+        storing, trips = self._writer.store(group.batch), group.batch.trips
+        await (storing if trips is None else trips.storing(storing, group.batch.orders_of_versions()))
         self._unnoted |= group.batch.tids
         group.stored_at = self._tools.clock.estimate()
         for part in parts:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from consumer.push import spans
 from consumer.push.cancellations import Cancellations
 from consumer.push.connection import WatchedConnection
 from consumer.push.export_endings import ExportEndings
 from schemas import cloud_events
 from schemas.change import Hint
 from schemas.notification import MessageReceived
-from topsync.base import failpoints, metrics, telemetry
+from topsync.base import failpoints, metrics, telemetry, tracing
 from topsync.base.errors import flat
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
@@ -104,6 +106,8 @@ class _Round:
     records: Sequence[Record]
     acknowledgements: Sequence[asyncio.Future[object]] | None = None
     """None until the records are with the producer."""
+    times: spans.RoundTimes | None = None
+    """Only where traces are on."""
 
 
 @dataclass(slots=True)
@@ -178,6 +182,8 @@ class PushService:
             self._cancellations.note(readings)
             self._export_endings.note(readings)
             taken = _Round(batch, kept)
+            if tracing.active is not None:
+                taken.times = spans.RoundTimes(time.time_ns())
             self._rounds.append(taken)
             self._unsent.append(taken)
             failpoints.reach("push.received")
@@ -224,6 +230,8 @@ class PushService:
             acknowledgements = await producer.send([record for each in sent for record in each.records])
             for each in sent:
                 each.acknowledgements = acknowledgements
+                if each.times is not None:
+                    each.times.sent()
             failpoints.reach("push.sent")
             self._sent.set()
 
@@ -251,6 +259,8 @@ class PushService:
             failpoints.reach("push.confirmed")
             metrics.PUSH_CONFIRMED.inc(len(oldest.records))
             self._log_published(oldest.records)
+            if oldest.times is not None:
+                spans.confirmed(oldest.times, oldest.records, self.messages.source)
         self._taken.set()
 
     def _log(self, readings: Sequence[MessageReading], kept: Sequence[Record]) -> None:

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,12 @@ def released() -> dict[str, Any]:
     return copy.deepcopy(dict(documents.read(documents.FOLDER)))
 
 
+@cache
 def validator(name: str) -> Draft7Validator:
     return Draft7Validator(documents.documents()[documents.schema_path(name)])
 
 
+@cache
 def asyncapi() -> dict[str, Any]:
     return documents.documents()[documents.ASYNCAPI]
 

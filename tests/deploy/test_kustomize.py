@@ -49,6 +49,7 @@ SECRET_VALUES = {
     "TOPSYNC_KAFKA_PASSWORD": "a-password",
     "TOPSYNC_KAFKA_KEY_PASSWORD": "another-password",
     "HTTPS_PROXY": "http://topsync:a-password@proxy:3128",
+    "TOPSYNC_TRACES_HEADERS": "authorization=a-password",
 }
 
 OF_THE_LOGIN = "TOPSYNC_KAFKA_"
@@ -220,6 +221,7 @@ def test_secrets_are_files_and_a_process_gets_only_those_that_it_reads(
         "TOPSYNC_KAFKA_PASSWORD",
         "TOPSYNC_KAFKA_KEY_PASSWORD",
         "HTTPS_PROXY",
+        "TOPSYNC_TRACES_HEADERS",
     }, "without any other it must not start"
     marked = {
         variable

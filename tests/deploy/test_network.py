@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from topsync.base.settings import DatabaseSettings, KafkaSettings, TaobaoSetting
 
 Object = dict[str, Any]
 
-DNS, KAFKA, POSTGRES, HTTPS, CHANNEL = "DNS", "Kafka", "PostgreSQL", "HTTPS", "channel"
-BY_PORT = {53: DNS, 9092: KAFKA, 9093: KAFKA, 5432: POSTGRES, 443: HTTPS, 80: CHANNEL}
+DNS, KAFKA, POSTGRES, HTTPS, CHANNEL, PROXY = "DNS", "Kafka", "PostgreSQL", "HTTPS", "channel", "proxy"
+BY_PORT = {53: DNS, 9092: KAFKA, 9093: KAFKA, 5432: POSTGRES, 443: HTTPS, 80: CHANNEL, 3128: PROXY}
 NEVER = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8")
 """Where other systems of the installation are, and the cloud's own metadata."""
 
@@ -84,6 +85,14 @@ def reached(objects: list[Object], workload: Workload) -> set[str]:
 def test_a_process_reaches_what_it_needs_and_nothing_else(objects: list[Object]) -> None:
     for workload in manifests.workloads(objects).values():
         assert reached(objects, workload) == needed(workload), workload.name
+
+
+def test_behind_a_proxy_it_is_all_that_leads_to_the_platform(tmp_path: Path) -> None:
+    behind = manifests.with_components(tmp_path, "overlays/dev", "proxy")
+    for workload in manifests.workloads(behind).values():
+        outside = needed(workload) & {HTTPS, CHANNEL}
+        expected = needed(workload) - outside | ({PROXY} if outside else set())
+        assert reached(behind, workload) == expected, workload.name
 
 
 def test_what_no_rule_allows_is_denied_to_every_pod_of_the_namespace(objects: list[Object]) -> None:

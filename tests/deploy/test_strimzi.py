@@ -113,6 +113,28 @@ def test_the_group_that_scales_is_the_enrichers() -> None:
     assert {lag["consumerGroup"], lag["topic"]} == granted
 
 
+def test_keda_believes_the_brokers_by_the_authority_of_the_pods_and_logs_in_as_its_own_user() -> None:
+    built = manifests.build(KUBERNETES / "overlays" / "production")
+    (login,) = [found["spec"] for found in built if found["kind"] == "TriggerAuthentication"]
+    named = {each["parameter"]: (each["name"], each["key"]) for each in login["configMapTargetRef"]}
+    enrich = manifests.workloads(built)["enrich"]
+    (certificates,) = [volume for volume in enrich.pod["volumes"] if volume["name"] == "certificates"]
+    maps = [
+        source["configMap"]["name"]
+        for source in certificates["projected"]["sources"]
+        if "configMap" in source
+    ]
+    file = Path(enrich.environment["TOPSYNC_KAFKA_CA_FILE"]).name
+
+    assert named["ca"] == (maps[0], file)
+    (user,) = [
+        found["data"]
+        for found in built
+        if (found["kind"], found["metadata"]["name"]) == ("ConfigMap", named["username"][0])
+    ]
+    assert user == {named["username"][1]: "topsync-keda"}
+
+
 def test_by_a_component_each_process_logs_in_as_its_own_user(tmp_path: Path) -> None:
     built = manifests.with_components(tmp_path, "overlays/production", "kafka-users")
     processes = manifests.workloads(built)

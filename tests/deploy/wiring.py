@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from topsync.base import service, settings
+from topsync.base import service, settings, tracing
 from topsync.operate import installation_commands
 from topsync.operate.cli import bootstraps, installation, services
 from topsync.wiring import bootstrap, enrich, opening, parts, platforms, push, reconcile, taobao, witness
@@ -19,7 +19,7 @@ COMMANDS: tuple[ModuleType, ...] = (services, bootstraps, installation)
 
 
 PROCESSES: tuple[ModuleType, ...] = (push, enrich, reconcile, bootstrap, witness)
-SHARED: tuple[ModuleType, ...] = (parts, opening, platforms, taobao, service)
+SHARED: tuple[ModuleType, ...] = (parts, opening, platforms, taobao, service, tracing)
 
 OF_THE_PLATFORM = ("platform", "opened")
 """What holds the chosen platform is called so everywhere: its methods are those of Taobao's module."""

@@ -43,6 +43,7 @@ mkdir -p "$folder" && echo > "$folder/kafka_2.13-4.1.0.jar"
 """
 MAVEN_FAILS_HALF_WAY = MAVEN + "echo no space left; exit 1\n"
 MAVEN_HANGS = MAVEN + "echo $$ > mvn.pid; exec sleep 600\n"
+RECORDING_FAILS = PIP + 'case "$*" in *kafka_recording*) echo recording >> calls; exit 1 ;; esac\n'
 PIP_FAILS_WHILE_MAVEN_RUNS = PIP + "until [ -s mvn.pid ]; do sleep 0.02; done; exit 1\n"
 
 
@@ -138,6 +139,17 @@ def test_a_set_up_that_fails_leaves_no_maven_running(prepared: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(int((prepared / "mvn.pid").read_text()), 0)
     assert not jars(prepared).exists()
+
+
+def test_a_set_up_without_an_archive_of_kafkas_classes_is_complete_and_says_so_once(prepared: Path) -> None:
+    program(prepared / ".venv" / "bin" / "python", RECORDING_FAILS)
+
+    first, second = set_up(prepared), set_up(prepared)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "Kafka will start as slowly as before" in first.stderr
+    assert (second.stdout, second.stderr) == ("", "")
+    assert calls(prepared).count("recording") == 1
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)

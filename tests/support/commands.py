@@ -2,8 +2,8 @@
 
 A process that has already imported the product forks for each of them (`multiprocessing`'s fork server). To
 start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
-`tests/operate/test_cli.py`, a test of `tests/system/test_wrong_settings.py` and the tests of the pages start
-`topsync` in the usual way.
+Some tests of `tests/operate/test_cli.py`, one of `tests/system/test_wrong_settings.py` and the tests of the
+pages start `topsync` in the usual way.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Forked:
         environment: all its variables.
         typed: the file that it reads as its standard input.
         printed: the file to which both output streams are appended.
+        errors: the file for what it writes as its standard error, if not to `printed`.
         group: the process group that it joins.
     """
 
@@ -126,11 +127,12 @@ class Forked:
         typed: Path,
         printed: Path,
         *,
+        errors: Path | None = None,
         group: int | None = None,
     ) -> None:
         self._process: ForkServerProcess = _FORKING.Process(
             target=_command,
-            args=(list(arguments), dict(environment), typed, printed, group),
+            args=(list(arguments), dict(environment), typed, (printed, errors or printed), group),
             daemon=True,  # or this process would wait at its end for a child that still runs
         )
         self._process.start()
@@ -140,6 +142,17 @@ class Forked:
     def poll(self) -> int | None:
         """None while it runs; then the exit status, or minus the number of the signal that ended it."""
         return self._process.exitcode
+
+    def wait(self, within_seconds: float) -> int:
+        """Wait for the end; returns the status.
+
+        Raises:
+            ProcessFailedError: it did not end in time.
+        """
+        self._process.join(within_seconds)
+        if (status := self.poll()) is None:
+            raise ProcessFailedError(f"process {self.pid} did not end within {within_seconds:.0f} s")
+        return status
 
     def send_signal(self, number: int) -> None:
         """Send a signal. Does nothing to a process that has ended."""
@@ -154,7 +167,11 @@ class Forked:
 
 
 def _command(
-    arguments: Sequence[str], environment: Mapping[str, str], typed: Path, printed: Path, group: int | None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    typed: Path,
+    printed: tuple[Path, Path],
+    group: int | None,
 ) -> None:
     """The new process's work: `python -m topsync`, from the moment when everything is imported."""
     if group is not None:
@@ -162,8 +179,7 @@ def _command(
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(typed, os.O_RDONLY), sys.stdin.fileno())
-    output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(output, stream.fileno())
+    for stream, file in zip((sys.stdout, sys.stderr), printed, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream.fileno())
     sys.argv = ["topsync", *arguments]
     cli.main()

@@ -48,15 +48,32 @@ PASSWORD: Final = "first-pass-0001"
 SERVICE: Final = "service"
 """The name in the certificate that the listener `mutual` accepts; it may do everything, too."""
 
+AUDIT_OPTION: Final = "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"
+"""It logs what is allowed as well as what is refused."""
+
 SHA_512: Final = 2
 ITERATIONS: Final = 4096
 
 
 class SecuredKafka(EmbeddedKafka):
-    """See above. `authority` is the authority of its certificate."""
+    """See above. `authority` is the authority of its certificate.
 
-    def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        users: besides those above: they may do nothing until a test grants them something.
+        tells: whether its log has each request with the right that was asked for.
+    """
+
+    def __init__(
+        self,
+        group: ProcessGroup,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        users: Iterable[str] = (),
+        tells: bool = False,
+    ) -> None:
         super().__init__(group, folder, environment)
+        self._users, self._tells = tuple(users), tells
         certificates = folder.with_name(f"{folder.name}-certificates")
         certificates.mkdir()
         self.certificates = certificates
@@ -81,9 +98,12 @@ class SecuredKafka(EmbeddedKafka):
     def _format_options(self) -> list[str]:
         return [
             option
-            for user in (OWNER, STRANGER, LEAST, ROTATING)
+            for user in (OWNER, STRANGER, LEAST, ROTATING, *self._users)
             for option in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={PASSWORD}]")
         ]
+
+    def _java_options(self, program: Path, jars: Path) -> list[str]:
+        return [*super()._java_options(program, jars), *([AUDIT_OPTION] if self._tells else [])]
 
     def _settings(self, session_timeout_seconds: int) -> dict[str, str | int]:
         plain = super()._settings(session_timeout_seconds)
@@ -142,6 +162,25 @@ class SecuredKafka(EmbeddedKafka):
         answer = await self._ask(_CreateAcls(acls))
         assert not any(code for code, *_ in answer.creation_responses), answer
 
+    async def grant(self, user: str, acls: Iterable[Mapping[str, Any]]) -> None:
+        """Grant a user what the ACLs of a KafkaUser of Strimzi say."""
+        allow = 3
+        creations = [
+            (
+                KINDS[acl["resource"]["type"]],
+                acl["resource"]["name"],
+                PATTERNS[acl["resource"]["patternType"]],
+                f"User:{user}",
+                "*",
+                OPERATIONS[operation],
+                allow,
+            )
+            for acl in acls
+            for operation in acl["operations"]
+        ]
+        answer = await self._ask(_CreateAcls(creations))
+        assert not any(code for code, *_ in answer.creation_responses), answer
+
     async def _ask(self, request: Request[Any]) -> Any:
         async with clients.admin_client(self.administrator) as admin:
             return await admin._send_request(request)
@@ -151,6 +190,17 @@ TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 """Kinds of resources."""
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 """Operations."""
+
+KINDS: Final = {"topic": TOPIC, "group": GROUP, "transactionalId": TRANSACTIONAL_ID}
+PATTERNS: Final = {"literal": 3, "prefix": 4}
+OPERATIONS: Final = {
+    "Read": READ,
+    "Write": WRITE,
+    "Delete": 6,
+    "Describe": DESCRIBE,
+    "DescribeConfigs": DESCRIBE_CONFIGS,
+}
+"""Numbers of the names in a KafkaUser of Strimzi."""
 
 
 def token(user: str, *, valid_seconds: int = 3600) -> str:

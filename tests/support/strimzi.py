@@ -80,7 +80,8 @@ def rights(own: KafkaSettings) -> dict[str, tuple[Right, ...]]:
         # To erase a seller, a command deletes what was read of `snapshots`.
         "reconcile": (
             look,
-            *_on((wanted.changes, *notes), "Read", "Write"),
+            *_on((wanted.changes, wanted.dead_letters), "Read", "Write"),
+            *_on((wanted.notifications,), "Write"),
             *_on((wanted.snapshots,), "Read", "Write", "Delete"),
             *_on((*versions, wanted.signals), "Read"),
             Right("group", signals_group(own), ("Read",)),

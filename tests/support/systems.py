@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
+from asyncpg.connect_utils import SessionAttribute
 
 from schemas import platform_time
 from tests.support import commands
@@ -40,6 +42,7 @@ from topsync.simulator.server import Simulator
 from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.records import Record as KafkaRecord
+from topsync.stream.records import partition_of
 from topsync.stream.topics import Registry, Topic
 
 AUDIT_SETTLE_SECONDS = 45
@@ -218,7 +221,9 @@ async def require_right_certificate(system: System, seller_id: int) -> None:
 
 async def connect(system: System) -> Connection:
     """A connection to the system's database, to be closed by the caller."""
-    return await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    return await asyncpg.connect(
+        system.environment["TOPSYNC_DATABASE_URL"], target_session_attrs=SessionAttribute.read_write
+    )
 
 
 async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
@@ -310,6 +315,15 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
     """How many of these orders the table has."""
     tids = [each.tid for each in changed]
     found: int = await value(system, "select count(*) from orders where tid = any($1)", tids)
+    return found
+
+
+async def published(system: System) -> Counter[int]:
+    """How many versions of orders have been published, by partition."""
+    found: Counter[int] = Counter()
+    partitions = int(system.environment["TOPSYNC_PARTITIONS"])
+    for row in await rows(system, "select tid, published_revision from orders"):
+        found[partition_of(row["tid"], partitions)] += row["published_revision"] or 0
     return found
 
 

@@ -26,7 +26,10 @@ from topsync.local import paths
 
 TRANSLATED: Final[Mapping[str, str]] = {
     "README.md": "README.zh.md",
+    "docs/deploy.md": "docs/zh/deploy.md",
     "docs/operations.md": "docs/zh/operations.md",
+    "docs/runbooks/README.md": "docs/zh/runbooks.md",
+    "docs/security.md": "docs/zh/security.md",
     "docs/subscribers.md": "docs/zh/subscribers.md",
 }
 """English pages with a Chinese page: English to Chinese."""

@@ -55,6 +55,7 @@ Unit = Literal[
     "sellers",
     "sightings",
     "slices",
+    "spans",
     "steps back",
     "tasks",
     "windows",

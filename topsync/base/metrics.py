@@ -628,3 +628,11 @@ CALENDAR_WRONG = _PLATFORM.gauge(
     ONE_OR_NOT,
     do="The log of the process says what is wrong in the file.",
 )
+SPANS = _PLATFORM.counter(
+    "topsync_spans_total",
+    "Spans, where traces are on: `recorded`, `sent` to the collector, `lost` because it did not take them; "
+    "and slow or failed orders that are `held_back`, beyond `TOPSYNC_TRACES_UNSAMPLED_PER_SECOND`.",
+    "spans",
+    [Label("outcome", "`recorded`, `sent`, `lost`, `held_back`", 4)],
+    do="Lost, or far fewer sent than recorded: look at the collector (docs/traces.md).",
+)

@@ -7,13 +7,16 @@ import gc
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import uvloop
 
-from topsync.base import identity, metrics, settings, telemetry, terminal
+from topsync.base import identity, metrics, settings, telemetry, terminal, tracing
 from topsync.base.errors import OperatorError, first_of
 from topsync.base.settings import SettingsError, TelemetrySettings
+
+T = TypeVar("T")
 
 log = telemetry.get_logger(__name__)
 
@@ -74,6 +77,12 @@ def run(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> None:
     sys.exit(uvloop.run(_supervise(process, body)))
 
 
+def run_command(body: Coroutine[Any, Any, T]) -> T:
+    """Run a command that reads as many objects as a service does, in the way that services run."""
+    calm_collector()
+    return uvloop.run(body)
+
+
 def calm_collector() -> None:
     """Let the collector of reference cycles look less often.
 
@@ -94,9 +103,10 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lifetime.stop)
-        async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready):
-            await body(lifetime)
-            log.info("ended")
+        with tracing.exported(process):
+            async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready):
+                await body(lifetime)
+                log.info("ended")
     except* OperatorError as group:
         error = first_of(group)
         terminal.complain(f"topsync {process}: {error}")

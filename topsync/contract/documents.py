@@ -319,7 +319,10 @@ def _headers(event: EventType) -> Json:
         known["ce_dataschema"] = {"const": json_schema.uri(event.schema)}
     required = list(known)
     # Optional: the topics still hold older records that lack it.
-    known["ce_traceparent"] = {**text, "description": "W3C Trace Context: which events belong together."}
+    known["ce_traceparent"] = {
+        **text,
+        "description": "W3C Trace Context: which events belong together. It ends in 01 where sampled.",
+    }
     for attribute in event.attributes:
         known[f"ce_{attribute.name}"] = {**text, "description": attribute.about}
         if attribute.required:

@@ -8,12 +8,13 @@ import signal
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- it names no topic
 from aiokafka.errors import KafkaError
 
-from topsync.local import java, kafka_jars
+from topsync.local import java, kafka_classes, kafka_jars
 from topsync.local.embedded import EmbeddedServer
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
@@ -62,6 +63,7 @@ class EmbeddedKafka(EmbeddedServer):
 
     def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(group, folder)
+        self._name = folder.name
         self._environment = environment
         self._port = self._controller_port = 0
 
@@ -80,15 +82,14 @@ class EmbeddedKafka(EmbeddedServer):
         """
         self._folder.mkdir(parents=True)
         self._draw_ports()
-        # The id may begin with a dash: as a separate argument it would be taken for an option.
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         await self._group.run(
-            "kafka-format",
+            f"{self._name}-format",
             [
-                *self._java(),
+                *self._java,
                 "kafka.tools.StorageTool",
                 "format",
-                f"--cluster-id={cluster_id}",
+                # The id may begin with a dash: as a separate argument it would be taken for an option.
+                f"--cluster-id={self._cluster_id()}",
                 *self._format_options(),
                 "-c",
                 self._properties,
@@ -117,12 +118,20 @@ class EmbeddedKafka(EmbeddedServer):
         self._port, self._controller_port = free_port(), free_port()
         self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
 
+    @cached_property
     def _java(self) -> list[str | Path]:
-        jars = kafka_jars.find(self._environment)
-        return [java.find(self._environment), *JVM_OPTIONS, "-cp", f"{jars}/*"]
+        """Java with its options; what comes next is the class to run."""
+        program, jars = java.find(self._environment), kafka_jars.find(self._environment)
+        return [program, *JVM_OPTIONS, *self._java_options(program, jars), "-cp", f"{jars}/*"]
+
+    def _java_options(self, program: Path, jars: Path) -> list[str]:
+        """What Java is told besides `JVM_OPTIONS`."""
+        archive = kafka_classes.find(program, jars, JVM_OPTIONS)
+        # `auto`: where Java cannot use the archive, it reads the jars.
+        return ["-Xshare:auto", f"-XX:SharedArchiveFile={archive}"] if archive else []
 
     async def _spawn(self) -> ManagedProcess:
-        return await self._group.start("kafka", [*self._java(), "kafka.Kafka", self._properties])
+        return await self._group.start(self._name, [*self._java, "kafka.Kafka", self._properties])
 
     async def _answers(self) -> bool:
         # A plain connection first: aiokafka logs an error for each attempt that is refused.
@@ -141,6 +150,10 @@ class EmbeddedKafka(EmbeddedServer):
             return False
         finally:
             await client.close()
+
+    def _cluster_id(self) -> str:
+        """The id of the cluster that this broker is made for."""
+        return new_cluster_id()
 
     def _format_options(self) -> list[str]:
         """What else the storage is made with."""
@@ -175,3 +188,8 @@ class EmbeddedKafka(EmbeddedServer):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
         }
+
+
+def new_cluster_id() -> str:
+    """An id for a new cluster, as Kafka's own tools make them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

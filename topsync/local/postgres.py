@@ -56,6 +56,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def __init__(self, group: ProcessGroup, folder: Path, *, durable: bool = True) -> None:
         super().__init__(group, folder)
+        self._name = folder.name
         self._durable = durable
         self._port = 0
         self._password = secrets.token_urlsafe()
@@ -77,6 +78,16 @@ class EmbeddedPostgres(EmbeddedServer):
             ProcessFailedError: it ended, or did not answer in time.
         """
         self._programs = self._prepare_folder(_installed_package()) / "pginstall" / "bin"
+        await self._make_data()
+        self._draw_ports()
+        await self._run_first()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    async def _make_data(self) -> None:
+        """Make a new cluster of databases in the data folder."""
         password_file = self._folder / "password"
         self._write_private(password_file, self._password)
         try:
@@ -95,17 +106,16 @@ class EmbeddedPostgres(EmbeddedServer):
             )  # fmt: skip
         finally:
             password_file.unlink()
-        self._draw_ports()
-        await self._run_first()
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
 
     def _draw_ports(self) -> None:
         self._port = free_port()
 
     def _command(self) -> list[str | Path]:
+        options = [part for name, value in self._settings().items() for part in ("-c", f"{name}={value}")]
+        return [self._programs / "postgres", "-D", self._data, *options]
+
+    def _settings(self) -> dict[str, str | int]:
+        """What the server is started with."""
         settings: dict[str, str | int] = {
             "listen_addresses": LOOPBACK,
             "port": self._port,
@@ -121,12 +131,11 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         if not self._durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [self._programs / "postgres", "-D", self._data, *options]
+        return settings
 
     async def _spawn(self) -> ManagedProcess:
         return await self._group.start(
-            "postgres",
+            self._name,
             self._command(),
             cwd=self._folder,
             user=self._account,

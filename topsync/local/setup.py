@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from topsync.local import java, kafka_jars, locks, paths
+from topsync.local import java, kafka_classes, kafka_jars, locks, paths
 from topsync.local.steps import step
 
 VENV = paths.CHECKOUT / ".venv"
@@ -91,6 +91,7 @@ def _set_up(environment: Mapping[str, str]) -> None:
         if jars_missing:
             maven = maven or _start_maven(environment)
             _finish_maven(maven)
+        _record_classes(environment)
     finally:
         if maven is not None and maven.poll() is None:
             maven.terminate()
@@ -188,6 +189,26 @@ def _finish_maven(maven: subprocess.Popen[bytes]) -> None:
         if status != 0:
             raise _failure("maven", f"ended with status {status}")
     PARTIAL_JARS.rename(kafka_jars.fetched_dir())
+
+
+def _record_classes(environment: Mapping[str, str]) -> None:
+    """Let brokers start sooner from now on. Where this fails, they start as well: it is not tried again."""
+    if environment.get(EXISTING_KAFKA_VARIABLE):
+        return
+    lib_dir = environment.get(kafka_jars.LIB_DIR_VARIABLE, "")
+    digest = _digest(kafka_jars.POM.read_bytes(), _java_digest(environment).encode(), lib_dir.encode())
+    if _is_current("classes", digest) and kafka_classes.FOLDER.is_dir():
+        return
+    kafka_classes.FOLDER.mkdir(parents=True, exist_ok=True)
+    failure = None
+    with step("recording the classes of Kafka, so that it starts sooner"):
+        try:
+            _call("kafka-classes", [VENV_PYTHON, "-m", "topsync.local.kafka_recording"])
+        except SetupError as error:
+            failure = error
+    if failure is not None:
+        sys.stderr.write(f"setup: Kafka will start as slowly as before: {failure}\n")
+    _set_current("classes", digest)
 
 
 def _call(name: str, argv: Sequence[str | Path], *, hint: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,7 +249,7 @@ async def local_system(
     settings: Mapping[str, str] | None = None,
     simulator_arguments: Sequence[str] = (),
     servers_environment: Mapping[str, str] = os.environ,
-    kind: type[System] = System,
+    kind: Callable[[ProcessGroup, Servers, dict[str, str], dict[str, ManagedProcess]], System] = System,
 ) -> AsyncIterator[System]:
     """Start servers and simulator, and prepare the installation; the caller starts the services.
 

@@ -6,17 +6,15 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
 from topsync.base import identity
 from topsync.base.settings import DatabaseSettings
-from topsync.store import sqlstates
+from topsync.store import hosts, sqlstates
 from topsync.store.sqlstates import Errors
 
 if TYPE_CHECKING:
@@ -117,14 +115,16 @@ async def connect_once(
         DatabaseAwayError, asyncpg.PostgresError: the database cannot be reached.
     """
     url = (settings if address is None else address()).database_url.get_secret_value()
+    connecting = partial(
+        asyncpg.connect,
+        timeout=timeout_seconds,
+        command_timeout=command_timeout_seconds,
+        server_settings=server_settings,
+    )
     try:
-        return await asyncpg.connect(
-            url,
-            target_session_attrs=_wanted(url),
-            timeout=timeout_seconds,
-            command_timeout=command_timeout_seconds,
-            server_settings=server_settings,
-        )
+        if hosts.are_several(url):
+            return await hosts.connect_to_newest(url, connecting, _timeline)
+        return await connecting(url)
     except ssl.SSLCertVerificationError as error:
         raise CertificateRefusedError(f"its certificate is refused: {error.verify_message}") from error
     except OSError as error:  # a time-out is an OSError, too
@@ -138,12 +138,11 @@ def may_come(error: Exception) -> bool:
     )
 
 
-def _wanted(url: str) -> SessionAttribute | None:
-    """Which of several servers to use: the server that takes writes, unless the address says otherwise."""
-    parts = urlsplit(url)
-    if "," not in parts.netloc or "target_session_attrs" in parse_qs(parts.query):
-        return None
-    return SessionAttribute.read_write
+async def _timeline(connection: OwnConnection) -> int:
+    """The server's timeline. Where its provider has none, or does not show it, the order of hosts decides."""
+    with suppress(asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError):
+        return int(await connection.fetchval(sql("hosts.timeline")))
+    return hosts.UNKNOWN
 
 
 async def _keep_unless_read_only(connection: OwnConnection) -> None:

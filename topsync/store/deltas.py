@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from schemas.delta import UPDATED, Delta, T
@@ -9,9 +11,12 @@ from schemas.delta import UPDATED, Delta, T
 
 def write(step: Delta[T]) -> str:
     """The step as JSON."""
-    return orjson.dumps(
-        {"transitions": step.words, "status_from": step.status_from, "changed": step.changed}
-    ).decode()
+    return text(step.words, step.status_from, step.changed)
+
+
+def text(words: Sequence[str], status_from: str | None, changed: Sequence[str]) -> str:
+    """The JSON of a step of these words, and of the fields that changed."""
+    return orjson.dumps({"transitions": words, "status_from": status_from, "changed": changed}).decode()
 
 
 def read(text: str, kind: type[T]) -> Delta[T]:

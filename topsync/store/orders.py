@@ -98,6 +98,10 @@ class OrderTable(VersionTable[OrderVersion, Transition]):
     words = Transition
     model = Trade
 
+    def version(self, seller_id: int, form: WireForm, fetched_at: datetime, source: str) -> OrderVersion:
+        """See `VersionTable`."""
+        return OrderVersion(seller_id, form, fetched_at, source)
+
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Delta[Transition]:

@@ -107,6 +107,10 @@ class RefundTable(VersionTable[RefundVersion, RefundTransition]):
     words = RefundTransition
     model = Refund
 
+    def version(self, seller_id: int, form: WireForm, fetched_at: datetime, source: str) -> RefundVersion:
+        """See `VersionTable`."""
+        return RefundVersion(seller_id, form, fetched_at, source)
+
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Delta[RefundTransition]:

@@ -21,7 +21,7 @@ import orjson
 from schemas import content
 from schemas.change import Source
 from schemas.delta import Delta, TransitionWord, join
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import PlatformObject, WireForm
 from topsync.model.copy_state import CopyState
 from topsync.model.kind import Kind
 from topsync.model.known import Known
@@ -184,6 +184,27 @@ class Candidate:
     """The value as it is stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedVersion(Generic[V]):
+    """A version as a topic shows it."""
+
+    version: V
+    revision: int
+    step: str
+    """What it brought, as the tables keep it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What catching up with a topic has done to rows."""
+
+    inserted: int = 0
+    changed: int = 0
+
+    def __add__(self, other: CaughtUp) -> CaughtUp:
+        return CaughtUp(self.inserted + other.inserted, self.changed + other.changed)
+
+
 class VersionTable(ABC, Generic[V, T]):
     """The statements of a kind. Whoever owns an order's partition is the only writer of all kinds."""
 
@@ -205,6 +226,10 @@ class VersionTable(ABC, Generic[V, T]):
     @abstractmethod
     def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Delta[T]:
         """What has happened between two versions, the later of which reached us by `source`."""
+
+    @abstractmethod
+    def version(self, seller_id: int, form: WireForm, fetched_at: datetime, source: str) -> V:
+        """A version of this kind."""
 
     async def upsert(
         self,
@@ -332,6 +357,19 @@ class VersionTable(ABC, Generic[V, T]):
         Read by repairs after a crash.
         """
         return [(row["key"], row["tid"]) for row in await pool.fetch(self.statement("unpublished_ids"))]
+
+    async def catch_up(self, pool: Pool, found: Sequence[PublishedVersion[V]]) -> CaughtUp:
+        """Bring rows up to what the topic shows, each thing once.
+
+        For a table that was restored from a backup, while nobody owns a partition. Idempotent.
+        """
+        row = await pool.fetchrow(
+            self.statement("catch_up"),
+            [version_row(0, each.version, each.version.content_hash, each.step) for each in found],
+            [each.revision for each in found],
+        )
+        assert row is not None
+        return CaughtUp(row["inserted"], row["changed"])
 
     def _read(self, row: asyncpg.Record) -> Unpublished[T]:
         return Unpublished(

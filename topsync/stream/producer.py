@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,9 +12,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import cloud_events
-from topsync.base import failpoints, telemetry
+from topsync.base import failpoints, telemetry, tracing
 from topsync.base.settings import KafkaSettings
-from topsync.stream import clients, topics
+from topsync.stream import clients, record_spans, topics
 from topsync.stream.clients import KafkaProducer
 from topsync.stream.layout import Layout
 from topsync.stream.records import MAX_REQUEST_BYTES, Record, tid_of_key
@@ -71,9 +72,12 @@ class Producer:
             PublishError: at least one was not acknowledged; writing them all again is harmless.
             LayoutError: a topic has another number of partitions than it should; no record was handed over.
         """
+        began_ns = 0 if tracing.active is None else time.time_ns()
         for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+        if tracing.active is not None:
+            record_spans.published(records, began_ns)
         _log_orders(records)
 
 

@@ -290,9 +290,7 @@ class Audit:
         async for truth in self._truth(seller.seller_id, kind):
             found.count += 1
             found.unknown.discard(truth.key)
-            published = topic.states.get(truth.key)
-            is_published = published is not None and published.digest == truth.digest
-            if not is_published or table.get(truth.key) != truth.state:
+            if not topic.has_digest(truth.key, truth.digest) or table.get(truth.key) != truth.state:
                 differing[truth.key] = truth
             if len(differing) >= LOOKED_AT_ONCE:
                 await self._look_closer(found, differing, topic)
@@ -312,7 +310,7 @@ class Audit:
         """Remove from `expected` what table and topic now show as the platform did, or newer."""
         id_, first = table.key, found.expected[table.key]
         shown = (first, found.newest.get(id_, first))
-        how = arrival(found.kind.table.model, shown, table, topic.states.get(id_))
+        how = arrival(found.kind.table.model, shown, table, topic.state(id_))
         if how is Agreement.IN_WHAT_COUNTS:
             found.agreeing.add(id_)
         if how is not Agreement.NONE:
@@ -332,9 +330,7 @@ class Audit:
                 stored = {
                     id_ async for id_, _ in comparison.kind.table.values_of(self.pool, comparison.unknown)
                 }
-                comparison.unknown = {
-                    id_ for id_ in comparison.unknown if id_ in stored or id_ in topic.states
-                }
+                comparison.unknown = {id_ for id_ in comparison.unknown if id_ in stored or id_ in topic}
             stands = standings[result.seller.seller_id]
             result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
             result.holes = stands.doubts
@@ -346,7 +342,7 @@ class Audit:
         """Separate what is missing from what is stale."""
         for comparison in [comparison for result in results for comparison in result.compared.values()]:
             table = {id_ async for id_, _ in comparison.kind.table.values_of(self.pool, comparison.expected)}
-            topic = readers[comparison.kind.kind].states
+            topic = readers[comparison.kind.kind]
             comparison.lacking = {
                 id_: "table" if id_ not in table else "topic"
                 for id_ in comparison.expected

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 
-from schemas import cloud_events
 from schemas.platform_object import WireForm
 from schemas.types import parse_instant
 from topsync.base.settings import KafkaSettings
@@ -21,11 +22,17 @@ from topsync.store.witness import ReadPosition
 from topsync.stream import clients, lookback
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry
-from topsync.verify.agreement import PublishedState, ShownObject, digest_of, shown
+from topsync.verify.agreement import DIGEST_BYTES, PublishedState, ShownObject, digest_of, shown
 from topsync.verify.witness import Seen, judge
 
 MODIFIED: Final = "modified"
 """The field of every kind that says when it was changed last."""
+
+_STATE: Final = struct.Struct(f"<{DIGEST_BYTES}sqq")
+"""Of a record: digest, `modified` in microseconds since the epoch, revision."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,8 @@ class TopicReader:
         topic = topics.versions[kind.kind]
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._of_seller: defaultdict[int, set[int]] = defaultdict(set)
-        self._revisions: dict[int, int] = {}
-        self.states: dict[int, PublishedState] = {}
+        self._states: dict[int, bytes] = {}
+        """By id, packed: there may be millions, and as objects they would take twice the memory."""
         self.ends: dict[ReadPosition, int] = {}
         """The offset up to which each partition has been read."""
         self.backwards = 0
@@ -120,22 +127,37 @@ class TopicReader:
         """Disconnect."""
         await self._consumer.stop()
 
+    def __contains__(self, id_: int) -> bool:
+        return id_ in self._states
+
     def of_seller(self, seller_id: int) -> set[int]:
         """The ids that the topic has of a seller."""
         return self._of_seller[seller_id]
+
+    def state(self, id_: int) -> PublishedState | None:
+        """What the topic has of an id."""
+        if (packed := self._states.get(id_)) is None:
+            return None
+        digest, modified, _ = _STATE.unpack(packed)
+        return PublishedState(_EPOCH + modified * _MICROSECOND, digest)
+
+    def has_digest(self, id_: int, digest: bytes) -> bool:
+        """Whether the topic has exactly this of an id."""
+        packed = self._states.get(id_)
+        return packed is not None and packed.startswith(digest)
 
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         id_ = int(record.key)
         if record.value is None:
             for ids in self._of_seller.values():
                 ids.discard(id_)
-            self.states.pop(id_, None)
-            self._revisions.pop(id_, None)
+            self._states.pop(id_, None)
             return
-        attributes, value = cloud_events.attributes(record.headers), orjson.loads(record.value)
-        now = Seen(parse_instant(value[MODIFIED]), int(attributes["revision"]))
-        if (before := self.states.get(id_)) is not None:
-            self.backwards += judge(Seen(before.modified, self._revisions[id_]), now) is not None
-        self._revisions[id_] = now.revision
-        self.states[id_] = PublishedState(now.modified, digest_of(value))
-        self._of_seller[int(attributes["sellerid"])].add(id_)
+        headers, value = dict(record.headers), orjson.loads(record.value)
+        now = Seen(parse_instant(value[MODIFIED]), int(headers["ce_revision"]))
+        if (before := self._states.get(id_)) is not None:
+            _, modified, revision = _STATE.unpack(before)
+            self.backwards += judge(Seen(_EPOCH + modified * _MICROSECOND, revision), now) is not None
+        since = (now.modified - _EPOCH) // _MICROSECOND
+        self._states[id_] = _STATE.pack(digest_of(value), since, now.revision)
+        self._of_seller[int(headers["ce_sellerid"])].add(id_)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias
 
 from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.freshness import Journey
+from consumer.enrich.spans import Ends, Trips
 from topsync.deadletters.box import DeadLetter
 from topsync.model.kind import Kind
 from topsync.model.refetch import Lingering, Refetch
@@ -72,6 +73,8 @@ class Batch:
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[RecordOutcome] = field(default_factory=list)
     """What became of the records that are no dead letters, as far as it says whether too many die."""
+    trips: Trips | None = None
+    """Of its orders, for their spans; only where traces are on."""
 
     def of(self, kind: Kind) -> AnyPart:
         """What the batch asks to be written of a kind."""
@@ -96,6 +99,24 @@ class Batch:
         self.lingering += later.lingering
         self.given_up |= later.given_up
         self.outcomes += later.outcomes
+        if later.trips is not None:
+            self.trips = later.trips if self.trips is None else self.trips.joined(later.trips)
+
+    def orders_of_versions(self) -> dict[Kind, list[int]]:
+        """The order of each version, by kind."""
+        return {
+            kind: [version.tid for version in part.versions.values()]
+            for kind, part in self.parts.items()
+            if part.versions
+        }
+
+    def ends(self) -> Ends:
+        """Which of its orders wait, and which are set aside, and why."""
+        waits = {each.order.tid: each.order.reason for each in self.lingering}
+        return Ends(
+            waits | {refetch.tid: refetch.reason for refetch in self.postponed},
+            {letter.subject.tid: letter.reason for letter in self.set_aside if letter.subject is not None},
+        )
 
     def take_outcomes(self) -> list[RecordOutcome]:
         """The outcomes since they were taken last."""

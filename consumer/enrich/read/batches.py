@@ -24,9 +24,10 @@ from consumer.enrich.read.bringing import Bringer, Brought, postpone
 from consumer.enrich.read.routing import InRecord, ReadHint, Routed, Router
 from consumer.enrich.read.served import ServedLately
 from consumer.enrich.read.wanted import Wanted
+from consumer.enrich.spans import Trips
 from schemas import cloud_events
 from schemas.change import Source
-from topsync.base import failpoints, metrics
+from topsync.base import failpoints, metrics, tracing
 from topsync.model.kind import Kind
 from topsync.model.linger import LingerTimes
 from topsync.model.need import Need
@@ -90,18 +91,26 @@ class BatchReader:
         trail.hints_read(routed.hints)
         trail.snapshots_read(routed.snapshots)
         if routed.snapshots:
+            if tracing.active is not None:
+                batch.trips = Trips.of_snapshots(routed.snapshots)
             await self._take_snapshots(router, routed.snapshots)
+            if batch.trips is not None:
+                batch.traces |= batch.trips.traces()
             for kind in self.kinds:
                 await self._note_orders_behind(kind, batch.of(Kind.ORDER).versions, batch)
         fetched: dict[int, OrderVersion] = {}
         if routed.hints:
             batch.traces |= _traces(routed.hints)
-            await self._take_hints(routed.hints, batch, taken_at, late_before)
+            if tracing.active is not None:
+                batch.trips = _trips(routed.hints, self.bringer.clock.estimate(), batch.trips)
+                batch.traces |= batch.trips.traces()
+            taking, trips = self._take_hints(routed.hints, batch, taken_at, late_before), batch.trips
+            await (taking if trips is None else trips.reading(taking))
             fetched = dict(batch.of(Kind.ORDER).versions)
         named, traces = {kind: set(part.versions) for kind, part in batch.parts.items()}, batch.traces
         yield batch
         for kind in self.kinds:
-            if shown := await self._read_shown(kind, fetched, named.get(kind.kind, set())):
+            if shown := await self._read_shown(kind, fetched, named.get(kind.kind, set()), batch.trips):
                 shown.traces = {tid: traces[tid] for tid in shown.tids & traces.keys()}
                 yield shown
 
@@ -205,7 +214,11 @@ class BatchReader:
             postpone(want, want.later(PLATFORM_UNAVAILABLE), batch)
 
     async def _read_shown(
-        self, kind: AnyKind, fetched: Mapping[int, OrderVersion], already: Collection[int]
+        self,
+        kind: AnyKind,
+        fetched: Mapping[int, OrderVersion],
+        already: Collection[int],
+        above: Trips | None,
     ) -> Batch | None:
         """What orders that were just fetched show of a kind in another state than the stored state; or None.
 
@@ -218,7 +231,10 @@ class BatchReader:
         if not needs:
             return None
         batch = Batch()
-        await self.bringer.bring([Wanted(kind, *item) for item in needs.items()], known, batch)
+        if above is not None:
+            batch.trips = above.below({need.tid for need in needs.values()})
+        bringing = self.bringer.bring([Wanted(kind, *item) for item in needs.items()], known, batch)
+        await (bringing if batch.trips is None else batch.trips.reading(bringing))
         await self._note_orders_behind(kind, fetched, batch)
         return batch
 
@@ -258,6 +274,11 @@ def _journeys(needs: Iterable[Need], hints: Sequence[ReadHint], taken_at: dateti
         for need in needs
         if need.hinted_at is not None and need.received_at is not None
     }
+
+
+def _trips(hints: Iterable[ReadHint], now: datetime, before: Trips | None) -> Trips:
+    trips = Trips.of_hints(((hint.record, hint.change) for hint in hints), now=now)
+    return trips if before is None else before.joined(trips)
 
 
 def _traces(hints: Iterable[ReadHint]) -> dict[int, str]:

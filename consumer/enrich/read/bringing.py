@@ -67,7 +67,10 @@ class Bringer:
 
     async def _bring(self, wanted: Wanted, known: Known | None, batch: Batch, brought: Brought) -> None:
         trail.fetch_begun(wanted)
-        fetched, fetched_at = await self.fetcher.fetch(wanted)
+        fetching, trips = self.fetcher.fetch(wanted), batch.trips
+        fetched, fetched_at = await (
+            fetching if trips is None else trips.fetching(wanted.need.tid, wanted.kind.kind, fetching)
+        )
         if isinstance(fetched, Refused) and not wanted.kind.leads:
             metrics.REFUSED[wanted.kind.kind].labels("enricher").inc()
         latest_now = self.clock.latest_now()

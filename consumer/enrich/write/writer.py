@@ -259,7 +259,9 @@ class PartitionWriter:
                 for tombstone in ahead.tombstones
             ),
         ]
-        await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
+        published += [letter.record for letter in batch.set_aside]
+        publishing, trips = self._publisher.publish(published, offsets), batch.trips
+        await (publishing if trips is None else trips.publishing(publishing, published, batch.ends()))
         trail.published(ahead.versions, ahead.tombstones)
         failpoints.reach("enricher.published")
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))

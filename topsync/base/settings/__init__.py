@@ -31,6 +31,7 @@ from topsync.base.settings.retention import RetentionSettings
 from topsync.base.settings.schemes import SchemeSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
 from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
+from topsync.base.settings.traces import TracesSettings
 
 __all__ = [
     "ALL",
@@ -58,6 +59,7 @@ __all__ = [
     "TaobaoChannelSettings",
     "TaobaoSettings",
     "TelemetrySettings",
+    "TracesSettings",
     "VaultSettings",
     "load",
     "reference_page",

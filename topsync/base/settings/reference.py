@@ -24,6 +24,7 @@ from topsync.base.settings.retention import RetentionSettings
 from topsync.base.settings.schemes import SchemeSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
 from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
+from topsync.base.settings.traces import TracesSettings
 
 ALL: tuple[type[EnvironmentSettings], ...] = (
     PlatformSettings,
@@ -47,6 +48,7 @@ ALL: tuple[type[EnvironmentSettings], ...] = (
     BootstrapSettings,
     CertificateSettings,
     TelemetrySettings,
+    TracesSettings,
     VaultSettings,
     SimulatorAdminSettings,
 )

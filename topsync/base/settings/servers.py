@@ -41,7 +41,8 @@ class DatabaseSettings(EnvironmentSettings):
     database_url: SecretStr = Field(
         description="The database, e.g. `postgresql://user:password@host:5432/topsync?sslmode=verify-full&"
         "sslrootcert=/etc/topsync/database-ca.pem`; on this machine it needs no `sslmode`. Where it names "
-        "several hosts, `host1:5432,host2:5432`, the host that takes writes is used. In a file of "
+        "several hosts, `host1:5432,host2:5432`, the host that takes writes is used; of two that do, the one "
+        "that was promoted last. In a file of "
         "`TOPSYNC_SECRETS_DIR` it is read again for each new connection, and so are the certificates that it "
         "names: a changed password needs no restart."
     )

@@ -71,9 +71,10 @@ def audit(
     refund, looks twice, has what differs fetched again, and leaves a report.
     By default for all sellers and the last seven days.
     """
+    from topsync.base.service import run_command
     from topsync.operate import installation_commands, platform_audit
 
     if seller or start or end or not installation_commands.has_simulator():
         asked = platform_audit.AskedAudit(seller or [], start, end)
-        sys.exit(asyncio.run(platform_audit.run(asked, as_json=as_json)))
-    sys.exit(asyncio.run(installation_commands.audit(settle_seconds=settle_seconds, as_json=as_json)))
+        sys.exit(run_command(platform_audit.run(asked, as_json=as_json)))
+    sys.exit(run_command(installation_commands.audit(settle_seconds=settle_seconds, as_json=as_json)))

@@ -1,4 +1,4 @@
-"""`topsync republish`: publish again what the tables hold."""
+"""`topsync republish` and `topsync restored`: tables and topics after one of them was lost."""
 
 from __future__ import annotations
 
@@ -62,3 +62,18 @@ def republish(
         raise typer.BadParameter(f"--only is one of {', '.join(one.plural for one in Kind)}")
     wish = republish_command.RepublishRequest(seller, tids or [], kind, per_second, dry_run, wait)
     sys.exit(asyncio.run(republish_command.republish(wish)))
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def restored() -> None:
+    """Bring a database that was restored from a backup up to its topics, before the services start.
+
+    Stop every process first. The tables take what the topics show that is newer,
+    with its revisions; otherwise subscribers would pass over the next states of
+    these orders. Counters that went back in time are raised. You may interrupt
+    it and run it again. Exit status 0: nothing is left to do; 1: it says what.
+    docs/operations.md has the whole procedure.
+    """
+    from topsync.operate import restored_command
+
+    sys.exit(asyncio.run(restored_command.restored_command()))

@@ -107,6 +107,14 @@ def demo(
     ] = 6,
     scheme: Annotated[Scheme, typer.Option(help="How the sellers' orders are had.")] = Scheme.AUTO,
     exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Serve a page of what is measured, for as long as the demo runs, and start Prometheus where "
+            "it is on PATH.",
+        ),
+    ] = False,
 ) -> None:
     """Show the whole system on this machine: bulk start, push or polls, an outage, its repair, the audit."""
     from topsync.local.demo import demo as story
@@ -121,6 +129,7 @@ def demo(
                 outage_seconds=outage,
                 exit_after=exit_after,
                 scheme=scheme,
+                watch=watch,
             )
         )
     )

@@ -218,3 +218,60 @@ from {table}
 where tid = any($3::bigint[]) and {key} > $1
 order by {key}
 limit $2
+
+
+-- name: catch_up
+-- Brings rows up to the newest versions of the topic, $1 with their revisions $2: the table was restored from a backup.
+-- What the topic shows is published. A row that is newer all the same gets a revision above it, and is published next.
+-- Of an erased seller nothing is written. Answers with how many rows were new, and how many changed.
+with incoming as (
+    select t.*, r.revision
+    from unnest($1::version_row[]) with ordinality as t (
+        partition, key, tid, oid, seller_id, created, modified, platform_version, status, content_hash, fetched_at,
+        source, value, step, place
+    )
+    join unnest($2::bigint[]) with ordinality as r (revision, place) using (place)
+    left join sellers as s on s.seller_id = t.seller_id
+    where s.state is distinct from 'erased'
+), written as (
+    insert into {table} as v (
+        {key}, {own} seller_id, created, modified, status, content_hash, fetched_at, source, {value}, step, revision,
+        published_revision
+    )
+    select
+        key, {own_values} seller_id, created, modified, status, content_hash, fetched_at, source, value::jsonb,
+        step::jsonb, revision, revision
+    from incoming
+    order by key
+    on conflict ({key}) do update
+    set
+        {set_own}
+        created = excluded.created,
+        modified = excluded.modified,
+        fetched_at = excluded.fetched_at,
+        status = excluded.status,
+        source = excluded.source,
+        {value} = excluded.{value},
+        step = excluded.step,
+        content_hash = excluded.content_hash,
+        revision = greatest(v.revision, excluded.revision),
+        published_revision = greatest(v.published_revision, excluded.revision)
+    where v.{value} <> excluded.{value} and ({guard})
+    returning v.{key} as key, v.xmax = 0 as inserted
+), raised as (
+    -- The rows that the statement above left: those that were there, and are not older than the topic.
+    update {table} as v
+    set
+        revision = greatest(v.revision, i.revision + case when v.{value} = i.value::jsonb then 0 else 1 end),
+        published_revision = greatest(v.published_revision, i.revision)
+    from incoming as i
+    where v.{key} = i.key
+      and v.{key} = any(array(select key from incoming))
+      and not exists (select from written as w where w.key = i.key)
+      and (v.revision < i.revision or v.published_revision < i.revision
+           or (v.revision = i.revision and v.{value} <> i.value::jsonb))
+    returning v.{key} as key
+)
+select
+    (select count(*) from written where inserted) as inserted,
+    (select count(*) from written where not inserted) + (select count(*) from raised) as changed

@@ -1,0 +1,1 @@
+"""The page of the demo: what is measured, shown in a browser while the demo runs."""
