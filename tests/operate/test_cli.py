@@ -70,8 +70,8 @@ def test_the_commands_are_those_that_are_documented() -> None:
     assert {name for (name, *_) in COMMANDS} == {
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
         "deadletter", "orders", "certificate",
-        "status", "coverage", "gaps", "lateness", "budget", "replay", "report", "republish", "audit",
-        "new-key", "settings", "metrics", "simulate", "demo",
+        "status", "coverage", "gaps", "lateness", "budget", "replay", "report", "republish", "restored",
+        "audit", "new-key", "settings", "metrics", "simulate", "demo",
     }  # fmt: skip
 
 

@@ -222,7 +222,7 @@ async def require_right_certificate(system: System, seller_id: int) -> None:
 async def connect(system: System) -> Connection:
     """A connection to the system's database, to be closed by the caller."""
     return await asyncpg.connect(
-        system.environment["TOPSYNC_DATABASE_URL"], target_session_attrs=SessionAttribute.read_write
+        system.environment["TOPSYNC_DATABASE_URL"], target_session_attrs=SessionAttribute.primary
     )
 
 
