@@ -6,6 +6,7 @@ The services are processes as in production; they send their spans to a collecto
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from schemas import cloud_events, trace_context
 from tests.support import systems
@@ -14,6 +15,7 @@ from tests.support.eventually import eventually
 from topsync.local.system import Scale, System
 
 
+@pytest.mark.at_length
 async def test_a_change_is_one_trace_from_its_message_to_the_record_that_a_subscriber_reads(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:
