@@ -113,8 +113,7 @@ async def _sweep(system: System, pool: Pool, calls_per_second: int, seconds: flo
             "TOPSYNC_TELEMETRY_PORT": str(port),
             "TOPSYNC_TELEMETRY_HOST": LOOPBACK,
         }
-        command = system.command("reconcile")
-        system.processes[name] = await system.group.start(name, command, env={**system.environment, **own})
+        await system.start(name, own, service="reconcile")
     await until(pool, SHARED, RECONCILERS, SELLERS // RECONCILERS)
     await system.admin("POST", "/activity", {"rate": CHANGES_PER_SECOND})
     before, began, oldest = await calls_by_api(system), time.monotonic(), 0.0

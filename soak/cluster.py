@@ -84,13 +84,11 @@ class Pods:
         service = name.partition("-")[0]
         port = self.ports.setdefault(name, free_port())
         settings = {
-            **self.system.environment,
             "TOPSYNC_TELEMETRY_HOST": LOOPBACK,
             "TOPSYNC_TELEMETRY_PORT": str(port),
             **({"TOPSYNC_ENRICHER_INSTANCE_ID": name} if service == "enrich" else {}),
         }
-        process = await self.system.group.start(name, self.system.command(service), env=settings)
-        self.system.processes[name] = process
+        process = await self.system.start(name, settings, service=service)
         await self._ready(process, port)
 
     async def disturb(self, what: Disturbance, name: str) -> None:

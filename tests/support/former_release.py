@@ -6,9 +6,7 @@ environment: the same Python and the same packages.
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -21,7 +19,7 @@ import pytest
 
 from tests.support.places import ROOT
 from tests.support.systems import ForkingSystem
-from topsync.local.processes import ManagedProcess, ProcessFailedError
+from topsync.local.processes import ManagedProcess
 from topsync.local.system import COMMAND_TIMEOUT_SECONDS
 
 NAMED_IN: Final = ROOT / "tests" / "data" / "last-release.txt"
@@ -78,24 +76,8 @@ class RollingSystem(ForkingSystem):
 
     async def try_run_former(self, release: Release, *arguments: str, given: str = "") -> tuple[int, str]:
         """Run a command of the former release to its end; returns its status and its output."""
-        process = await asyncio.create_subprocess_exec(
-            *release.command(*arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **self.environment},
-            cwd=release.folder,
-        )
-        try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
-                output, _ = await process.communicate(given.encode())
-        except TimeoutError:
-            raise ProcessFailedError(f"the former topsync {' '.join(arguments)} did not end") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return process.returncode or 0, output.decode()
+        command = release.command(*arguments)
+        return await self._run_to_end(command, given, COMMAND_TIMEOUT_SECONDS, cwd=release.folder)
 
     async def start_former(
         self, release: Release, name: str, command: str, extra: Mapping[str, str] | None = None
@@ -103,14 +85,5 @@ class RollingSystem(ForkingSystem):
         """Start a service of the former release under a name."""
         environment = {**self.environment, **(extra or {})}
         process = await self.group.start(name, release.command(command), env=environment, cwd=release.folder)
-        self.processes[name] = process
-        return process
-
-    async def start_present(
-        self, name: str, command: str, extra: Mapping[str, str] | None = None
-    ) -> ManagedProcess:
-        """Start a service of the present code under a name."""
-        environment = {**self.environment, **(extra or {})}
-        process = await self.group.start(name, self.command(command), env=environment)
         self.processes[name] = process
         return process

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final
 
 from schemas import cloud_events
 from tests.support import systems
 from tests.support.eventually import eventually
+from tests.support.servers import fresh_database
 from topsync.base.settings import DatabaseSettings
-from topsync.local.system import System
+from topsync.local.system import SERVICES, System
 from topsync.model.kind import Kind
 from topsync.sellers import status
 from topsync.simulator import scenario
 from topsync.simulator.faults.base import Fault, Selective
 from topsync.simulator.faults.board import Switch
 from topsync.simulator.server import Simulator
+from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database
 from topsync.verify.audit import Audit, SellerResult
 
@@ -172,3 +176,26 @@ def readable(results: Mapping[int, SellerResult]) -> str:
         for seller_id, found in results.items()
         if found.missing or found.stale or found.holes
     )
+
+
+@asynccontextmanager
+async def staged(
+    form: SimulatorSettings,
+    kafka_bootstrap_servers: str,
+    database_server_url: str,
+    settings: Mapping[str, str],
+    *,
+    services: Collection[str] = (*SERVICES, "witness"),
+) -> AsyncIterator[Stage]:
+    """A system with a database of its own on servers that run, with these services; no seller is live yet."""
+    async with (
+        fresh_database(database_server_url) as database_url,
+        Simulator(form) as platform,
+        systems.system_against(
+            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
+        ) as system,
+    ):
+        system.environment.update(settings)
+        for name in services:
+            await system.start(name)
+        yield Stage(platform, system)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from functools import partial
-from secrets import token_hex
 from typing import Final
 
 import orjson
@@ -16,7 +15,7 @@ from schemas import cloud_events, platform_time
 from schemas.notification import AnomalySeen
 from tests.support import systems
 from tests.support.eventually import eventually
-from tests.support.servers import fresh_database
+from tests.support.scenarios import staged
 from topsync.local.system import System
 from topsync.model.anomaly import AnomalyKind
 from topsync.simulator.life import TradeType
@@ -53,14 +52,8 @@ NAMED_WITHIN_SECONDS: Final = 60
 @asynccontextmanager
 async def started(kafka: str, database_server: str) -> AsyncIterator[tuple[Simulator, System]]:
     """Two shops in the hours of the night; in this hour of earlier weeks they sold much."""
-    async with (
-        fresh_database(database_server) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(platform, kafka, database_url, f"test-{token_hex(8)}") as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in ("push", "enrich"):
-            await system.start(name)
+    async with staged(PLATFORM, kafka, database_server, SETTINGS, services=("push", "enrich")) as stage:
+        system, platform = stage.system, stage.platform
         await system.run("bootstrap")
         for week in range(2, 8):
             await systems.rows(

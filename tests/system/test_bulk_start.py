@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from secrets import token_hex
 from typing import Any, Final
 
 import orjson
@@ -19,11 +18,8 @@ import pytest_asyncio
 
 from schemas import platform_time
 from tests.support import systems
-from tests.support.scenarios import Played, Stage, load
-from tests.support.servers import fresh_database
-from topsync.local.system import SERVICES
+from tests.support.scenarios import Played, Stage, load, staged
 from topsync.simulator.faults.base import DETAILS_CREATE
-from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -103,17 +99,8 @@ class Started:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def started(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[Started]:
-    async with (
-        fresh_database(database_server_url) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(
-            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
-        ) as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in (*SERVICES, "witness"):
-            await system.start(name)
-        stage = Stage(platform, system)
+    async with staged(PLATFORM, kafka_bootstrap_servers, database_server_url, SETTINGS) as stage:
+        system = stage.system
         await system.run("sellers", "scheme", str(user_id(stage, STRICT)), "three")
         played = await play(stage)
         others = play_to_whole_sellers(stage)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Final
 
 import orjson
@@ -21,7 +20,7 @@ from schemas import cloud_events, platform_time
 from schemas.notification import ComparisonFinished, DifferencesFound
 from tests.support import executioner, systems
 from tests.support.eventually import eventually
-from tests.support.servers import fresh_database
+from tests.support.scenarios import staged
 from topsync.base.failpoints import POINTS, Point
 from topsync.local.system import System
 from topsync.simulator import paging
@@ -62,16 +61,11 @@ SETTINGS: Final = {
 @asynccontextmanager
 async def started(kafka: str, database_server: str) -> AsyncIterator[tuple[Simulator, System]]:
     """Two sellers after their bulk start, in the hours of the night; the reconciler does not run yet."""
-    async with (
-        fresh_database(database_server) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(platform, kafka, database_url, f"test-{token_hex(8)}") as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in ("push", "enrich", "witness"):
-            await system.start(name)
-        await system.run("bootstrap")
-        yield platform, system
+    async with staged(
+        PLATFORM, kafka, database_server, SETTINGS, services=("push", "enrich", "witness")
+    ) as stage:
+        await stage.system.run("bootstrap")
+        yield stage.platform, stage.system
 
 
 async def report_of_the_night(system: System) -> dict[str, Any]:

@@ -100,16 +100,12 @@ class Fleet:
 
     async def start(self, name: str, extra: Mapping[str, str] | None = None) -> ManagedProcess:
         """Start an enricher, or another service, with its own variables."""
-        environment = {
-            **self.system.environment,
+        settings = {
             "TOPSYNC_DATABASE_URL": ownership_history.database_url(self.system, name),
             **({"TOPSYNC_ENRICHER_INSTANCE_ID": name} if name in INSTANCES else {}),
             **(extra or {}),
         }
-        command = self.system.command("enrich" if name in INSTANCES else name)
-        process = await self.system.group.start(name, command, env=environment)
-        self.system.processes[name] = process
-        return process
+        return await self.system.start(name, settings, service="enrich" if name in INSTANCES else None)
 
     async def owners(self) -> dict[int, Ownership]:
         """Each partition's current owner."""

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from secrets import token_hex
 from typing import Any, Final
 
 import pytest
@@ -18,8 +17,7 @@ import pytest
 from schemas import platform_time
 from tests.support import systems
 from tests.support.eventually import eventually
-from tests.support.scenarios import Stage
-from tests.support.servers import fresh_database
+from tests.support.scenarios import Stage, staged
 from tests.support.systems import Changed
 from topsync.local.system import SERVICES, System
 from topsync.simulator.server import Simulator
@@ -57,17 +55,8 @@ CLOSED_WITHIN_SECONDS = 90
 async def test_after_26_hours_without_any_of_us_all_is_fetched_by_few_calls_and_nothing_is_claimed_too_soon(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:
-    async with (
-        fresh_database(database_server_url) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(
-            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
-        ) as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in (*SERVICES, "witness"):
-            await system.start(name)
-        stage = Stage(platform, system)
+    async with staged(PLATFORM, kafka_bootstrap_servers, database_server_url, SETTINGS) as stage:
+        system, platform = stage.system, stage.platform
         await system.run("bootstrap")
         await stage.eventually_complete(platform.clock.now() - timedelta(hours=1))
         for name in SERVICES:

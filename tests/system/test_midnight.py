@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
-from secrets import token_hex
 from typing import Final
 
 import orjson
@@ -19,11 +18,9 @@ import pytest
 from schemas import platform_time
 from tests.support import systems
 from tests.support.eventually import eventually
-from tests.support.scenarios import Stage, load
-from tests.support.servers import fresh_database
+from tests.support.scenarios import Stage, load, staged
 from topsync.local.system import SERVICES, System
 from topsync.model.scheme import Scheme
-from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
 RATE = 5
@@ -49,17 +46,9 @@ SLICES = 3
 async def test_day_zero_is_the_day_of_the_request_however_late_the_files_are(
     kafka_bootstrap_servers: str, database_server_url: str
 ) -> None:
-    async with (
-        fresh_database(database_server_url) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(
-            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
-        ) as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in (*SERVICES, "witness"):
-            await system.start(name)
-        stage, seller = Stage(platform, system), platform.sellers[0].user_id
+    async with staged(PLATFORM, kafka_bootstrap_servers, database_server_url, SETTINGS) as stage:
+        system, platform = stage.system, stage.platform
+        seller = platform.sellers[0].user_id
         await play_late_files(stage)
         stage.live(RATE)
 
@@ -107,17 +96,15 @@ async def test_lists_that_are_read_across_midnight_lose_neither_the_old_day_nor_
     """The clock is not moved: midnight comes while the platform answers slowly. Then the job is killed."""
     own = replace(PLATFORM, start_at=platform_time.parse(f"{BEGUN_ON} 23:59:20"))
     midnight = platform_time.parse(f"{BEGUN_ON} 00:00:00") + timedelta(days=1)
-    async with (
-        fresh_database(database_server_url) as database_url,
-        Simulator(own) as platform,
-        systems.system_against(
-            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
-        ) as system,
-    ):
-        system.environment["TOPSYNC_SCHEME"] = Scheme.ONE.value
-        for name in ("enrich", "reconcile", "witness"):
-            await system.start(name)
-        stage, seller = Stage(platform, system), platform.sellers[0].user_id
+    async with staged(
+        own,
+        kafka_bootstrap_servers,
+        database_server_url,
+        {"TOPSYNC_SCHEME": Scheme.ONE.value},
+        services=("enrich", "reconcile", "witness"),
+    ) as stage:
+        system, platform = stage.system, stage.platform
+        seller = platform.sellers[0].user_id
         slow = stage.play("slow", load("slow", delay_seconds=SLOW_SECONDS, api=SOLD))
         stage.live(RATE)
 

@@ -131,7 +131,7 @@ async def start(system: RollingSystem, release: Release | None, service: str) ->
     name = f"{service}-{PRESENT if release is None else FORMER}"
     extra = {"TOPSYNC_ENRICHER_INSTANCE_ID": name} if service == "enrich" else {}
     if release is None:
-        await system.start_present(name, service, extra)
+        await system.start(name, extra, service=service)
     else:
         await system.start_former(release, name, service, extra)
 

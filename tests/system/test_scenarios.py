@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from secrets import token_hex
 from typing import Final
 
 import pytest
@@ -26,12 +25,10 @@ import pytest_asyncio
 
 from tests.support import scenarios, systems
 from tests.support.eventually import eventually
-from tests.support.scenarios import Played, Stage
-from tests.support.servers import fresh_database
-from topsync.local.system import SERVICES, System
+from tests.support.scenarios import Played, Stage, staged
+from topsync.local.system import System
 from topsync.simulator import scenario
 from topsync.simulator.faults.base import FULLINFO
-from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
 from topsync.verify.audit import SellerResult
 
@@ -206,18 +203,9 @@ async def test_every_scenario_has_its_place() -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[Stage]:
     """The running system; no seller is live yet."""
-    async with (
-        fresh_database(database_server_url) as database_url,
-        Simulator(PLATFORM) as platform,
-        systems.system_against(
-            platform, kafka_bootstrap_servers, database_url, f"test-{token_hex(8)}"
-        ) as system,
-    ):
-        system.environment.update(SETTINGS)
-        for name in (*SERVICES, "witness"):
-            await system.start(name)
-        yield Stage(platform, system)
-        system.require_running()
+    async with staged(PLATFORM, kafka_bootstrap_servers, database_server_url, SETTINGS) as stage:
+        yield stage
+        stage.system.require_running()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -63,11 +63,7 @@ class Reconcilers:
 
     async def start(self, name: str) -> ManagedProcess:
         """Start a reconciler."""
-        process = await self.system.group.start(
-            name, self.system.command("reconcile"), env=self.system.environment
-        )
-        self.system.processes[name] = process
-        return process
+        return await self.system.start(name, service="reconcile")
 
     async def stop(self, name: str) -> None:
         """End a reconciler in good order."""

@@ -107,10 +107,15 @@ class System:
         """The services that this installation needs, in the order of starting."""
         return [name for name in SERVICES if name != "push" or self.scheme.pushes]
 
-    async def start(self, name: str, settings: Mapping[str, str] | None = None) -> ManagedProcess:
-        """Start a service (`topsync <name>`); a former process of that name must have ended."""
+    async def start(
+        self, name: str, settings: Mapping[str, str] | None = None, *, service: str | None = None
+    ) -> ManagedProcess:
+        """Start a service, which is called as it is named unless `service` says otherwise.
+
+        A former process of that name must have ended.
+        """
         environment = {**self.environment, **(settings or {})}
-        process = await self.group.start(name, self.command(name), env=environment)
+        process = await self.group.start(name, self.command(service or name), env=environment)
         self.processes[name] = process
         return process
 
@@ -160,18 +165,24 @@ class System:
         self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
     ) -> tuple[int, str]:
         """Run a command to its end; returns its status and what it printed."""
+        return await self._run_to_end(self.command(*arguments), given, timeout_seconds)
+
+    async def _run_to_end(
+        self, command: Sequence[str | Path], given: str, timeout_seconds: float, *, cwd: Path | None = None
+    ) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *self.command(*arguments),
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **self.environment},
+            cwd=cwd,
         )
         try:
             async with asyncio.timeout(timeout_seconds):
                 output, _ = await process.communicate(given.encode())
         except TimeoutError:
-            raise ProcessFailedError(f"topsync {' '.join(arguments)} did not end in time") from None
+            raise ProcessFailedError(f"{' '.join(map(str, command))} did not end in time") from None
         finally:
             if process.returncode is None:
                 process.kill()
