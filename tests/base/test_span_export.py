@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -102,6 +103,8 @@ def test_a_collector_that_never_answers_holds_up_neither_work_nor_the_end(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(span_export, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(span_export, "SEND_TIMEOUT_SECONDS", 0.5)
+    before_it = set(threading.enumerate())
     collector.answers.clear()
     export = exporting(monkeypatch, collector.url)
     began = time.monotonic()
@@ -113,6 +116,12 @@ def test_a_collector_that_never_answers_holds_up_neither_work_nor_the_end(
     export.close()
     assert slowest < 1.0
     assert time.monotonic() - began < 5.0
+    requests = len(collector.headers)
+    for thread in set(threading.enumerate()) - before_it:
+        if thread.name.startswith("Otel") or thread.name == "close-traces":
+            thread.join(20)
+            assert not thread.is_alive()
+    assert len(collector.headers) <= requests + 1, "after the end only what was under way arrives"
 
 
 def test_a_process_records_only_while_its_traces_are_on(

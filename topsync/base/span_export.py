@@ -71,6 +71,7 @@ class SpanExport:
             compression=Compression.Gzip,
             session=_plain_session(),
         )
+        self._exporter = WatchedExporter(exporter, complaints)
         self._ids = _GivenIds()
         self._provider = TracerProvider(
             sampler=sampling.ALWAYS_ON,  # what comes here is to be kept
@@ -87,7 +88,7 @@ class SpanExport:
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                WatchedExporter(exporter, complaints),
+                self._exporter,
                 max_queue_size=QUEUE_SPANS,
                 schedule_delay_millis=SEND_EVERY_SECONDS * 1000,
                 max_export_batch_size=SENT_TOGETHER,
@@ -121,6 +122,8 @@ class SpanExport:
         closing.join(CLOSE_SECONDS)
         if closing.is_alive():
             log.warning("the collector takes no spans; ending without it")
+            # Otherwise the SDK's thread would go on with the whole queue, request by request.
+            self._exporter.shutdown()
 
 
 class _GivenIds(IdGenerator):
