@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from consumer.enrich.read.batch import Batch
@@ -69,6 +69,7 @@ class InFlight:
         self._max_records = max_records
         self._readings: deque[Reading] = deque()
         self._parts: deque[InFlightPart] = deque()
+        self._waiting_since = 0.0
         self._done = 0
         self._left = asyncio.Event()
 
@@ -88,6 +89,8 @@ class InFlight:
 
     def add(self, reading: Reading, batch: Batch) -> None:
         """Take in a part of a reading."""
+        if not self._parts:
+            self._waiting_since = asyncio.get_running_loop().time()
         reading.parts += 1
         self._parts.append(InFlightPart(self, reading, batch))
 
@@ -104,11 +107,31 @@ class InFlight:
         """How many records the parts that wait to be stored come from."""
         return sum(part.reading.records for part in self._parts)
 
-    def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
-        """Take out the parts that came first."""
-        while at_most and self._parts:
-            yield self._parts.popleft()
-            at_most -= 1
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be stored that it need not wait for more."""
+        return self.waiting_records >= self._max_records or len(self._parts) >= AHEAD_BATCHES
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when the part that came first waits, on the event loop's clock; infinite without one."""
+        return self._waiting_since if self._parts else inf
+
+    def pop_all(self) -> list[InFlightPart]:
+        """Take out all parts that wait."""
+        parts = list(self._parts)
+        self._parts.clear()
+        return parts
+
+    def pop_batch(self) -> list[InFlightPart]:
+        """Take out the parts that came first, at most a full batch; what is left waits from now on."""
+        parts: list[InFlightPart] = []
+        room = self._max_records
+        while self._parts and (not parts or self._parts[0].reading.records <= room):
+            room -= self._parts[0].reading.records
+            parts.append(self._parts.popleft())
+        self._waiting_since = asyncio.get_running_loop().time()
+        return parts
 
     def stored(self, reading: Reading) -> None:
         """Note that a part is stored."""

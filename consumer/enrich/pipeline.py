@@ -25,7 +25,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from consumer.enrich import freshness
 from consumer.enrich.backlog import Backlog
 from consumer.enrich.freshness import Stages
-from consumer.enrich.in_flight import AHEAD_BATCHES, InFlight, InFlightPart, Reading
+from consumer.enrich.in_flight import InFlight, InFlightPart, Reading
 from consumer.enrich.offsets import OffsetsToCommit
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.republishing import Piece, Republishing
@@ -57,7 +57,11 @@ NOTE_WITHIN_SECONDS: Final = 0.1
 waits. A crash repeats what is not noted."""
 
 MANY: Final = 50
-"""So many records are stored, and so many versions noted, without waiting for more."""
+"""So many changes are stored, and so many versions noted, without waiting for more."""
+
+SNAPSHOTS_WITHIN_SECONDS: Final = 0.2
+"""How long snapshots wait at most until a full batch of them can be stored. A bulk start brings them in small
+portions, none of which is urgent, and each statement and transaction costs more than many orders in it."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published, or are published and wait to be noted."""
@@ -103,11 +107,11 @@ class Pipeline:
         self._changes = InFlight(batch_changes)
         self._snapshots = InFlight(batch_snapshots)
         self._in_flight: dict[TopicPartition, InFlight] = {}
-        self._turns = Turns()
         self._backlog = backlog
         self._republishing = republishing
         self._may_store = asyncio.Event()
         """Set when something has changed that storing waits for."""
+        self._turns = Turns(waits=self._may_store.set)
         self._is_ahead = False
         """Whether something is stored that the next transaction will publish."""
         self._is_publishing = False
@@ -188,8 +192,15 @@ class Pipeline:
         while True:
             await self._until_time_to_store()
             # In turn: a change waits for one batch of snapshots at most, and neither starves.
-            await self._store_some(self._changes, AHEAD_BATCHES)
-            await self._store_some(self._snapshots, 1)
+            await self._store_some(self._changes.pop_all())
+            if asyncio.get_running_loop().time() >= self._snapshots_due_at():
+                await self._store_some(self._snapshots.pop_batch())
+
+    def _snapshots_due_at(self) -> float:
+        """When the snapshots that wait are to be stored, on the event loop's clock."""
+        if self._snapshots.is_full or self._turns.somebody_waits:
+            return 0.0
+        return self._snapshots.waiting_since + SNAPSHOTS_WITHIN_SECONDS
 
     async def _until_time_to_store(self) -> None:
         """Wait for something that can be published next, or for so much that it is stored meanwhile.
@@ -200,21 +211,30 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         while True:
             self._may_store.clear()
-            waiting, look_at = self._changes.waiting_records + self._snapshots.waiting_records, None
-            if waiting >= MANY:
+            if self._changes.waiting_records >= MANY or self._snapshots.is_full:
                 return
-            if waiting and not self._is_publishing and not self._is_ahead:
-                look_at = self._writer.free_at - STORE_AHEAD_SECONDS
-                if loop.time() >= look_at:
+            look_at = None
+            if not self._is_publishing and not self._is_ahead:
+                look_at = self._next_look_at()
+                if look_at is not None and loop.time() >= look_at:
                     return
             # A timer may ring a little early: then it is set again.
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(look_at):
                     await self._may_store.wait()
 
-    async def _store_some(self, in_flight: InFlight, at_most: int) -> None:
-        """Store the parts that came first, together."""
-        if parts := list(in_flight.pop_parts(at_most)):
+    def _next_look_at(self) -> float | None:
+        """When what waits is to be stored although it is not much; None where nothing waits."""
+        next_publishing_at = self._writer.free_at - STORE_AHEAD_SECONDS
+        if self._changes.waiting_records:
+            return next_publishing_at
+        if self._snapshots.waiting_records:
+            return max(self._snapshots_due_at(), next_publishing_at)
+        return None
+
+    async def _store_some(self, parts: Sequence[InFlightPart]) -> None:
+        """Store these parts together."""
+        if parts:
             await self._groups.put(await self._store(parts))
             self._is_ahead = True
 

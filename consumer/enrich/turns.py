@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 
 class Turns:
@@ -14,8 +14,16 @@ class Turns:
     Records that name no order wait for each other, as if they named the same order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Callable[[], None] = lambda: None) -> None:
+        """`waits` is called whenever somebody begins to wait for a turn."""
         self._last: dict[int | None, asyncio.Future[None]] = {}
+        self._waits = waits
+        self._waiting = 0
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether a batch waits until another is stored."""
+        return self._waiting > 0
 
     def are_taken(self, tid: int | None) -> bool:
         """Whether somebody who asks for a turn of this order now will wait."""
@@ -29,8 +37,14 @@ class Turns:
         earlier = {last for tid in tids if (last := self._last.get(tid)) is not None}
         self._last.update(dict.fromkeys(tids, stored))
         stored.add_done_callback(lambda _: self._forget(tids, stored))
-        if earlier:
+        if not earlier:
+            return
+        self._waiting += 1
+        self._waits()
+        try:
             await asyncio.wait(earlier)
+        finally:
+            self._waiting -= 1
 
     def _forget(self, tids: Collection[int | None], stored: asyncio.Future[None]) -> None:
         for tid in tids:

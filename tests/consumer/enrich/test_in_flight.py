@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
-import pytest
-
-from consumer.enrich.in_flight import HELD_BATCHES, InFlight, Reading
+from consumer.enrich.in_flight import AHEAD_BATCHES, HELD_BATCHES, InFlight, Reading
 from consumer.enrich.read.batch import Batch
 
 MAX_RECORDS = 10
@@ -28,7 +27,7 @@ def finish(in_flight: InFlight, reading: Reading) -> int:
 
 def publish(in_flight: InFlight) -> int:
     """Store and publish all parts that are there."""
-    parts = list(in_flight.pop_parts(1000))
+    parts = in_flight.pop_all()
     for part in parts:
         in_flight.stored(part.reading)
     return sum(in_flight.published(part.reading) for part in parts)
@@ -99,10 +98,28 @@ async def test_the_number_of_readings_that_overtake_a_slow_reading_is_bounded() 
         assert await waiting == MAX_RECORDS
 
 
-@pytest.mark.parametrize("at_most", [1, 2])
-async def test_parts_are_taken_in_the_order_in_which_they_came(at_most: int) -> None:
+async def test_a_batch_is_what_came_first_and_no_more_than_a_full_batch() -> None:
     in_flight = InFlight(MAX_RECORDS)
-    early, late = begin(in_flight, 1), begin(in_flight, 2)
-    in_flight.add(late, Batch())
-    in_flight.add(early, Batch())
-    assert [part.reading for part in in_flight.pop_parts(at_most)] == [late, early][:at_most]
+    early, late, last = begin(in_flight, 1, 4), begin(in_flight, 2, 6), begin(in_flight, 3, 1)
+    waiting_since, is_full = [in_flight.waiting_since], [in_flight.is_full]
+    for reading in (late, early, last):
+        in_flight.add(reading, Batch())
+        waiting_since.append(in_flight.waiting_since)
+        is_full.append(in_flight.is_full)
+    assert waiting_since[0] == inf
+    assert waiting_since[1:] == [waiting_since[1]] * 3
+    assert is_full == [False, False, True, True]
+    assert [part.reading for part in in_flight.pop_batch()] == [late, early]
+    assert waiting_since[1] < in_flight.waiting_since < inf, "the rest waits from now on"
+    assert [part.reading for part in in_flight.pop_batch()] == [last]
+    assert in_flight.pop_batch() == []
+
+
+async def test_so_many_readings_that_no_more_may_begin_are_full_however_small_they_are() -> None:
+    in_flight = InFlight(1000)
+    is_full = []
+    for number in range(AHEAD_BATCHES):
+        is_full.append(in_flight.is_full)
+        in_flight.add(begin(in_flight, number), Batch())
+    assert not any(is_full)
+    assert in_flight.is_full

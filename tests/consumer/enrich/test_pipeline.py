@@ -39,8 +39,9 @@ BOUND_SECONDS = 20.0
 class Stages:
     """Topics, judge, table and publisher in one object, each randomly slow; it checks each rule."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, batch_snapshots: int = BATCH) -> None:
         self.dice = random.Random(seed)
+        self.batch_snapshots = batch_snapshots
         self.bytes_in_flight = BytesInFlight(500)
         self.clock = ServerClock()
         moment = self.clock.monotonic()
@@ -107,7 +108,7 @@ class Stages:
         assert self.unnoted.isdisjoint(batch.tids), "a step is compared with what is noted as published"
         places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
         snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
-        assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
+        assert snapshots <= self.batch_snapshots, "a change waits for one batch of snapshots at most"
         self.stored_while_reading |= bool(self.being_read)
         await self.take_time()
         for tp, offset in places:
@@ -260,6 +261,75 @@ async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with
             await stages.take_time()
     assert stored == [1, 6]
     assert noted == [7]
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_snapshots_wait_until_they_are_a_full_batch_or_somebody_waits_for_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "SNAPSHOTS_WITHIN_SECONDS", 3600.0)
+    stages, stored = Stages(seed=1), asyncio.Queue[set[int]]()
+    portions: dict[TopicPartition, asyncio.Queue[list[int]]] = {
+        CHANGES: asyncio.Queue(),
+        SNAPSHOTS: asyncio.Queue(),
+    }
+    offsets = itertools.count()
+
+    def reader(tp: TopicPartition) -> Any:
+        async def batch(**_: object) -> list[Record]:
+            return [
+                ConsumerRecord(tp.topic, 0, next(offsets), 0, 0, str(tid).encode(), b"x", None, 1, 1, ())
+                for tid in await portions[tp].get()
+            ]
+
+        return SimpleNamespace(tp=tp, batch=batch, unread=0)
+
+    async def read(taken: Sequence[Record], take_turn: TakeTurn, **_: object) -> AsyncIterator[Batch]:
+        batch = Batch(tids={int(record.key) for record in taken})
+        await take_turn(batch.tids)
+        yield batch
+
+    async def store(batch: Batch) -> None:
+        stored.put_nowait(batch.tids)
+
+    async def publish(batch: Batch, *_: object) -> Published:
+        return Published(tombstones=cast("Any", list(batch.tids)))
+
+    tools = writer = cast("Any", stages)
+    writer.read, writer.store, writer.publish = read, store, publish
+    line = Pipeline(tools, writer, batch_changes=4, batch_snapshots=4)
+    running = asyncio.create_task(line.run(reader(CHANGES), reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        for tid in (1, 2, 3):
+            portions[SNAPSHOTS].put_nowait([tid])
+        portions[CHANGES].put_nowait([100])
+        assert await stored.get() == {100}, "a change waits for no snapshot"
+        portions[SNAPSHOTS].put_nowait([4])
+        assert await stored.get() == {1, 2, 3, 4}
+        portions[SNAPSHOTS].put_nowait([5])
+        portions[SNAPSHOTS].put_nowait([6])
+        await asyncio.sleep(0.05)
+        assert stored.empty()
+        portions[CHANGES].put_nowait([6])
+        assert await stored.get() == {5, 6}
+        assert await stored.get() == {6}
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_snapshots_that_are_no_full_batch_wait_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "READ_TIMEOUT_SECONDS", 0.01)
+    stages = Stages(seed=1, batch_snapshots=10 * RECORDS)
+    tools = writer = cast("Any", stages)
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=stages.batch_snapshots)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    done = asyncio.create_task(stages.done.wait())
+    async with asyncio.timeout(BOUND_SECONDS):
+        await asyncio.wait({done, running}, return_when=asyncio.FIRST_COMPLETED)
+    assert done.done()
     running.cancel()
     await asyncio.wait({running})
 
