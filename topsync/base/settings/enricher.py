@@ -21,7 +21,7 @@ class EnricherSettings(EnvironmentSettings):
         200, ge=1, le=5000, description="Changes taken at once from a partition."
     )
     enricher_batch_snapshots: int = Field(
-        200, ge=1, le=5000, description="Snapshots taken at once from a partition."
+        400, ge=1, le=5000, description="Snapshots taken, and stored, at once from a partition."
     )
     enricher_max_bytes: int = Field(
         64 * 1024**2,
