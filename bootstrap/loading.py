@@ -120,6 +120,7 @@ class Loader:
                     as_of=self.task.created_at,
                     reason=f"export {self.task.task_id}",
                     value=line.value,
+                    read_before=line.read_before,
                     part=None if self.of.kind.leads else OrderPart(self.of.kind, line.id),
                 )
             case ToRepair():

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.platform_object import PlatformObject
+from schemas.platform_object import PlatformObject, WireForm
 
 HASH_BYTES: Final = 16
 
@@ -28,6 +28,11 @@ _OF_ONE_FORM: Final = frozenset({str, bool})
 def content_hash(kind: type[PlatformObject], written: Object) -> bytes:
     """Digest of an object's content."""
     return _digest(_content(kind, written))
+
+
+def hash_of(form: WireForm) -> bytes:
+    """The same of an object that was read."""
+    return form.content_hash or content_hash(form.model, form.content)
 
 
 def unknown_hash(kind: type[PlatformObject], written: Object) -> bytes:

@@ -195,14 +195,21 @@ EVENTS: Final = (
     EventType(
         cloud_events.SNAPSHOT_TYPE,
         "snapshots",
-        "A whole order of the bulk export, or a part of one, in the platform's own form; not older than its "
-        "`time`.",
+        "A whole order of the bulk export, or a part of one, not older than its `time`; in the platform's "
+        "own form, or, with `readby`, as in `orders` or `refunds`.",
         None,
         (
             SELLER,
             Attribute("reason", "The export that it comes from."),
             replace(FOUND_BY, required=False),  # old records lack it
             Attribute("kind", "Of a part of an order: `refund`. An order has none.", required=False),
+            Attribute(
+                "readby",
+                "By which rules it was read already; a release that has others reads it again.",
+                required=False,
+            ),
+            Attribute("contenthash", "With `readby`: the digest of its content, in hex.", required=False),
+            Attribute("odd", "With `readby`: it may have fields that nobody asked for.", required=False),
         ),
     ),
     EventType(

@@ -42,6 +42,8 @@ class WireForm:
     """Its JSON, as topic and table have it."""
     may_be_odd: bool = field(default=True, repr=False, compare=False)
     """Whether it, or a part of it, may have fields that nobody asked for."""
+    content_hash: bytes | None = field(default=None, repr=False, compare=False)
+    """Its digest (`schemas.content`), where that is known already."""
 
     def id(self, name: str) -> int:
         """The value of a field that holds an id."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import count
 from math import isfinite
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Final, TypeAlias, get_args
@@ -73,15 +74,21 @@ class _Shape:
     """The lists that do not come, and that each object has."""
 
 
-@dataclass(slots=True)
 class OddShapes:
-    """How many objects of any kind were written so far that have fields that nobody asked for.
+    """Objects of any kind that were written so far and have fields that nobody asked for.
 
-    Whoever compares it before and after writing an object knows whether the object, or anything in it, has
-    some. So nearly all objects are known to have none without being looked at again.
+    Whoever compares `met` before and after writing an object knows whether the object, or anything in it, has
+    some. So nearly all objects are known to have none without being looked at again. With several threads it
+    may seem so of an object that has none, never the other way round: `met` has no value twice.
     """
 
-    met: int = 0
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self.met = 0
+
+    def note(self) -> None:
+        """An object has such fields."""
+        self.met = next(self._numbers)
 
 
 ODD: Final = OddShapes()
@@ -126,7 +133,7 @@ class UsualForm:
             raise ValueError(_UNUSUAL)
         shape = self._shape(tuple(raw))
         if shape.is_odd:
-            ODD.met += 1
+            ODD.note()
         beyond = {name: raw[name] for name in shape.beyond}
         if not _are_plain(beyond.values()):
             raise ValueError(_UNUSUAL)
@@ -180,7 +187,7 @@ def _row(value: object, known: frozenset[str] | None = None) -> dict[str, object
     if not isinstance(value, dict) or not _are_plain(value.values()):
         raise ValueError(_UNUSUAL)
     if known is not None and not known.issuperset(value):
-        ODD.met += 1
+        ODD.note()
     return value
 
 

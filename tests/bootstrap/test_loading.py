@@ -12,7 +12,7 @@ from topsync.platforms.export_port import ExportedObject, ExportLine, RefusedLin
 
 def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None:
     """From `snapshots` it might be read after that time, and hide earlier changes."""
-    line, refused = ExportedObject(7, 7, at(1), at(9), None, b"{}"), RefusedLine(b"x", "no tid")
+    line, refused = ExportedObject(7, 7, at(1), at(9), None, b"{}", None), RefusedLine(b"x", "no tid")
     assert loading.believed(line, latest_now=at(8)) == ToRepair(7, 7)
     assert loading.believed(line, latest_now=at(9)) is line
     assert loading.believed(refused, latest_now=at(8)) is refused
@@ -20,7 +20,7 @@ def test_an_order_with_a_modified_in_the_future_is_asked_for_by_its_id() -> None
 
 def test_lines_are_counted_by_where_they_go() -> None:
     lines: list[ExportLine] = [
-        ExportedObject(7, 7, None, at(9), None, b"{}"),
+        ExportedObject(7, 7, None, at(9), None, b"{}", None),
         ToRepair(8, 8),
         ToRepair(9, 9),
         RefusedLine(b"x", "no tid"),

@@ -19,6 +19,7 @@ from schemas import content, events
 from schemas.cloud_events import DEAD_LETTER_TYPE, SNAPSHOT_TYPE
 from schemas.delta import TransitionWord
 from schemas.platform_object import PlatformObject
+from schemas.read_before import ReadBefore
 from schemas.refund_transitions import RefundTransition
 from schemas.trade import Trade
 from schemas.transitions import Transition
@@ -142,7 +143,13 @@ OTHERS = {
         for type_, topic in ((events.ORDERS.erased, "orders"), (events.REFUNDS.erased, "refunds"))
     },
     SNAPSHOT_TYPE: records.snapshot(
-        "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", value=b"{}"
+        "snapshots",
+        tid=101,
+        seller_id=7,
+        as_of=NOON,
+        reason="export 1",
+        value=b"{}",
+        read_before=ReadBefore(b"\x01", may_be_odd=True),
     ),
     DEAD_LETTER_TYPE: records.dead_letter(
         "deadletter", reason="refused", detail="a text", original=b"", at=NOON, origin="enricher", seller_id=7

@@ -14,6 +14,7 @@ from schemas.change import Change, Hint, Source
 from schemas.delta import Delta
 from schemas.erasure import Erasure
 from schemas.notification import ReplayFinished
+from schemas.read_before import ReadBefore
 from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
@@ -181,7 +182,15 @@ def test_a_snapshot_names_its_seller_and_the_age_of_its_state() -> None:
     assert (written.key, written.value) == (str(TID).encode(), b'{"tid":1}')
     assert (ce["sellerid"], ce["time"]) == (str(SELLER), "2025-11-20T02:00:07Z")
     assert (ce["id"], ce["subject"]) == (f"export 9:{TID}", str(TID))
-    assert "kind" not in ce
+    assert not {"kind", "readby"} & ce.keys()
+
+
+def test_a_snapshot_that_was_read_before_says_so() -> None:
+    known = ReadBefore(b"\x01\x02", may_be_odd=True)
+    written = records.snapshot(
+        "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", value=b"{}", read_before=known
+    )
+    assert ReadBefore.from_attributes(cloud_events.attributes(written.headers)) == known
 
 
 def test_a_snapshot_of_a_part_has_its_orders_key_and_names_itself() -> None:

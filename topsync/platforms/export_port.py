@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from schemas.read_before import ReadBefore
 from topsync.base.errors import OperatorError
 from topsync.model.kind import Kind
 
@@ -100,10 +101,7 @@ class DownloadFailed:
 
 @dataclass(frozen=True, slots=True)
 class ExportedObject:
-    """A line of the file with an order, or with a part of an order.
-
-    Whether it is complete is found out by whoever stores it.
-    """
+    """A line of the file with an order, or with a part of an order."""
 
     id: int
     order_id: int
@@ -117,7 +115,9 @@ class ExportedObject:
     seller_nick: str | None
     """Whose it is. None where the line does not say."""
     value: bytes
-    """The platform's object as JSON."""
+    """As JSON: what is to be stored of it, or the platform's object where that cannot be read."""
+    read_before: ReadBefore | None
+    """What was found out about what is to be stored; None with the platform's object."""
 
 
 @dataclass(frozen=True, slots=True)

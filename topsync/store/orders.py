@@ -86,7 +86,7 @@ class OrderVersion(versions.Version):
     @cached_property
     def content_hash(self) -> bytes:
         """See `schemas.content`."""
-        return content.content_hash(Trade, self.content)
+        return content.hash_of(self.trade)
 
 
 class OrderTable(VersionTable[OrderVersion, Transition]):

@@ -95,7 +95,7 @@ class RefundVersion(versions.Version):
     @cached_property
     def content_hash(self) -> bytes:
         """See `schemas.content`."""
-        return content.content_hash(Refund, self.content)
+        return content.hash_of(self.refund)
 
 
 class RefundTable(VersionTable[RefundVersion, RefundTransition]):

@@ -18,6 +18,7 @@ from schemas.delta import T
 from schemas.erasure import Erasure
 from schemas.events import VersionEvents
 from schemas.notification import Notification
+from schemas.read_before import ReadBefore
 from schemas.signal import Signal
 from schemas.types import MAX_ID, write_instant
 from topsync.model.kind import PARTS
@@ -225,17 +226,21 @@ def snapshot(
     as_of: datetime,
     reason: str,
     value: bytes,
+    read_before: ReadBefore | None = None,
     found_by: Source = Source.BOOTSTRAP,
     part: OrderPart | None = None,
 ) -> Record:
     """A whole order as the platform gave it in bulk, or that `part` of it, for `snapshots`.
 
-    Its state is not older than `as_of`. A former release takes a part for an order that it cannot read, and
+    Its state is not older than `as_of`. The value is the platform's object, or, `read_before`, what is to be
+    stored of it. A former release takes a part for an order that it cannot read, and
     asks for the order by its id.
     """
     extensions = {"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value}
     if part is not None:
         extensions["kind"] = part.kind.value
+    if read_before is not None:
+        extensions |= read_before.attributes()
     return Record(
         topic,
         key_of(tid),

@@ -18,7 +18,7 @@ from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch
 from schemas import cloud_events, validation
 from schemas.change import Change, Source
-from schemas.trade import Trade
+from schemas.read_before import ReadBefore
 from schemas.types import parse_id, parse_instant
 from topsync.base import metrics
 from topsync.base.clock import ServerClock
@@ -27,7 +27,6 @@ from topsync.deadletters.box import Original
 from topsync.model.kind import Kind
 from topsync.model.refetch import MODIFIED_AHEAD, UNREADABLE_SNAPSHOT, OrderPart, Refetch
 from topsync.store.open_letters import Subject
-from topsync.store.orders import OrderVersion
 from topsync.store.versions import Version
 from topsync.stream import records
 from topsync.stream.topics import Registry
@@ -155,11 +154,13 @@ class Router:
         Raises:
             ValueError: it cannot be read, or is of a kind that only a newer release knows.
         """
-        raw = orjson.loads(record.value or b"")
-        if origin.kind is None:
-            return OrderVersion(origin.seller_id, Trade.read(raw), origin.as_of, origin.source)
-        kind = KINDS[Kind(origin.kind)]
-        version: Version = kind.version(origin.seller_id, kind.read(raw), origin.as_of, origin.source)
+        kind = KINDS[Kind.ORDER if origin.kind is None else Kind(origin.kind)]
+        value = record.value or b""
+        if origin.read_before is None:
+            form = kind.read(orjson.loads(value))
+        else:
+            form = origin.read_before.form(kind.table.model, value)
+        version: Version = kind.version(origin.seller_id, form, origin.as_of, origin.source)
         return version
 
     def _repair(self, record: InRecord, origin: _Origin, problem: str) -> None:
@@ -237,6 +238,8 @@ class _Origin(NamedTuple):
     kind: str | None
     """The word of its kind; None for an order."""
     subject: str
+    read_before: ReadBefore | None
+    """None: it is to be read here."""
 
     @property
     def part(self) -> OrderPart | None:
@@ -255,4 +258,5 @@ class _Origin(NamedTuple):
             attributes.get("traceparent"),
             attributes.get("kind"),
             attributes.get("subject", ""),
+            ReadBefore.from_attributes(attributes),
         )

@@ -15,6 +15,10 @@ from typing import Final
 
 import orjson
 
+from schemas.platform_object import PlatformObject, UnreadableError
+from schemas.read_before import ReadBefore
+from schemas.refund import Refund
+from schemas.trade import Trade
 from schemas.types import parse_id, parse_instant
 from topsync.base import json_bounds
 from topsync.model.kind import Kind
@@ -44,6 +48,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 class LineForm:
     """How a line holds something of a kind."""
 
+    model: type[PlatformObject]
     envelopes: tuple[str, ...]
     """Around the object, the outermost first; each may be missing."""
     id_name: str
@@ -59,9 +64,11 @@ def _id_in_text(name: bytes) -> re.Pattern[bytes]:
 _TID: Final = _id_in_text(b"tid")
 
 FORMS: Final[Mapping[Kind, LineForm]] = {
-    Kind.ORDER: LineForm(("trade_fullinfo_get_response", "trade"), "tid", _TID, _TID),
+    Kind.ORDER: LineForm(Trade, ("trade_fullinfo_get_response", "trade"), "tid", _TID, _TID),
     # How an export of refunds is written is not documented: taken as that of orders (3.10).
-    Kind.REFUND: LineForm(("refund_get_response", "refund"), "refund_id", _id_in_text(b"refund_id"), _TID),
+    Kind.REFUND: LineForm(
+        Refund, ("refund_get_response", "refund"), "refund_id", _id_in_text(b"refund_id"), _TID
+    ),
 }
 """What the platform exports (docs/platform/gateway.md 4.3)."""
 
@@ -78,10 +85,7 @@ def read(kind: Kind, path: Path, *, max_bytes: int, max_ratio: float, skip: int 
 
 
 def read_line(form: LineForm, line: bytes) -> ExportLine:
-    """One line: an envelope around an object, `{"trade": ...}`, or the object itself.
-
-    Of the object only ids and times are read: whoever stores it reads all of it.
-    """
+    """One line: an envelope around an object, `{"trade": ...}`, or the object itself."""
     try:
         found = unwrapped(json_bounds.loads(line), form.envelopes)
         own_id, order_id = parse_id(found.get(form.id_name)), parse_id(found.get("tid"))
@@ -92,7 +96,7 @@ def read_line(form: LineForm, line: bytes) -> ExportLine:
             parse_instant(created) if created else None,
             parse_instant(found.get("modified")),
             nick if isinstance(nick, str) and nick else None,
-            orjson.dumps(found),
+            *_handed_on(form.model, found),
         )
     except (
         ValueError,
@@ -102,6 +106,15 @@ def read_line(form: LineForm, line: bytes) -> ExportLine:
             return ToRepair(_id_found(form.id_in_text, line), _id_found(form.order_id_in_text, line))
         except ValueError:
             return RefusedLine(line, f"it cannot be read, nor names its object and order: {error}")
+
+
+def _handed_on(model: type[PlatformObject], found: Mapping[str, object]) -> tuple[bytes, ReadBefore | None]:
+    """What is to be stored of an object, and what is known of it; as it came where it cannot be read."""
+    try:
+        form = model.read(found)
+    except UnreadableError:  # whoever stores it says what is wrong with it, and has it asked for by its id
+        return orjson.dumps(found), None
+    return form.text.encode(), ReadBefore.of(form)
 
 
 def _id_found(pattern: re.Pattern[bytes], line: bytes) -> int:

@@ -23,6 +23,8 @@ from consumer.enrich.read.batches import BatchReader
 from consumer.enrich.read.bringing import POSTPONED_FOR
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
+from schemas.read_before import ReadBefore
+from schemas.trade import Trade
 from schemas.types import parse_instant
 from tests.budget.gates import local_gate
 from tests.platforms.taobao.gateway import (
@@ -166,7 +168,12 @@ class Shop:
         return self.received(records.change(self.registry.changes.name, change))
 
     def snapshot(
-        self, tid: int = TID, *, as_of: float = 0, trade: object = None
+        self,
+        tid: int = TID,
+        *,
+        as_of: float = 0,
+        trade: object = None,
+        read_before: ReadBefore | None = None,
     ) -> ConsumerRecord[bytes, bytes]:
         body = trade if isinstance(trade, bytes) else orjson.dumps(trade or platform_trade(tid))
         return self.received(
@@ -177,6 +184,7 @@ class Shop:
                 as_of=at(as_of),
                 reason="export 1",
                 value=body,
+                read_before=read_before,
             )
         )
 
@@ -554,6 +562,18 @@ async def test_a_snapshot_is_stored_as_it_is_without_a_call(shop: Shop) -> None:
     assert (found.seller_id, found.fetched_at, found.source) == (SELLER, at(7), "bootstrap")
 
 
+async def test_a_snapshot_that_was_read_before_is_written_as_one_that_is_read_here(shop: Shop) -> None:
+    raw = platform_trade(TID, nobody_asked_for="this")
+    form = Trade.read(raw)
+    batch = await shop.read(shop.snapshot(trade=raw))
+    known = ReadBefore.of(form)._replace(content_hash=b"as it was found out")
+    before = await shop.read(shop.snapshot(trade=form.text.encode(), read_before=known))
+    here, handed_on = (each.of(Kind.ORDER).versions[TID] for each in (batch, before))
+    assert handed_on == here
+    assert handed_on.may_be_odd
+    assert handed_on.content_hash == b"as it was found out"
+
+
 async def test_a_change_does_not_wait_while_snapshots_of_another_partition_are_read(shop: Shop) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     async with shop.reader._snapshots_in_turn, asyncio.timeout(20):
@@ -581,6 +601,16 @@ async def test_an_order_whose_snapshot_cannot_be_read_is_asked_for_by_its_id(
     assert (wanted.tid, wanted.seller_id, wanted.reason) == (TID, SELLER, UNREADABLE_SNAPSHOT)
     assert wanted.settled_after == at(7)
     assert dead(batch) == {}
+
+
+async def test_an_order_is_asked_for_by_its_id_where_a_snapshot_says_wrongly_that_it_was_read(
+    shop: Shop,
+) -> None:
+    known = ReadBefore(b"\x01", may_be_odd=False)
+    batch = await shop.read(shop.snapshot(trade=b"{}", read_before=known))
+    (wanted,) = batch.postponed
+    assert (wanted.tid, wanted.reason) == (TID, UNREADABLE_SNAPSHOT)
+    assert not batch.of(Kind.ORDER).versions
 
 
 @pytest.mark.parametrize("missing", ["ce_sellerid", "ce_time"])
