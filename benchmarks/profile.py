@@ -1,8 +1,10 @@
 """Where a process spends its time: `python -m benchmarks profile WHAT [--out FOLDER]`.
 
 It runs the fitting load, samples the process with py-spy, and prints the share of each function: of its own,
-with the native code that it calls (*self*), and with all that it calls (*total*). Only samples in which the
-process runs count. With `--out`, the stacks go to files that speedscope and flamegraph.pl open.
+with the native code that it calls (*self*), and with all that it calls (*total*). Only samples in which a
+thread holds the interpreter's lock count. Where others push the process off its core, it holds the lock as
+well, most often in the middle of writing to a socket: so look at a profile from a machine that is quiet. With
+`--out`, the stacks go to files that speedscope and flamegraph.pl open.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ SECONDS: Final = 20.0
 BULK_ORDERS: Final = 30_000
 PUSH_MESSAGES: Final = 300_000
 
-SAMPLES_PER_SECOND: Final = 100
+SAMPLES_PER_SECOND: Final = 200
 FUNCTIONS: Final = 30
 ROOMS: Final = 25
 
@@ -44,20 +46,7 @@ OUTER_SHARE: Final = 0.95
 """A function in so many samples only starts the others, and is not in the list by total."""
 
 _FRAME: Final = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)")
-_NATIVE: Final = re.compile(r"\.(so(\..*)?|c|h|cc|cpp|rs)$|^\[|(^|/)python3?[\d.]*$")
-_PASSED_OVER: Final = re.compile(r"(^|/)lib(c|m|pthread|stdc\+\+)[.-]|\.h$|^\[|^\??$")
-"""The system's libraries and inlined code, which belong to their caller; and what is unknown."""
-
 _LIBRARY: Final = re.compile(r"(?:^|/)(?:site-packages|dist-packages)/(?P<library>[^/]+)")
-_BUILT: Final = re.compile(r"(?:^|/)(?P<library>uvloop|libuv|llhttp|httptools|asyncpg|aiokafka)[-/]")
-"""Libraries whose native code names the source files that it was built from."""
-
-_BUILT_INTO: Final = {"libuv": "uvloop", "llhttp": "httptools"}
-_IDLE: Final = re.compile(
-    r";(epoll_p?wait|PyThread_acquire_lock_timed|pthread_cond_timedwait) \([^)]*\)(;0x[^;]*)*$"
-)
-"""Stacks that wait for events or for work: with native code, py-spy takes some of them for running."""
-
 _STANDARD: Final = re.compile(r"/lib/python3\.\d+/(?P<module>.*)$|^<frozen (?P<frozen>.*)>$")
 
 
@@ -68,7 +57,6 @@ class Frame:
     function: str
     room: str
     """Our module, or the library."""
-    is_native: bool
 
 
 @dataclass(slots=True)
@@ -84,10 +72,8 @@ class Shares:
     def add(self, stack: Sequence[Frame], count: int) -> None:
         """Add a stack, outermost first."""
         self.samples += count
-        python = [frame for frame in stack if not frame.is_native]
-        if python:
-            self.self_of[python[-1].function] += count
-        for function in {frame.function for frame in python}:
+        self.self_of[stack[-1].function] += count
+        for function in {frame.function for frame in stack}:
             self.total_of[function] += count
         self.of_room[stack[-1].room] += count
         for room in {frame.room for frame in stack}:
@@ -209,7 +195,7 @@ async def sampled(group: ProcessGroup, name: str, process: int) -> AsyncIterator
 
 async def _sampler(group: ProcessGroup, name: str, process: int, stacks: Path) -> ManagedProcess:
     spy = Path(sys.executable).with_name("py-spy")
-    options = f"record --native --function --full-filenames --format raw --rate {SAMPLES_PER_SECOND}".split()
+    options = f"record --gil --function --full-filenames --format raw --rate {SAMPLES_PER_SECOND}".split()
     return await group.start(
         f"py-spy-{name}",
         [spy, *options, "--pid", str(process), "--output", stacks],
@@ -222,8 +208,6 @@ def shares(stacks: str) -> Shares:
     found = Shares()
     for line in stacks.splitlines():
         frames, _, count = line.rpartition(" ")
-        if _IDLE.search(frames):
-            continue
         if stack := list(_frames(frames)):
             found.add(stack, int(count))
     return found
@@ -233,24 +217,14 @@ def _frames(line: str) -> Iterator[Frame]:
     for text in filter(None, line.split(";")):
         match = _FRAME.fullmatch(text)
         name, file = (match["name"], match["file"]) if match else (text, "")
-        number = match["line"] if match else None
-        is_native = number is None or bool(_NATIVE.search(file))
-        if is_native and _PASSED_OVER.search(file):
-            continue
-        room = _room(file, is_native=is_native)
-        where = f"{room}:{number}" if number else room
-        yield Frame(f"{name} ({where})", room, is_native)
+        room = _room(file)
+        yield Frame(f"{name} ({room}:{match['line']})" if match else name, room)
 
 
-def _room(file: str, *, is_native: bool) -> str:
+def _room(file: str) -> str:
     """Our module, the library, or Python's own."""
     if library := _LIBRARY.search(file):
-        name = library["library"].partition(".")[0]
-        return f"{name}, native" if is_native else name
-    if is_native:
-        if built := _BUILT.search(file):
-            return f"{_BUILT_INTO.get(built['library'], built['library'])}, native"
-        return "Python, native" if "python" in file.lower() else "native: " + file.rpartition("/")[2]
+        return library["library"].partition(".")[0]
     path = Path(file)
     if path.is_relative_to(paths.CHECKOUT):
         return ".".join(path.relative_to(paths.CHECKOUT).with_suffix("").parts)
