@@ -66,7 +66,8 @@ class Progress:
     processor_seconds: Times = field(default_factory=dict)
     """Until then, of each process."""
     peaks: dict[str, usage.Peak] = field(default_factory=dict)
-    seconds_until_live: float = 0.0
+    seconds_until_live: float | None = None
+    """None: that was not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,16 @@ class BulkSystem:
                 paths.append(path)
         return paths
 
-    async def load(self, *, began: Callable[[ManagedProcess], Awaitable[None]] | None = None) -> Progress:
+    async def load(
+        self,
+        *,
+        until_live: bool = True,
+        began: Callable[[ManagedProcess], Awaitable[None]] | None = None,
+    ) -> Progress:
         """Bulk start the sellers that have an export.
 
         Args:
+            until_live: otherwise it is stopped when all exported orders are published.
             began: called with the process of the bulk start when it has begun.
 
         Raises:
@@ -137,7 +144,7 @@ class BulkSystem:
         progress.peaks = {name: usage.Peak(self.system.processes[name].pid) for name in OURS}
         async with asyncio.timeout(LOADED_SECONDS), self.watching() as is_loaded:
             look_at = 0.0
-            while not usage.has_ended(process.pid):
+            while not usage.has_ended(process.pid) and (until_live or progress.loaded_at is None):
                 for peak in progress.peaks.values():
                     peak.look()
                 if progress.loaded_at is None and time.time() >= look_at:
@@ -146,9 +153,12 @@ class BulkSystem:
                         progress.processor_seconds = _less(self._processor_seconds(), before)
                     look_at = time.time() + LOOK_SECONDS
                 await asyncio.sleep(POLL_SECONDS)
-        progress.seconds_until_live = time.time() - progress.began_at
-        if await process.wait():
+        if not until_live:
+            await process.stop()
+        elif await process.wait():
             raise process.failure("ended in failure")
+        else:
+            progress.seconds_until_live = time.time() - progress.began_at
         del self.system.processes["bootstrap"]
         self.system.require_running()
         assert progress.loaded_at is not None, "the orders were published unseen"
