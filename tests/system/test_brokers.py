@@ -35,8 +35,9 @@ GOES_ON_WITHIN_SECONDS = 180
 """Brokers have to start anew, on a busy machine."""
 
 NOTICED_WITHIN_SECONDS = 75
-"""A client waits 10 s for an answer of a broker that says nothing, 5 s for a connection, and may wait for several
-in turn: of the partition, then of the transaction. With the client library's 40 s for each it takes longer."""
+"""Of a broker that says nothing, a client waits 10 s for an answer and 5 s for a connection, perhaps for
+several in turn: of the partition, then of the transaction. With 40 s for each, as the client library has
+it, it takes longer."""
 
 CUT_SECONDS = 20.0
 """Longer than a broker's session: the others would have been given its partitions if they did not see it."""

@@ -57,6 +57,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    caused_by: str | None = None
+    """The `traceparent` of what led to it; None where it begins a trace."""
 
 
 def _new_id() -> str:
@@ -125,8 +127,8 @@ _PARTS_OF_HINTS: Final = tuple(
 _CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
 
 
-def change(topic: str, hint: Change | Hint) -> Record:
-    """A hint for `changes`."""
+def change(topic: str, hint: Change | Hint, *, caused_by: str | None = None) -> Record:
+    """A hint for `changes`; `caused_by` is the `traceparent` of what led to it."""
     seller, tid = str(hint.seller_id), str(hint.tid)
     return Record(
         topic,
@@ -139,7 +141,9 @@ def change(topic: str, hint: Change | Hint) -> Record:
             subject=tid,
             time=hint.occurred_at,
             schema=_CHANGE_SCHEMA,
+            caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -227,6 +231,7 @@ def snapshot(
     value: bytes,
     found_by: Source = Source.BOOTSTRAP,
     part: OrderPart | None = None,
+    caused_by: str | None = None,
 ) -> Record:
     """A whole order as the platform gave it in bulk, or that `part` of it, for `snapshots`.
 
@@ -247,7 +252,9 @@ def snapshot(
             subject=str(tid if part is None else part.id),
             time=as_of,
             extensions=extensions,
+            caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -298,6 +305,7 @@ def version(
             extensions=extensions,
             caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -323,6 +331,7 @@ def dead_letter(
     if original is not None and len(original) > MAX_ORIGINAL_BYTES:
         detail += f"; the first {MAX_ORIGINAL_BYTES} of {len(original)} bytes"
         original = original[:MAX_ORIGINAL_BYTES]
+    caused_by = cloud_events.traceparent(original_headers)
     headers = cloud_events.headers(
         id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
@@ -335,9 +344,9 @@ def dead_letter(
             "detail": detail,
             **({} if seller_id is None else {"sellerid": str(seller_id)}),
         },
-        caused_by=cloud_events.traceparent(original_headers),
+        caused_by=caused_by,
     )
-    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)])
+    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)], caused_by)
 
 
 def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
