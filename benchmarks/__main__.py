@@ -28,6 +28,7 @@ BENCHMARKS: Final = (
     "upsert",
     "bulk",
     "audit",
+    "restored",
     "slow_day",
     "drain",
     "many_sellers",
@@ -37,7 +38,7 @@ BENCHMARKS: Final = (
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""
 
-SIZED: Final = ("bulk", "audit")
+SIZED: Final = ("bulk", "audit", "restored")
 """Their `run` takes numbers of orders."""
 
 
