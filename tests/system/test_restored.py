@@ -13,6 +13,7 @@ import pytest
 
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.republishing import Piece
+from schemas import events
 from schemas.erasure import Erasure
 from schemas.trade import Trade
 from tests.support import pace, pages, systems
@@ -225,6 +226,27 @@ async def test_nothing_that_may_happen_to_a_database_that_was_not_restored_looks
     await pool.execute("update sellers set state = 'live' where seller_id = $1", SELLER)
     await versions(installation, UNTOUCHED, "back", first=10)
     assert await newest_is_reached(installation), "erased, and back"
+
+
+async def test_a_version_is_found_behind_however_many_tombstones(installation: Installation) -> None:
+    await versions(installation, CHANGED, "a")
+    orders_topic = installation.topics.orders.name
+    gone = [
+        records.tombstone(
+            orders_topic,
+            type_=events.ORDERS.erased,
+            id_=TID + 100 + number,
+            seller_id=SELLER,
+            revision=2,
+            erased_at=at(1),
+            published_at=at(1),
+        )
+        for number in range(10 * topic_ends.FIRST_OFFSETS)
+    ]
+    await publish(installation, *gone)
+    assert await newest_is_reached(installation)
+    await installation.pool.execute("truncate orders")
+    assert not await newest_is_reached(installation)
 
 
 @pytest.mark.parametrize("erased_since", [False, True])

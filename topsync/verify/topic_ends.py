@@ -72,7 +72,7 @@ async def _newest(consumer: Consumer, tp: TopicPartition) -> TopicVersion | None
 
 
 def last_version(found: Iterable[ConsumerRecord[bytes, bytes]], gone: set[int]) -> TopicVersion | None:
-    """The last version in these records, of what was not erased behind it; `gone` is filled with those. Pure.
+    """The last version in these records, of what was not erased behind it; `gone` is filled with those.
 
     After a restore, rows of a seller that was erased since are back until the enrichers erase it again: its
     tombstones must not keep them from that.
