@@ -23,6 +23,7 @@ BENCHMARKS: Final = (
     "simulator",
     "freshness",
     "pipeline",
+    "traces",
     "coalescing",
     "sweeps",
     "upsert",
