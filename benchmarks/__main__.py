@@ -23,11 +23,13 @@ BENCHMARKS: Final = (
     "simulator",
     "freshness",
     "pipeline",
+    "traces",
     "coalescing",
     "sweeps",
     "upsert",
     "bulk",
     "audit",
+    "restored",
     "slow_day",
     "drain",
     "many_sellers",
@@ -37,7 +39,7 @@ BENCHMARKS: Final = (
 )
 """Each is a module of this package with an asynchronous `run` that returns a report."""
 
-SIZED: Final = ("bulk", "audit")
+SIZED: Final = ("bulk", "audit", "restored")
 """Their `run` takes numbers of orders."""
 
 

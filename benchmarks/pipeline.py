@@ -186,16 +186,16 @@ async def _climb(installation: Installation, name: str) -> Steps:
         contestant(installation, name) as (push, worker),
     ):
         await installation.set_rate(WARM_UP_RATE)
-        await _first(installation.system, subscriber)
+        await first_order(installation.system, subscriber)
         await installation.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
         for rate in RATES:
-            steps[rate] = await _step(installation, subscriber, (push, worker), rate)
+            steps[rate] = await step(installation, subscriber, (push, worker), rate)
             if not steps[rate].keeps_up:
                 break
     return steps
 
 
-async def _first(system: System, subscriber: Subscriber) -> None:
+async def first_order(system: System, subscriber: Subscriber) -> None:
     """Wait until the first order arrives: the processes have started."""
     async with asyncio.timeout(READY_SECONDS):
         while not subscriber.waits:
@@ -205,10 +205,10 @@ async def _first(system: System, subscriber: Subscriber) -> None:
 
 @asynccontextmanager
 async def contestant(
-    installation: Installation, name: str
+    installation: Installation, name: str, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[ManagedProcess, ManagedProcess]]:
-    """Push, and the process that does the work."""
-    system, of_its_own = installation.system, {"TOPSYNC_TOPIC_PREFIX": PREFIXES[name]}
+    """Push, and the process that does the work; with `settings` of their own."""
+    system, of_its_own = installation.system, {"TOPSYNC_TOPIC_PREFIX": PREFIXES[name], **(settings or {})}
     push = await system.start("push", of_its_own)
     if name == TOPSYNC:
         worker = await system.start("enrich", of_its_own)
@@ -227,12 +227,13 @@ async def contestant(
             system.processes.pop(each, None)
 
 
-async def _step(
+async def step(
     installation: Installation,
     subscriber: Subscriber,
     contestant: tuple[ManagedProcess, ManagedProcess],
     rate: int,
 ) -> Step:
+    """The measurements at a rate, a while after it has begun."""
     servers = installation.system.servers
     assert servers.postgres is not None
     assert servers.kafka is not None

@@ -225,6 +225,7 @@ class BulkDetails:
                     reason=f"details {task.task_id}",
                     value=written,
                     found_by=Source(refetch.source),
+                    caused_by=refetch.traceparent,
                 )
                 for refetch, written in found.good
             ]
@@ -255,7 +256,7 @@ class BulkDetails:
         now = self.clock.now()
         await self.producer.publish(
             [
-                records.change(self.topics.changes.name, hint)
+                records.change(self.topics.changes.name, hint, caused_by=refetch.traceparent)
                 for refetch in chosen
                 for hint in refetching.hints(refetch, now=now)
             ]

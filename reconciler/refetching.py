@@ -17,6 +17,7 @@ from enum import Enum
 
 import orjson
 
+from schemas import cloud_events
 from schemas.change import Change, Source
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
@@ -30,6 +31,7 @@ from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
 from topsync.stream import records
 from topsync.stream.producer import Producer
+from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -98,6 +100,11 @@ def hints(due: Refetch, *, now: datetime) -> list[Change]:
     return [order, *(named.naming(order, part.kind, Named(part.id)) for part in due.parts)]
 
 
+def _trace_of(refetch: Refetch) -> list[tuple[str, bytes]]:
+    """The header of the record that led to it, as far as it is known."""
+    return [] if refetch.traceparent is None else [cloud_events.trace_header(refetch.traceparent)]
+
+
 def _subject(given_up: Refetch) -> Subject:
     """What its dead letter is about: where parts are wanted, the part that the letter's hint names."""
     if not given_up.parts:
@@ -162,9 +169,7 @@ class Refetching:
         if not hinted:
             return
         now = self.clock.now()
-        await self.producer.publish(
-            [records.change(self.topics.changes.name, hint(refetch, now=now)) for refetch in hinted]
-        )
+        await self.producer.publish([self._record(refetch, hint(refetch, now=now)) for refetch in hinted])
         failpoints.reach("refetching.lingering_hinted")
         await refetches.forget_hinted(self.pool, hinted)
 
@@ -173,11 +178,7 @@ class Refetching:
             return
         now = self.clock.now()
         await self.producer.publish(
-            [
-                records.change(self.topics.changes.name, asking)
-                for refetch in wanted
-                for asking in hints(refetch, now=now)
-            ]
+            [self._record(refetch, asking) for refetch in wanted for asking in hints(refetch, now=now)]
         )
         failpoints.reach("refetching.hinted")
         await refetches.asked(self.pool, {refetch.tid: wait_after(refetch.attempts) for refetch in wanted})
@@ -192,6 +193,9 @@ class Refetching:
                     next_in_seconds=again,
                 )
         failpoints.reach("refetching.asked_noted")
+
+    def _record(self, refetch: Refetch, asking: Change) -> Record:
+        return records.change(self.topics.changes.name, asking, caused_by=refetch.traceparent)
 
     async def _give_up(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:
@@ -211,7 +215,7 @@ class Refetching:
             self.topics,
             refetch.reason,
             f"asked for again {refetch.attempts} times",
-            Original(refetch.answer or hint_again, records.key_of(refetch.tid)),
+            Original(refetch.answer or hint_again, records.key_of(refetch.tid), _trace_of(refetch)),
             at=now,
             origin="reconciler/refetching",
             seller_id=refetch.seller_id,

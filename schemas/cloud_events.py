@@ -50,7 +50,7 @@ def headers(
         ("ce_id", id.encode()),
         ("ce_subject", subject.encode()),
         ("ce_time", write_instant(time).encode()),
-        (_TRACEPARENT, trace_context.go_on(caused_by).encode()),
+        trace_header(trace_context.go_on(caused_by)),
     ]
     if extensions:
         written += [(f"ce_{name}", value.encode()) for name, value in extensions.items()]
@@ -81,6 +81,11 @@ def attributes(record_headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         for name, value in record_headers
         if name.startswith("ce_") and value is not None
     }
+
+
+def trace_header(traceparent: str) -> tuple[str, bytes]:
+    """The header with which a record names what sent it."""
+    return _TRACEPARENT, traceparent.encode()
 
 
 def traceparent(record_headers: Iterable[tuple[str, bytes | None]]) -> str | None:

@@ -4,9 +4,9 @@ Taking a partition over happens in this order, because each step relies on the s
 
 1. raise the partition's epoch in PostgreSQL: the former owner can write no row any more;
 2. start the partition's transactional producer: Kafka fences the former owner and aborts what it has open;
-3. read the committed offsets: only now are they final;
+3. check that the tables have what the topics show: only now is that final (`topsync/verify/topic_ends.py`);
 4. publish what a crash left stored but unpublished;
-5. read `changes` and `snapshots` from there.
+5. read the committed offsets, which are final likewise, and `changes` and `snapshots` from there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from topsync.store.database import OUTAGE_ERRORS
 from topsync.stream import ownership
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member
+from topsync.verify import topic_ends
 from topsync.verify.topic_watch import TopicWatch
 
 log = telemetry.get_logger(__name__)
@@ -145,6 +146,7 @@ class Enricher:
             spacing_seconds=self.settings.publish_spacing_seconds,
         ) as publisher:
             failpoints.reach("takeover.former_fenced")
+            await topic_ends.require(self.tools.pool, self.kafka, self.tools.topics, partition)
             writer = PartitionWriter(self.tools, partition, epoch, publisher)
             await writer.publish_leftovers()
             failpoints.reach("takeover.leftovers_published")

@@ -13,6 +13,7 @@ from topsync.budget.errors import CallLimitedError
 from topsync.platforms.port import PlatformAwayError
 from topsync.store.database import OUTAGE_ERRORS
 from topsync.store.versions import NotOwnerError
+from topsync.stream.lookback import StalledError
 from topsync.stream.producer import FencedError
 
 MAX_FAILURES: Final = 20
@@ -29,7 +30,7 @@ HEALTHY_SECONDS: Final = 30.0
 OUTAGES: Final = (PlatformAwayError, CallLimitedError, *OUTAGE_ERRORS)
 """Outages of the platform and of the database, and bans: no failure of ours."""
 
-PASSING: Final = (*OUTAGES, KafkaError, FencedError, NotOwnerError)
+PASSING: Final = (*OUTAGES, KafkaError, StalledError, FencedError, NotOwnerError)
 """What another take-over can repair. Everything else is a defect, and ends the process."""
 
 

@@ -79,12 +79,16 @@ def base() -> str:
 @pytest.fixture(scope="module")
 def image() -> str:
     """The name of the image, built by `make image`."""
+    return built("localhost/topsync-test")
+
+
+def built(name: str, *more: str) -> str:
+    """Build an image by `make image`, with `more` options; returns its name."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not on PATH: the image is neither built nor tried")
     lent = [f"--volume={path}:{path}:ro" for path in LENT if Path(path).exists()]
-    options = ["--isolation=chroot", f"--build-arg=PYTHON_IMAGE={base()}", *lent]
-    name = "localhost/topsync-test"
-    built = call(
+    options = ["--isolation=chroot", f"--build-arg=PYTHON_IMAGE={base()}", *lent, *more]
+    made = call(
         *(
             "make",
             "image",
@@ -94,8 +98,8 @@ def image() -> str:
         ),
         timeout_seconds=BUILD_TIMEOUT_SECONDS,
     )
-    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
-    print(built.stdout.splitlines()[-1])
+    assert made.returncode == 0, made.stdout[-4000:] + made.stderr[-4000:]
+    print(made.stdout.splitlines()[-1])
     return name
 
 
@@ -131,6 +135,19 @@ def test_the_image_holds_the_product_alone_and_is_no_larger_than_it_must_be(
     assert 0 < int(size.stdout) < MOST_BYTES
     assert "reconcile" in shown.stdout
     assert "simulate" not in shown.stdout
+
+
+def test_traces_are_in_an_image_that_was_built_with_them_and_in_no_other(
+    image: str, podman: tuple[str, ...]
+) -> None:
+    traced = built("localhost/topsync-test-traces", "--build-arg=EXTRAS=[traces]")
+    look = "from topsync.base import span_export"
+    for name, status in ((image, 1), (traced, 0)):
+        ran = call(*podman, "--rm", anybody(), "--entrypoint=/opt/topsync/bin/python", name, "-c", look)
+        assert ran.returncode == status, ran.stderr
+        assert ("No module named" in ran.stderr) is (status == 1)
+    size = call("podman", "image", "inspect", "--format={{.Size}}", traced)
+    assert 0 < int(size.stdout) < MOST_BYTES
 
 
 def test_a_container_has_no_rights_and_writes_nowhere(image: str, podman: tuple[str, ...]) -> None:

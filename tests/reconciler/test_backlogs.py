@@ -187,7 +187,7 @@ async def desk_on(
 
 async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> None:
     before = desk.bulk.clock.now()
-    await desk.let_wait(desk.tids())
+    await desk.let_wait(desk.tids(), traceparent=f"00-{'1' * 32}-{'1' * 16}-01")
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids())
     assert desk.calls(CREATE) == 2
@@ -196,6 +196,7 @@ async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> 
     found = await read_all(desk.kafka, desk.bulk.topics.snapshots.name, PARTITIONS)
     headers = [cloud_events.attributes(record.headers) for record in found]
     assert {attributes["foundby"] for attributes in headers} == {"push"}
+    assert {attributes["traceparent"].split("-")[1] for attributes in headers} == {"1" * 32}
     assert all(attributes["time"] >= before.isoformat()[:19] for attributes in headers)
     assert await desk.reasons() == {LATE}, "noted until they are stored"
 

@@ -11,8 +11,9 @@ import pytest
 
 from reconciler import refetching
 from reconciler.refetching import Refetching, Verdict
-from schemas import cloud_events
+from schemas import cloud_events, trace_context
 from schemas.change import Change, Source
+from schemas.cloud_events import Headers
 from tests.reconciler.late import Frozen, a_late_round
 from tests.store.databases import SELLER, at, emptied, version
 from tests.stream.clusters import create_topics, read_all, settings_for
@@ -26,6 +27,7 @@ from topsync.store.database import Pool
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.producer import Producer
+from topsync.stream.records import tid_of_key
 
 TID = 4000000000000000101
 ATTEMPTS = 5
@@ -112,6 +114,33 @@ async def test_a_round_hints_each_due_order_as_noted_and_then_waits(desk: Desk) 
     assert found[TID].reason == "asked again, 1: not_there"
     assert found[TID + 1].modified == at(7)
     assert sum((await refetches.waiting(desk.pool)).values()) == 2
+
+
+async def test_whatever_is_asked_for_again_goes_on_in_the_trace_of_its_message(desk: Desk) -> None:
+    """In its hints, and in the dead letter at the end."""
+    traces = [f"00-{digit * 32}-{digit * 16}-01" for digit in "123"]
+    waiting = [replace(MISSING, traceparent=traces[0]), replace(MISSING, tid=TID + 1)]
+    await refetches.postpone(desk.pool, waiting, wait=timedelta(0))
+    await linger(desk, replace(LINGERING, tid=TID + 2, traceparent=traces[1]), after=timedelta(0))
+    await desk.refetching.round()
+    given_up = replace(MISSING, tid=TID + 3, traceparent=traces[2])
+    await refetches.postpone(desk.pool, [given_up], wait=timedelta(0))
+    for _ in range(ATTEMPTS):
+        await refetches.asked(desk.pool, {given_up.tid: timedelta(0)})
+    await desk.refetching.round()
+    topics = desk.refetching.topics
+    hints = await read_all(desk.kafka, topics.changes.name, 2)
+    (letter,) = await read_all(desk.kafka, topics.dead_letters.name, 1)
+    found = {tid_of_key(record.key): trace_of(record.headers) for record in (*hints, letter)}
+    begun = found.pop(TID + 1)
+    assert found == {TID: traces[0][3:35], TID + 2: traces[1][3:35], TID + 3: traces[2][3:35]}
+    assert begun not in found.values()
+
+
+def trace_of(headers: Headers) -> str:
+    context = trace_context.read(cloud_events.traceparent(headers))
+    assert context is not None
+    return context.trace_id
 
 
 async def test_an_order_that_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:

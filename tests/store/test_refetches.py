@@ -66,6 +66,16 @@ async def test_a_second_hint_keeps_the_due_time_and_takes_the_later_of_both_prom
     assert await due(pool) == [replace(wanted(settled=5, modified=9), attempts=1)]
 
 
+async def test_an_order_goes_on_in_the_trace_of_its_last_record(pool: Pool) -> None:
+    """A record that names none, as the notes of the former release do, takes none away."""
+    first, last = (f"00-{digit * 32}-{digit * 16}-01" for digit in "12")
+    for trace in (None, first, last, None):
+        await refetches.postpone(pool, [replace(wanted(), traceparent=trace)], wait=NOW)
+    assert await due(pool) == [replace(wanted(), traceparent=last)]
+    both = [replace(wanted(TID + 1), traceparent=trace) for trace in (first, None)]
+    assert refetches.join(both) == [replace(wanted(TID + 1), traceparent=first)]
+
+
 async def test_only_a_state_as_promised_and_fetched_late_enough_answers(pool: Pool) -> None:
     epoch = await orders.take_over(pool, 0, "test")
     await refetches.postpone(pool, [wanted(settled=10, modified=5)], wait=NOW)

@@ -72,7 +72,9 @@ def rights(own: KafkaSettings) -> dict[str, tuple[Right, ...]]:
             *_on((wanted.snapshots,), "Read"),
             # It asks again through `changes`, and moves what a drain finds in partitions too many.
             *_on((wanted.changes,), "Read", "Write"),
-            *_on((*versions, wanted.dead_letters), "Write"),
+            # Before it writes there, it compares the newest records with the tables.
+            *_on(versions, "Read", "Write"),
+            *_on((wanted.dead_letters,), "Write"),
             Right("group", group, ("Read",)),
             Right("transactionalId", producer.transactional_ids(own, group), ("Describe", "Write"), True),
         ),

@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from consumer.enrich.read.batch import Batch
+from consumer.enrich.republishing import Piece
+from schemas import events
 from schemas.erasure import Erasure
 from schemas.trade import Trade
-from tests.support import pages, systems
+from tests.support import pace, pages, systems
 from tests.support.eventually import eventually
 from tests.system.test_writer import (
     SELLER,
@@ -30,9 +33,10 @@ from tests.system.test_writer import (
     taking_over,
     trade,
 )
-from topsync.base.errors import UnreachableError
+from topsync.base.errors import UnreachableError, leaves
 from topsync.local import postgres
 from topsync.local.system import Scale, System
+from topsync.model.kind import Kind
 from topsync.operate import restored_command
 from topsync.operate.restored_command import StillRunningError
 from topsync.store import orders
@@ -40,8 +44,13 @@ from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.versions import NotOwnerError
 from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.verify import topic_ends
+from topsync.verify.topic_ends import OlderDatabaseError
 
 __all__ = ["installation"]
+
+REFUSED_WITHIN_SECONDS = pace.seconds(20)
 
 CHANGED, NEW, ON_ITS_WAY, UNTOUCHED, ERASED = TID, TID + 1, TID + 2, TID + 3, TID + 4
 
@@ -143,6 +152,141 @@ async def test_states_published_before_the_command_ran_are_lifted_above_the_revi
         await writer.publish_leftovers()
     last, state = (await published(installation, CHANGED))[-1]
     assert (last, state.title) == (4, "e")
+
+
+async def test_whoever_starts_on_an_older_database_writes_nothing_until_it_was_brought_up_to_the_topics(
+    installation: Installation,
+) -> None:
+    """The same epoch wrote before and after the backup, as in an installation that was left in peace."""
+    pool = installation.pool
+    async with taking_over(installation) as writer:
+        batch = batch_of("a", modified=1, tid=CHANGED)
+        await writer.store(batch)
+        await publish_batch(writer, batch)
+        await back_up(pool)
+        batch = batch_of("b", modified=2, tid=CHANGED)
+        await writer.store(batch)
+        await publish_batch(writer, batch)
+    await go_back(pool)
+    await publish(installation, snapshot(installation, "c", modified=3, fetched=20, tid=CHANGED))
+
+    with pytest.raises(ExceptionGroup) as refused:
+        async with enricher():
+            await asyncio.sleep(REFUSED_WITHIN_SECONDS)
+    (reason,) = leaves(refused.value)
+    assert isinstance(reason, OlderDatabaseError)
+    assert f"order {CHANGED} has revision 2 there, and 1 in its table" in str(reason)
+    assert "run `topsync restored`" in str(reason)
+    assert await rows(installation) == {CHANGED: (1, 1, "a")}
+    assert [revision for revision, _ in await published(installation, CHANGED)] == [1, 2]
+
+    await eventually(lambda: ends_with(0), within_seconds=30)
+    async with enricher():
+        await eventually(lambda: has_revisions(installation, [1, 2, 3]))
+
+
+async def has_revisions(of: Installation, revisions: list[int]) -> bool:
+    return [revision for revision, _ in await published(of, CHANGED)] == revisions
+
+
+async def newest_is_reached(of: Installation) -> bool:
+    try:
+        await topic_ends.require(of.pool, of.kafka, of.topics, 0)
+    except OlderDatabaseError:
+        return False
+    return True
+
+
+async def test_nothing_that_may_happen_to_a_database_that_was_not_restored_looks_like_it(
+    installation: Installation,
+) -> None:
+    pool, orders_topic = installation.pool, installation.topics.orders.name
+    assert await newest_is_reached(installation), "empty topics"
+    await versions(installation, CHANGED, "a", "b")
+    await publish_again(installation)
+    await versions(installation, UNTOUCHED, "the last one")
+    assert await newest_is_reached(installation), "an older revision that was published again"
+    async with taking_over(installation) as writer:
+        await writer.store(batch_of("stored, not published yet", modified=9, tid=UNTOUCHED))
+    assert await newest_is_reached(installation), "what a crash left"
+    strange = [
+        Record(orders_topic, b"x", None, []),
+        Record(orders_topic, b"1", b"{}", [("ce_revision", b"9")]),
+    ]
+    await publish(installation, *strange)
+    assert await newest_is_reached(installation), "records that nobody of ours wrote"
+
+    await pool.execute("update sellers set state = 'erased' where seller_id = $1", SELLER)
+    async with taking_over(installation) as writer:
+        erased = Batch(erased={CHANGED, UNTOUCHED})
+        await writer.store(erased)
+        assert await newest_is_reached(installation), "erased, with the tombstones still to come"
+        await publish_batch(writer, erased)
+    assert await newest_is_reached(installation), "erased"
+    await pool.execute("update sellers set state = 'live' where seller_id = $1", SELLER)
+    await versions(installation, UNTOUCHED, "back", first=10)
+    assert await newest_is_reached(installation), "erased, and back"
+
+
+async def test_a_version_is_found_behind_however_many_tombstones(installation: Installation) -> None:
+    await versions(installation, CHANGED, "a")
+    orders_topic = installation.topics.orders.name
+    gone = [
+        records.tombstone(
+            orders_topic,
+            type_=events.ORDERS.erased,
+            id_=TID + 100 + number,
+            seller_id=SELLER,
+            revision=2,
+            erased_at=at(1),
+            published_at=at(1),
+        )
+        for number in range(10 * topic_ends.FIRST_OFFSETS)
+    ]
+    await publish(installation, *gone)
+    assert await newest_is_reached(installation)
+    await installation.pool.execute("truncate orders")
+    assert not await newest_is_reached(installation)
+
+
+@pytest.mark.parametrize("erased_since", [False, True])
+async def test_sellers_that_were_erased_or_came_back_since_the_backup_keep_no_enricher_from_its_work(
+    installation: Installation, erased_since: bool
+) -> None:
+    """It is the enrichers that erase them again; and what the backup knows as erased gets no rows."""
+    pool = installation.pool
+    await versions(installation, UNTOUCHED, "before")
+    if not erased_since:
+        await erase(installation, UNTOUCHED)
+    await back_up(pool)
+    if erased_since:
+        await erase(installation, UNTOUCHED)
+    else:
+        await pool.execute("update sellers set state = 'live' where seller_id = $1", SELLER)
+        await versions(installation, UNTOUCHED, "after", first=5)
+    await go_back(pool)
+    state, floor = ("live", 0) if erased_since else ("erased", 2)
+    await pool.execute(
+        "update sellers set state = $2, revision_floor = $3 where seller_id = $1", SELLER, state, floor
+    )
+    assert await newest_is_reached(installation) is erased_since
+    await eventually(lambda: ends_with(int(erased_since)), within_seconds=30)
+    assert await newest_is_reached(installation)
+
+
+async def erase(of: Installation, tid: int) -> None:
+    await of.pool.execute("update sellers set state = 'erased' where seller_id = $1", SELLER)
+    async with taking_over(of) as writer:
+        erased = Batch(erased={tid})
+        await writer.store(erased)
+        await publish_batch(writer, erased)
+
+
+async def publish_again(of: Installation) -> None:
+    """As `topsync republish` does."""
+    async with taking_over(of) as writer:
+        again = await writer.again(Piece(Kind.ORDER, frozenset({CHANGED})))
+        await writer.publish(Batch(), {}, again)
 
 
 async def test_it_waits_for_the_end_of_enrichers_and_names_sellers_that_were_erased_since(

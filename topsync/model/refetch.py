@@ -85,6 +85,8 @@ class Refetch:
     """How often we have asked again, without the attempts while its seller was away."""
     parts: tuple[OrderPart, ...] = ()
     """Parts of the order to be asked for with it. An answer about the order settles them as well."""
+    traceparent: str | None = None
+    """The trace in which it goes on, as W3C Trace Context writes it; None where none is known."""
 
     @property
     def parked(self) -> bool:

@@ -41,7 +41,7 @@ def _parts_text(parts: Iterable[OrderPart]) -> str:
 
 
 def join(wanted: Iterable[Refetch]) -> list[Refetch]:
-    """Merge refetches of the same order: the later promises and all parts count. Pure."""
+    """Merge refetches of the same order: the later promises, the last trace and all parts count. Pure."""
     joined: dict[int, Refetch] = {}
     for refetch in wanted:
         other = joined.get(refetch.tid)
@@ -60,6 +60,7 @@ def _join(first: Refetch, other: Refetch) -> Refetch:
         reason=first.reason if other.reason == NO_NEWS else other.reason,
         answer=other.answer or first.answer,
         parts=tuple(sorted({*first.parts, *other.parts})),
+        traceparent=other.traceparent or first.traceparent,
     )
 
 
@@ -98,6 +99,7 @@ async def _note(pool: Pool, wanted: Sequence[Refetch], waits: Sequence[timedelta
         [refetch.answer for refetch in wanted],
         waits,
         [_parts_text(refetch.parts) for refetch in wanted],
+        [refetch.traceparent for refetch in wanted],
     )
 
 

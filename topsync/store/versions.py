@@ -447,6 +447,10 @@ class VersionTable(ABC, Generic[V, T]):
         """
         await pool.execute(self.statement("doubt"), list(revisions), list(revisions.values()))
 
+    async def reached_revision(self, pool: Pool, key: int, *, seller_id: int) -> int:
+        """The revision above which the next version of a seller's object comes; 0 where there was none."""
+        return int(await pool.fetchval(self.statement("reached_revision"), key, seller_id))
+
     async def reached(self, pool: Pool, seller_id: int, keys: Iterable[int]) -> dict[int, Reached]:
         """Of these objects of a seller, those that are stored, and how far they have come."""
         rows = await pool.fetch(self.statement("reached"), list(keys), seller_id)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import aiokafka.admin.client
 import aiokafka.client
@@ -39,6 +40,10 @@ __all__ = [
     "producer",
     "reader",
 ]
+
+
+MAX_FETCHED_BYTES: Final = 8 * 1024 * 1024
+"""The most that an answer to a consumer holds: on a slow line, too, it must come in time."""
 
 
 class LookingRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
@@ -112,6 +117,7 @@ def consumer(settings: KafkaSettings, *topics: str, **options: object) -> Consum
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "isolation_level": "read_committed",
+            "fetch_max_bytes": MAX_FETCHED_BYTES,
             **options,
         },
     )

@@ -2,14 +2,14 @@
 
 The client library takes password and certificates when a client is made, and a client lives as long as its
 process. Here, each connection asks anew. The library also forgets why no broker could be used; here it is
-kept, for the line that the operator reads.
+kept, for the line that the operator reads. It waits equally long for every answer; here each has its time.
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -17,6 +17,21 @@ from typing import Final
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.admin import ApiVersionRequest, SaslAuthenticateRequest, SaslHandShakeRequest
+from aiokafka.protocol.api import Request
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+    TxnOffsetCommitRequest,
+)
 
 from topsync.base import masking, retry
 from topsync.base.rereading import Latest, LatestContext
@@ -30,6 +45,33 @@ client library would come back ten times a second."""
 
 MAX_BROKERS: Final = 100
 """How many brokers' failures are remembered; beyond it, remembering begins anew."""
+
+AT_ONCE: Final = (
+    ApiVersionRequest,
+    SaslHandShakeRequest,
+    SaslAuthenticateRequest,
+    HeartbeatRequest,
+)
+"""Requests that a broker answers from memory, with nothing before them on their connection."""
+
+PROMPT: Final = (
+    MetadataRequest,
+    FindCoordinatorRequest,
+    ProduceRequest,
+    FetchRequest,
+    OffsetRequest,
+    InitProducerIdRequest,
+    AddPartitionsToTxnRequest,
+    AddOffsetsToTxnRequest,
+    TxnOffsetCommitRequest,
+    EndTxnRequest,
+)
+"""Requests that wait for a disk or for the other replicas at most. The client repeats them, harmlessly: a
+broker knows records again by their numbers, and the steps of a transaction by its producer."""
+
+UNHURRIED_SECONDS: Final = 40.0
+"""The time for all others, as the client library has it: a member of a group is answered when all others have
+come, and an administrator when the cluster has changed. A member's heartbeats end its connection before."""
 
 Place = tuple[str, int]
 """Host and port of a broker."""
@@ -58,7 +100,23 @@ class _TokenLogin(OAuthAuthenticator):  # type: ignore[misc]
 
 
 class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]
-    """A connection to a broker."""
+    """A connection to a broker. The client library ends it when a request is not answered in its time."""
+
+    def __init__(self, place: Place, own: KafkaSettings, options: Mapping[str, object]) -> None:
+        super().__init__(*place, **options)
+        self._own = own
+        self._request_timeout = own.kafka_connect_timeout_seconds  # first for the connection itself
+
+    def send(self, request: Request, expect_response: bool = True) -> Awaitable[object]:
+        """Send a request, which gets its own time for the answer (called by the client library)."""
+        self._request_timeout = self._seconds_for(request)
+        answer: Awaitable[object] = super().send(request, expect_response)
+        return answer
+
+    def _seconds_for(self, request: Request) -> float:
+        if isinstance(request, AT_ONCE):
+            return self._own.kafka_connect_timeout_seconds
+        return self._own.kafka_request_timeout_seconds if isinstance(request, PROMPT) else UNHURRIED_SECONDS
 
     def authenticator_oauth(self) -> _TokenLogin:
         """What logs in by a token (called by the client library)."""
@@ -158,7 +216,7 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
                 "sasl_oauth_token_provider": self,
             }
         try:
-            connection = BrokerConnection(*place, **own)
+            connection = BrokerConnection(place, self._settings, own)
             await connection.connect()
         except (OSError, KafkaError, *refusals.NO_LOGIN) as error:
             reason = refusals.why(error, with_login=with_login)

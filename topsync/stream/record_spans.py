@@ -87,14 +87,21 @@ def about(traces: Traces, record: Record) -> dict[str, str | int | float]:
 
 
 def published(records: Sequence[Record], began_ns: int) -> None:
-    """Record that these records, each of which begins a trace, went into Kafka together."""
+    """Record that these records went into Kafka together."""
     if (traces := tracing.active) is not None:
-        traces.record(_roots(traces, records, began_ns, time.time_ns()))
+        traces.record(_sent(traces, records, began_ns, time.time_ns()))
 
 
-def _roots(traces: Traces, records: Sequence[Record], began_ns: int, ended_ns: int) -> Iterable[TraceSpan]:
+def _sent(traces: Traces, records: Sequence[Record], began_ns: int, ended_ns: int) -> Iterable[TraceSpan]:
     seconds = (ended_ns - began_ns) / NS_PER_SECOND
     for record in records:
-        span = send(traces, record, parent=None, began_ns=began_ns, ended_ns=ended_ns, together=len(records))
+        span = send(
+            traces,
+            record,
+            parent=trace_context.read(record.caused_by),
+            began_ns=began_ns,
+            ended_ns=ended_ns,
+            together=len(records),
+        )
         if span is not None and traces.keeps(span.context, seconds=seconds, failed=False):
             yield span

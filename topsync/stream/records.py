@@ -58,6 +58,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    caused_by: str | None = None
+    """The `traceparent` of what led to it; None where it begins a trace."""
 
 
 def _new_id() -> str:
@@ -126,8 +128,8 @@ _PARTS_OF_HINTS: Final = tuple(
 _CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
 
 
-def change(topic: str, hint: Change | Hint) -> Record:
-    """A hint for `changes`."""
+def change(topic: str, hint: Change | Hint, *, caused_by: str | None = None) -> Record:
+    """A hint for `changes`; `caused_by` is the `traceparent` of what led to it."""
     seller, tid = str(hint.seller_id), str(hint.tid)
     return Record(
         topic,
@@ -140,7 +142,9 @@ def change(topic: str, hint: Change | Hint) -> Record:
             subject=tid,
             time=hint.occurred_at,
             schema=_CHANGE_SCHEMA,
+            caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -229,6 +233,7 @@ def snapshot(
     read_before: ReadBefore | None = None,
     found_by: Source = Source.BOOTSTRAP,
     part: OrderPart | None = None,
+    caused_by: str | None = None,
 ) -> Record:
     """A whole order as the platform gave it in bulk, or that `part` of it, for `snapshots`.
 
@@ -252,7 +257,9 @@ def snapshot(
             subject=str(tid if part is None else part.id),
             time=as_of,
             extensions=extensions,
+            caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -303,6 +310,7 @@ def version(
             extensions=extensions,
             caused_by=caused_by,
         ),
+        caused_by,
     )
 
 
@@ -328,6 +336,7 @@ def dead_letter(
     if original is not None and len(original) > MAX_ORIGINAL_BYTES:
         detail += f"; the first {MAX_ORIGINAL_BYTES} of {len(original)} bytes"
         original = original[:MAX_ORIGINAL_BYTES]
+    caused_by = cloud_events.traceparent(original_headers)
     headers = cloud_events.headers(
         id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
@@ -340,9 +349,9 @@ def dead_letter(
             "detail": detail,
             **({} if seller_id is None else {"sellerid": str(seller_id)}),
         },
-        caused_by=cloud_events.traceparent(original_headers),
+        caused_by=caused_by,
     )
-    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)])
+    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)], caused_by)
 
 
 def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, TypeAlias
 
 from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.freshness import Journey
 from consumer.enrich.spans import Ends, Trips
+from schemas import trace_context
 from topsync.deadletters.box import DeadLetter
 from topsync.model.kind import Kind
 from topsync.model.refetch import Lingering, Refetch
@@ -101,6 +102,11 @@ class Batch:
         self.outcomes += later.outcomes
         if later.trips is not None:
             self.trips = later.trips if self.trips is None else self.trips.joined(later.trips)
+
+    def later(self, refetch: Refetch) -> Refetch:
+        """The same with the trace of the last record about its order: asked for again, it goes on in that."""
+        context = trace_context.read(self.traces.get(refetch.tid))
+        return refetch if context is None else replace(refetch, traceparent=str(context))
 
     def orders_of_versions(self) -> dict[Kind, list[int]]:
         """The order of each version, by kind."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -89,11 +89,13 @@ class PartitionWriter:
                 failpoints.reach(kind.points.stored)
                 await self._weigh(batch)
         if batch.postponed:
-            await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+            postponed = [batch.later(refetch) for refetch in batch.postponed]
+            await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
             trail.waits(batch.postponed, [])
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
-            await refetches.linger(self._tools.pool, batch.lingering, now=self._tools.clock.estimate())
+            lingering = [replace(each, order=batch.later(each.order)) for each in batch.lingering]
+            await refetches.linger(self._tools.pool, lingering, now=self._tools.clock.estimate())
             trail.waits([], batch.lingering)
             failpoints.reach("postponing.lingering_noted")
         if batch.given_up:

@@ -125,6 +125,23 @@ class KafkaSettings(EnvironmentSettings):
         description="How old a client's knowledge of the cluster may be: it notices added partitions after "
         "this time at the latest.",
     )
+    kafka_connect_timeout_seconds: float = Field(
+        5.0,
+        ge=1,
+        le=60,
+        description="How long a broker may take to accept a connection, for each step of the login, and to "
+        "answer a heartbeat; after that another is asked. Too short, and a busy broker cannot be used; too "
+        "long, and clients wait for a broker that is gone: each opens one connection at a time.",
+    )
+    kafka_request_timeout_seconds: float = Field(
+        10.0,
+        ge=5,
+        le=60,
+        description="How long a broker may take to answer a request, before the connection is closed and "
+        "whoever leads by then is asked again. A healthy broker may take as long as the cluster needs to "
+        "give another up (`broker.session.timeout.ms`, 9 s). Too short, and requests are sent twice; too "
+        "long, and the partitions of a broker that says nothing wait longer.",
+    )
     topic_prefix: str = Field(
         "taobao", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="First part of every topic's name."
     )

@@ -43,7 +43,9 @@ update detail_tasks set task_id = null, failures = failures + 1 where id = $1 an
 
 -- name: wanted
 -- What of a task's orders still waits for it: others were answered or erased meanwhile.
-select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
+select
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts,
+    traceparent
 from refetches
 where tid = any($1::bigint[]) and reason = $2
 

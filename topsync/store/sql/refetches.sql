@@ -6,15 +6,19 @@
 -- away, attempts do not count, and it is due as soon as the seller is back. Messages that only wait for others
 -- hold nothing up: whatever else is wanted of the order is due when it would be without them.
 insert into refetches as r (
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, parts
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, parts,
+    traceparent
 )
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + wait,
-    parts::order_part[]
+    parts::order_part[], traceparent
 from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::interval[], $11::text[]
-) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, wait, parts)
+    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::interval[], $11::text[],
+    $12::text[]
+) as t (
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, wait, parts, traceparent
+)
 where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
@@ -38,7 +42,8 @@ set
         when excluded.parked or 'lingering' in (r.reason, excluded.reason) then least(r.due_at, excluded.due_at)
         else r.due_at
     end,
-    parts = array(select distinct unnest(r.parts || excluded.parts) order by 1)
+    parts = array(select distinct unnest(r.parts || excluded.parts) order by 1),
+    traceparent = coalesce(excluded.traceparent, r.traceparent)
 
 
 -- name: forget_answered
@@ -90,7 +95,8 @@ where tid = any(array(
 -- except those of sellers that were never added, which become dead letters; what only waits for more
 -- messages is in `lingered`.
 select
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts,
+    traceparent
 from refetches as r
 where not parked
   and due_at <= now()
@@ -106,7 +112,8 @@ limit $1
 -- name: lingered
 -- Of any seller: the writer parks what cannot be fetched now.
 select
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, parts,
+    traceparent
 from refetches
 where not parked and reason = 'lingering' and due_at <= now()
 order by due_at
@@ -134,7 +141,7 @@ with back as (
 )
 select
     r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
-    r.attempts, r.parts
+    r.attempts, r.parts, r.traceparent
 from back
 cross join lateral (
     select *
@@ -160,7 +167,7 @@ group by r.seller_id
 -- name: alone
 select
     r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
-    r.attempts, r.parts
+    r.attempts, r.parts, r.traceparent
 from refetches as r
 join sellers as s using (seller_id)
 where r.reason = $1 and s.state in ('new', 'live')

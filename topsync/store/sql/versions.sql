@@ -166,6 +166,14 @@ from {table}
 where {key} = any($1::bigint[]) and seller_id = $2
 
 
+-- name: reached_revision
+-- The revision above which the next version of an object of a seller comes. An object without a row was never stored, or
+-- its seller was erased, which has left the floor.
+select coalesce(
+    (select revision from {table} where {key} = $1), (select revision_floor from sellers where seller_id = $2), 0
+)
+
+
 -- name: values_of
 select {key} as key, {value}::text as value from {table} where {key} = any($1::bigint[])
 

@@ -112,6 +112,23 @@ async def test_why_an_order_waits_or_died_is_on_its_span(shop: Shop) -> None:
     assert (died.attributes["topsync.outcome"], died.problem) == ("unreadable_answer",) * 2
 
 
+async def test_what_waits_is_noted_with_the_trace_of_its_record_whether_spans_are_recorded_or_not(
+    shop: Shop,
+) -> None:
+    """Below the span of the first look, where there is one; without what no reader of traces understands."""
+    with recording() as kept:
+        hint = shop.hint()
+        batch = await shop.read(hint)
+        await ended(batch)
+    looked = only(kept, f"process {shop.registry.changes.name}").context
+    assert [batch.later(each).traceparent for each in batch.postponed] == [str(looked)]
+
+    batch = await shop.read(hint)
+    assert [batch.later(each).traceparent for each in batch.postponed] == [str(sender(hint))]
+    batch.traces[TID] = "\x00"
+    assert [batch.later(each).traceparent for each in batch.postponed] == [None]
+
+
 async def test_a_dead_letter_of_what_cannot_be_read_is_below_what_sent_the_record(shop: Shop) -> None:
     with recording(share=0) as kept:
         strange = shop.received(Record(shop.registry.changes.name, b"1", b"?", shop.hint().headers))
