@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pytest
 
@@ -39,23 +39,27 @@ SETTINGS: Final = {"TOPSYNC_EXPORT_DAYS": str(DAYS), "TOPSYNC_SLICE_ORDERS": "15
 EXPORT_APIS: Final = ("taobao.topats.trades.sold.get", "taobao.topats.refunds.receive.get")
 
 
+MOUNTING: Final = """
+mount -t tmpfs -o size={room} topsync '{folder}' && echo mounted && read _
+mount -o remount,size={more} topsync '{folder}' && echo grown && read _
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """A disk of its own, in a name space of its own: nobody needs to be root for it."""
 
     folder: Path
-    """As everybody sees it."""
-    within: Path
-    """As its name space sees it."""
-    holder: subprocess.Popen[str]
+    commands: IO[str]
+    answers: IO[str]
 
     @property
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def grow(self) -> None:
-        inside = ("nsenter", "--target", str(self.holder.pid), "--user", "--mount", "--preserve-credentials")
-        subprocess.run([*inside, "mount", "-o", f"remount,size={MORE_ROOM}", self.within], check=True)
+        print(file=self.commands, flush=True)
+        assert self.answers.readline().strip() == "grown"
 
     def fill(self) -> Path:
         """Fill it to the last byte with a file, as somebody else does."""
@@ -69,9 +73,9 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk of its own, which is too small."""
-    within = tmp_path / "disk"
-    within.mkdir()
-    mounting = f"mount -t tmpfs -o size={ROOM} topsync '{within}' && echo mounted && read _"
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = MOUNTING.format(folder=folder, room=ROOM, more=MORE_ROOM)
     with subprocess.Popen(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounting],
         stdin=subprocess.PIPE,
@@ -84,7 +88,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         said = holder.stdout.readline().strip()
         if said != "mounted":
             pytest.skip(f"this user may have no name spaces, and so no disk of its own: {said}")
-        yield Disk(Path(f"/proc/{holder.pid}/root{within}"), within, holder)
+        yield Disk(Path(f"/proc/{holder.pid}/root{folder}"), holder.stdin, holder.stdout)
         holder.stdin.close()
 
 
