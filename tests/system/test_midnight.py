@@ -160,7 +160,7 @@ async def test_listed_slices_that_are_cut_short_go_on_after_midnight_and_on_the_
         await run_until(system, lambda: states_are(system, ["waiting", "waiting", "stored"]))
         move_to(stage, "2026-05-21 01:20:00")
         await restart_services(system)
-        await run_until(system, lambda: has_listed(system, since="2026-02-20"))
+        await run_until(system, lambda: is_listed_from(system, "2026-02-20"))
         assert await states_are(system, ["waiting", "waiting", "stored"])
         move_to(stage, "2026-05-22 01:20:00")
         await restart_services(system)
@@ -192,14 +192,15 @@ async def run_until(system: System, condition: Callable[[], Awaitable[bool]]) ->
     del system.processes["bootstrap"]
 
 
-async def has_listed(system: System, *, since: str = "1970-01-01") -> bool:
-    """Whether some of a slice of orders is noted that begins on this day or later."""
-    query = (
-        "select exists (select from slice_rows as r join export_slices as s "
-        "on s.seller_id = r.seller_id and s.number = r.slice "
-        "where s.kind = 'order' and s.state = 'waiting' and s.first_day >= $1)"
-    )
-    return bool(await systems.value(system, query, date.fromisoformat(since)))
+async def has_listed(system: System) -> bool:
+    """Whether some of the slice of orders is noted."""
+    return bool(await systems.value(system, "select count(*) from slice_rows"))
+
+
+async def is_listed_from(system: System, first_day: str) -> bool:
+    """Whether the oldest slice begins on this day, and is being listed again."""
+    query = "select first_day = $1 and state = 'waiting' and lines > 0 from export_slices where number = 0"
+    return bool(await systems.value(system, query, date.fromisoformat(first_day)))
 
 
 async def play_late_files(stage: Stage) -> None:
