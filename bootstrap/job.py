@@ -340,12 +340,13 @@ class BootstrapJob:
         return start - self.start.puller.calendar().overlap(start, now=state.started_at)
 
     def _failed_slices(self, found: Sequence[Slice]) -> str:
-        texts = [
-            f"{each.kind.plural} of {each.first_day} to {each.last_day}: {self._failures[each.number]}"
-            for each in found
-            if each.number in self._failures
-        ]
-        return f"{len(texts)} of {len(found)} slices failed; the others are done: {'; '.join(texts)}"
+        failed = [each for each in found if each.number in self._failures]
+        of_reason: dict[str, list[str]] = {}
+        for each in failed:
+            days = f"{each.kind.plural} of {each.first_day} to {each.last_day}"
+            of_reason.setdefault(self._failures[each.number], []).append(days)
+        texts = "; ".join(f"{', '.join(days)}: {reason}" for reason, days in of_reason.items())
+        return f"{len(failed)} of {len(found)} slices failed; the others are done: {texts}"
 
     def _remove_files(self, *, but: Sequence[Slice]) -> None:
         """Files of former runs hold buyers' data: those that nothing needs any more go."""

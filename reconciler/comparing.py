@@ -2,7 +2,7 @@
 
 How far each day of each seller is, is noted when it is compared. So a process that is killed goes on where it
 was, and what a night does not reach comes first in the next. Two processes that do it at once for a moment
-make some calls twice; what they write is the same, and there is one report a night.
+make some calls twice; of what they write, the later look counts, and there is one report a night.
 """
 
 from __future__ import annotations

@@ -56,6 +56,16 @@ async def test_one_of_five_fails_and_only_that_one_is_left_to_do(
     assert sorted(bench.writing.snapshots) == sorted(bench.platform.orders), "each was published once"
 
 
+async def test_a_reason_that_several_slices_have_is_said_once(bench: Bench) -> None:
+    bench.platform.undownloadable.update({FIRST_DAY, DAY})
+    with pytest.raises(BootstrapFailedError) as failure:
+        await bench.run()
+    said = str(failure.value)
+    assert said.startswith("2 of 5 slices failed; the others are done: ")
+    assert all(f"orders of {day} to {day + timedelta(days=1)}" in said for day in (FIRST_DAY, DAY))
+    assert said.count("cut off") == 1
+
+
 async def test_a_failed_task_is_asked_for_in_other_words(bench: Bench) -> None:
     """The platform would answer the same request with the task that failed."""
     bench.platform.failing.add(DAY)

@@ -54,7 +54,9 @@ async def test_a_report_names_what_differs_and_the_last_column_says_what_to_do(d
         MISSING, id=TID + 2, what=DifferenceKind.UNKNOWN, outcome=DifferenceOutcome.LEFT, tid=TID + 2
     )
     await desk.report(MISSING, summed, unknown)
-    await comparisons.settle(desk.pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    await comparisons.settle(
+        desk.pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(40)
+    )
     await comparisons.fail(desk.pool, REPORT, SELLER + 1, Kind.ORDER, "the platform refused the session")
     await comparisons.finish(desk.pool, REPORT, at=at(60), days=170, days_left=10)
     assert await report_commands.show(REPORT, limit=10, as_json=False) == 1
@@ -71,7 +73,9 @@ async def test_a_report_names_what_differs_and_the_last_column_says_what_to_do(d
 
 async def test_a_report_of_which_nothing_is_left_ends_with_status_0(desk: Desk) -> None:
     await desk.report(MISSING)
-    await comparisons.settle(desk.pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    await comparisons.settle(
+        desk.pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(40)
+    )
     await comparisons.finish(desk.pool, REPORT, at=at(60), days=180, days_left=0)
     assert await report_commands.show(REPORT, limit=10, as_json=True) == 0
     document = orjson.loads(desk.printed())

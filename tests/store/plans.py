@@ -135,7 +135,7 @@ FILLINGS: Final[Sequence[str]] = (
     """,
     """
     insert into differences
-    select r.id, 'order', n, n, s.seller_id, current_date, 'missing', '', 'repaired'
+    select r.id, 'order', n, n, s.seller_id, current_date, 'missing', '', 'repaired', now()
     from reports as r
     cross join generate_series(1, 100) as n
     cross join (select seller_id from sellers limit 1) as s

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import date, timedelta
 
-from tests.store.databases import SELLER, at, version
+from tests.store.databases import SELLER, at, until_a_lock_is_awaited, version
 from topsync.model.difference import Difference, DifferenceKind, DifferenceOutcome
 from topsync.model.kind import Kind
 from topsync.model.span import Span
@@ -17,7 +18,7 @@ TID = 4000000000000000101
 DAY = date(2025, 11, 20)
 NIGHT = date(2025, 11, 21)
 REPORT = "night-2025-11-21"
-MISSING = Difference(SELLER, Kind.ORDER, TID, TID, DAY, DifferenceKind.MISSING)
+MISSING = Difference(SELLER, Kind.ORDER, TID, TID, DAY, DifferenceKind.MISSING, looked_at=at(10))
 
 
 async def test_a_day_keeps_its_first_night_and_what_its_last_listing_showed(pool: Pool) -> None:
@@ -55,9 +56,10 @@ async def test_what_is_open_is_found_by_who_goes_on_and_what_is_settled_is_not(p
     other = replace(MISSING, id=TID + 1, tid=TID + 1, what=DifferenceKind.SUM, note="payment")
     await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING, other])
     assert await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY) == [MISSING, other]
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(20))
     assert await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY) == [other]
     assert await comparisons.open_of(pool, REPORT, SELLER, Kind.REFUND, DAY) == []
+    assert await comparisons.open_days(pool, REPORT) == {(SELLER, Kind.ORDER): [DAY]}
     counts = {(each.what, each.outcome): each.objects for each in await comparisons.counts(pool, REPORT)}
     assert counts == {
         (DifferenceKind.MISSING, DifferenceOutcome.REPAIRED): 1,
@@ -65,8 +67,9 @@ async def test_what_is_open_is_found_by_who_goes_on_and_what_is_settled_is_not(p
     }
     assert await comparisons.some_ids(pool, REPORT, SELLER, Kind.ORDER, limit=1) == [TID]
     # It differs again in the same night.
-    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING])
-    assert MISSING in await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY)
+    again = replace(MISSING, looked_at=at(30))
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [again])
+    assert again in await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY)
 
 
 async def test_a_failure_is_named_once_and_goes_when_the_seller_was_compared_after_all(pool: Pool) -> None:
@@ -141,25 +144,63 @@ async def test_a_day_has_the_rows_that_are_dated_in_it(pool: Pool) -> None:
     assert (copies[TID].modified, copies[TID].revision, copies[TID].is_published) == (at(5), 1, False)
 
 
+async def test_of_two_processes_the_one_that_has_looked_last_is_right_whoever_writes_last(pool: Pool) -> None:
+    await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING])
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(20))
+    # Another looked before that, names it now, and gives up.
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [replace(MISSING, looked_at=at(15))])
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.LEFT, looked_at=at(18))
+    (kept,) = await comparisons.differences(pool, REPORT, limit=9)
+    assert kept == replace(MISSING, outcome=DifferenceOutcome.REPAIRED, looked_at=at(20))
+    # It differs again; what was repaired before says nothing of that.
+    again = replace(MISSING, looked_at=at(30))
+    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [again])
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(25))
+    assert await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY) == [again]
+
+
+async def test_what_the_former_release_has_written_gives_way_to_any_look(pool: Pool) -> None:
+    await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
+    undated = replace(MISSING, looked_at=None)
+    for written in (undated, MISSING, undated):
+        await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [written])
+        assert await comparisons.open_of(pool, REPORT, SELLER, Kind.ORDER, DAY) == [written]
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(5))
+    assert await comparisons.open_days(pool, REPORT) == {}
+
+
 async def test_what_one_process_left_too_early_another_may_have_repaired(pool: Pool) -> None:
     await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
     other = replace(MISSING, id=TID + 1, tid=TID + 1)
     await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING, other])
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID, TID + 1], DifferenceOutcome.LEFT)
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
+    ids = [TID, TID + 1]
+    await comparisons.settle(pool, REPORT, Kind.ORDER, ids, DifferenceOutcome.LEFT, looked_at=at(20))
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(30))
     await comparisons.finish(pool, REPORT, at=at(60), days=5, days_left=0)
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID + 1], DifferenceOutcome.REPAIRED)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, ids, DifferenceOutcome.REPAIRED, looked_at=at(40))
     found = {each.id: each.outcome for each in await comparisons.differences(pool, REPORT, limit=9)}
     assert found == {TID: DifferenceOutcome.REPAIRED, TID + 1: DifferenceOutcome.LEFT}
 
 
-async def test_who_comes_late_changes_nothing_that_is_settled_or_ended(pool: Pool) -> None:
+async def test_who_comes_late_changes_nothing_that_is_ended(pool: Pool) -> None:
     await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
     await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING])
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED)
-    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.LEFT)
+    await comparisons.settle(pool, REPORT, Kind.ORDER, [TID], DifferenceOutcome.REPAIRED, looked_at=at(20))
     await comparisons.finish(pool, REPORT, at=at(60), days=5, days_left=1)
-    late = replace(MISSING, id=TID + 1, tid=TID + 1)
-    await comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING, late])
+    late = replace(MISSING, looked_at=at(30))
+    await comparisons.add(
+        pool, REPORT, SELLER, Kind.ORDER, DAY, [late, replace(late, id=TID + 1, tid=TID + 1)]
+    )
     (kept,) = await comparisons.differences(pool, REPORT, limit=9)
-    assert kept == replace(MISSING, outcome=DifferenceOutcome.REPAIRED)
+    assert kept == replace(MISSING, outcome=DifferenceOutcome.REPAIRED, looked_at=at(20))
+
+
+async def test_nothing_is_added_while_a_report_ends(pool: Pool) -> None:
+    await comparisons.begin(pool, REPORT, night=NIGHT, at=at(0))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("update reports set ended_at = $2 where id = $1", REPORT, at(60))
+        adding = asyncio.create_task(comparisons.add(pool, REPORT, SELLER, Kind.ORDER, DAY, [MISSING]))
+        await until_a_lock_is_awaited(pool)
+    await adding
+    assert await comparisons.differences(pool, REPORT, limit=9) == []

@@ -35,7 +35,13 @@ from topsync.verify.day_comparison import SAMPLED
 NIGHT: Final = date(2026, 5, 20)
 REPORT: Final = f"night-{NIGHT}"
 REPORTED_WITHIN_SECONDS = 90
-POINTS_HERE: Final[list[Point]] = [point for point in POINTS if point.startswith("comparison.")]
+AFTER_ALL_DAYS: Final[list[Point]] = ["comparison.settled", "comparison.notified"]
+"""What a process has named that died is settled when all days are compared."""
+
+POINTS_HERE: Final[list[Point]] = [
+    *(point for point in POINTS if point.startswith("comparison.") and point not in AFTER_ALL_DAYS),
+    *AFTER_ALL_DAYS,
+]
 DAY_OF_CREATION: Final = "(created at time zone 'Asia/Shanghai')::date"
 
 DAYS: Final = 40

@@ -8,8 +8,10 @@ on the day after. Day zero stays the day of the request, and everything since is
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import orjson
@@ -19,7 +21,7 @@ from schemas import platform_time
 from tests.support import systems
 from tests.support.eventually import eventually
 from tests.support.scenarios import Stage, load, staged
-from topsync.local.system import SERVICES, System
+from topsync.local.system import System
 from topsync.model.scheme import Scheme
 from topsync.simulator.settings import SimulatorSettings
 
@@ -31,6 +33,11 @@ MIDNIGHT_WITHIN_SECONDS = 60
 SOLD: Final = "taobao.trades.sold.get"
 SLOW_SECONDS = 0.5
 """Each of ninety days is counted and listed: longer than until midnight."""
+
+DAY = timedelta(days=1)
+LISTED_ORDERS = 12_000
+"""Cut into three slices, the last of which is the smallest."""
+LISTED_WITHIN_SECONDS = 240
 
 PLATFORM: Final = SimulatorSettings(
     seed=16,
@@ -131,9 +138,69 @@ async def test_lists_that_are_read_across_midnight_lose_neither_the_old_day_nor_
         system.require_running()
 
 
+@pytest.mark.at_length
+@pytest.mark.timeout(600)
+async def test_listed_slices_that_are_cut_short_go_on_after_midnight_and_on_the_day_after(
+    kafka_bootstrap_servers: str, database_server_url: str
+) -> None:
+    """Each night takes a day from the oldest slice, as long as it is not stored."""
+    own = replace(PLATFORM, orders=LISTED_ORDERS)
+    async with staged(
+        own,
+        kafka_bootstrap_servers,
+        database_server_url,
+        {"TOPSYNC_SCHEME": Scheme.ONE.value},
+        services=("enrich", "reconcile", "witness"),
+    ) as stage:
+        system = stage.system
+        seller = stage.platform.sellers[0].user_id
+        slow = stage.play("slow", load("slow", delay_seconds=SLOW_SECONDS, api=SOLD))
+        stage.live(RATE)
+
+        await run_until(system, lambda: states_are(system, ["waiting", "waiting", "stored"]))
+        move_to(stage, "2026-05-21 01:20:00")
+        await restart_services(system)
+        await run_until(system, lambda: is_listed_from(system, "2026-02-20"))
+        assert await states_are(system, ["waiting", "waiting", "stored"])
+        move_to(stage, "2026-05-22 01:20:00")
+        await restart_services(system)
+        stage.lift(slow)
+        await system.run("bootstrap", timeout_seconds=LISTED_WITHIN_SECONDS)
+
+        certificate = orjson.loads(await system.run("certificate", "show", str(seller), "--json"))
+        assert (certificate["day_zero"]["day"], certificate["day_zero"]["fixed_by"]) == (BEGUN_ON, "start")
+        orders = [each for each in certificate["slices"] if each["kind"] == "order"]
+        assert (orders[0]["first_day"], orders[-1]["last_day"]) == ("2026-02-21", "2026-05-19")
+        for before, after in pairwise(orders):
+            assert date.fromisoformat(after["first_day"]) - date.fromisoformat(before["last_day"]) == DAY
+        assert {each["way"] for each in orders} == {"list"}
+        assert all(each["balance"]["counted"] == each["balance"]["objects"] > 0 for each in orders)
+        assert datetime.fromisoformat(certificate["pull"]["seam"]) <= platform_time.parse(
+            f"{BEGUN_ON} 00:00:00"
+        )
+        await systems.require_right_certificate(system, seller)
+        await systems.require_clean_audit(system)
+        system.require_running()
+
+
+async def run_until(system: System, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Run a bulk start until something is so, and kill it then."""
+    job = await system.start("bootstrap")
+    await eventually(condition, within_seconds=LISTED_WITHIN_SECONDS)
+    job.kill()
+    await job.wait()
+    del system.processes["bootstrap"]
+
+
 async def has_listed(system: System) -> bool:
     """Whether some of the slice of orders is noted."""
     return bool(await systems.value(system, "select count(*) from slice_rows"))
+
+
+async def is_listed_from(system: System, first_day: str) -> bool:
+    """Whether the oldest slice begins on this day, and is being listed again."""
+    query = "select first_day = $1 and state = 'waiting' and lines > 0 from export_slices where number = 0"
+    return bool(await systems.value(system, query, date.fromisoformat(first_day)))
 
 
 async def play_late_files(stage: Stage) -> None:
@@ -148,7 +215,7 @@ async def play_late_files(stage: Stage) -> None:
 
 async def restart_services(system: System) -> None:
     """What runs while the platform's clock is moved believes neither time for a quarter of an hour."""
-    for name in SERVICES:
+    for name in system.services:
         await system.processes[name].stop()
         await system.start(name)
 

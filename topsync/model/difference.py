@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 from topsync.model.kind import Kind
@@ -56,3 +56,7 @@ class Difference:
     note: str = ""
     """Names of fields, or why; never a value, except a trade type."""
     outcome: DifferenceOutcome = DifferenceOutcome.OPEN
+    looked_at: datetime | None = None
+    """When the look began that found it, or when the look was over that found it repaired, by the platform's
+    clock: of two looks that overlap, the second is the later. None where a former release has noted it.
+    """

@@ -157,7 +157,7 @@ async def finish(pool: Pool, id: str, *, at: datetime, days: int, days_left: int
 async def add(
     pool: Pool, report: str, seller_id: int, kind: Kind, day: date, found: Sequence[Difference]
 ) -> None:
-    """Add differences of a seller's day to a report, in place of what it said of the same objects.
+    """Add differences of a seller's day to a report, in place of what older looks said of the same objects.
 
     Nothing is added to a report that has ended.
     """
@@ -172,23 +172,38 @@ async def add(
         [each.what.value for each in found],
         [each.note for each in found],
         [each.outcome.value for each in found],
+        [each.looked_at for each in found],
     )
 
 
 async def settle(
-    pool: Pool, report: str, kind: Kind, ids: Collection[int], outcome: DifferenceOutcome
+    pool: Pool,
+    report: str,
+    kind: Kind,
+    ids: Collection[int],
+    outcome: DifferenceOutcome,
+    *,
+    looked_at: datetime,
 ) -> None:
-    """Note what has become of differences that are open, or that were left and are repaired after all.
+    """Note what has become of differences, but for those at which somebody has looked after `looked_at`.
 
     Idempotent. Nothing changes in a report that has ended.
     """
-    await pool.execute(sql("comparisons.settle"), report, kind.value, list(ids), outcome.value)
+    await pool.execute(sql("comparisons.settle"), report, kind.value, list(ids), outcome.value, looked_at)
 
 
 async def open_of(pool: Pool, report: str, seller_id: int, kind: Kind, day: date) -> list[Difference]:
     """What a report says of a seller's day that is still being repaired."""
     rows = await pool.fetch(sql("comparisons.open"), report, seller_id, kind.value, day)
     return [_difference(row) for row in rows]
+
+
+async def open_days(pool: Pool, report: str) -> dict[tuple[int, Kind], list[date]]:
+    """The days of which something is still being repaired, by seller and kind. Reads all of the report."""
+    found: dict[tuple[int, Kind], list[date]] = {}
+    for row in await pool.fetch(sql("comparisons.open_days"), report):
+        found.setdefault((row["seller_id"], Kind(row["kind"])), []).append(row["day"])
+    return found
 
 
 async def differences(pool: Pool, report: str, *, limit: int) -> list[Difference]:
@@ -242,4 +257,5 @@ def _difference(row: asyncpg.Record) -> Difference:
         what=DifferenceKind(row["what"]),
         note=row["note"],
         outcome=DifferenceOutcome(row["outcome"]),
+        looked_at=row["looked_at"],
     )

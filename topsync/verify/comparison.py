@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, TypeVar
@@ -92,36 +92,54 @@ class PlatformComparison:
         Raises:
             OSError, asyncpg.PostgresError, PublishError: a server is away; go on later.
         """
-        waiting, turns = iter(sellers), asyncio.Semaphore(self.at_once)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(len(sellers), self.at_once * WAITING_FOR_EACH_TURN)):
-                    tasks.create_task(self._work(work, waiting, turns))
-        except ExceptionGroup as group:
-            raise first_of(group) from None
+        turns = asyncio.Semaphore(self.at_once)
 
-    async def _work(self, work: Comparing, waiting: Iterator[int], turns: asyncio.Semaphore) -> None:
-        for seller_id in waiting:
+        async def compare(seller_id: int) -> None:
             for kind in self.comparer.kinds:
                 if not work.may_begin():
                     return
-                await self._compare(_SellersKind(self, work, turns, seller_id, kind))
+                of = _SellersKind(self, work, turns, seller_id, kind)
+                if await self._holding_up_no_other(of, of.compare()) and of.is_through:
+                    await comparisons.clear_failure(self.comparer.pool, work.report, seller_id, kind)
+                    work.failed.discard((seller_id, kind))
 
-    async def _compare(self, of: _SellersKind) -> None:
-        key = (of.seller_id, of.kind)
+        async def end_repair(open_days: tuple[tuple[int, Kind], list[date]]) -> None:
+            (seller_id, kind), days = open_days
+            of = _SellersKind(self, work, turns, seller_id, kind)
+            await self._holding_up_no_other(of, of.end_repair(days))
+
+        await self._side_by_side(sellers, compare)
+        left = await comparisons.open_days(self.comparer.pool, work.report)
+        await self._side_by_side([each for each in left.items() if each[0] not in work.failed], end_repair)
+
+    async def _side_by_side(self, of: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:
+        """Work at all of these, some at a time, in their order."""
+        waiting = iter(of)
+
+        async def one_by_one() -> None:
+            for each in waiting:
+                await work(each)
+
         try:
-            await of.compare()
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(len(of), self.at_once * WAITING_FOR_EACH_TURN)):
+                    tasks.create_task(one_by_one())
+        except ExceptionGroup as group:
+            raise first_of(group) from None
+
+    async def _holding_up_no_other(self, of: _SellersKind, work: Awaitable[None]) -> bool:
+        """Whether the work on a seller's kind did not fail; a failure is noted."""
+        try:
+            await work
         except FAILURES as error:
             reason = str(error) or type(error).__name__
-            of.work.failed.add(key)
+            of.work.failed.add((of.seller_id, of.kind))
             log.warning(
                 "a seller could not be compared; the others go on", seller_id=of.seller_id, reason=reason
             )
             await comparisons.fail(self.comparer.pool, of.work.report, of.seller_id, of.kind, reason)
-            return
-        if of.is_through:
-            await comparisons.clear_failure(self.comparer.pool, of.work.report, of.seller_id, of.kind)
-            of.work.failed.discard(key)
+            return False
+        return True
 
 
 @dataclass(slots=True)
@@ -156,9 +174,17 @@ class _SellersKind:
         await self._settle(doubtful)
         self.is_through = True
 
+    async def end_repair(self, days: Sequence[date]) -> None:
+        """Repair what of these days another process has named, which was killed, or is at the same report."""
+        for day in days:
+            left = await comparisons.open_of(
+                self._comparer.pool, self.work.report, self.seller_id, self.kind, day
+            )
+            of = await self._day(DayTask(day, by_ids=True))
+            await self._repair(of, [Confirmed(each, None) for each in left])
+
     async def _look(self, task: DayTask) -> FirstLook | None:
         """The first look at a day; None where it is compared to its end."""
-        await self._go_on_with_repair(task)
         async with self.turns:
             of = await self._day(task)
             if not task.by_ids and await self._asked(of, self._comparer.counts_agree):
@@ -211,24 +237,22 @@ class _SellersKind:
             return
         await self._done(of, unlisted=sum(not each.what.is_repairable for each in found))
 
-    async def _go_on_with_repair(self, task: DayTask) -> None:
-        """Repair what a process that was killed has named."""
-        left = await comparisons.open_of(
-            self._comparer.pool, self.work.report, self.seller_id, self.kind, task.day
-        )
-        if left:
-            await self._repair(await self._day(task), [Confirmed(each, None) for each in left])
-
     async def _repair(self, of: ComparedDay, confirmed: Sequence[Confirmed]) -> None:
         if not confirmed:
             return
+        clock = self._comparer.puller.clock
+        began_at = clock.now()
         outcomes = await self._asked(
             await self._day(of.task), lambda of: self._comparer.repair.run(of, confirmed)
         )
         what = {each.difference.id: each.difference.what for each in confirmed}
-        for outcome in (DifferenceOutcome.REPAIRED, DifferenceOutcome.LEFT):
+        # Whoever found it repaired has looked by now; whoever did not has looked since the repair began.
+        looked_at = {DifferenceOutcome.REPAIRED: clock.latest_now(), DifferenceOutcome.LEFT: began_at}
+        for outcome, at in looked_at.items():
             ids = [id_ for id_, become in outcomes.items() if become is outcome]
-            await comparisons.settle(self._comparer.pool, self.work.report, of.kind, ids, outcome)
+            await comparisons.settle(
+                self._comparer.pool, self.work.report, of.kind, ids, outcome, looked_at=at
+            )
             for id_ in ids:
                 metrics.DIFFERENCES.labels(what[id_].value, outcome.value).inc()
         failpoints.reach("comparison.settled")

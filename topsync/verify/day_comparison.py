@@ -9,7 +9,7 @@ nor hides what differs.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -124,7 +124,7 @@ class DayComparer:
 
         Raises: as `first_look`.
         """
-        of = first.of
+        of, looked_at = first.of, self.puller.clock.now()
         if of.task.day < self.oldest_day():
             return []
         still = await self._still_in_doubt(first)
@@ -136,7 +136,11 @@ class DayComparer:
         ]
         unmoved = self.puller.clock.now() - self.pause()
         found += [await self._confirm_sampled(of, id_, unmoved) for id_ in first.sample]
-        return [each for each in found if each is not None]
+        return [
+            replace(each, difference=replace(each.difference, looked_at=looked_at))
+            for each in found
+            if each is not None
+        ]
 
     async def _still_in_doubt(self, first: FirstLook) -> list[Doubtful]:
         of, ids = first.of, {each.id for each in first.candidates}

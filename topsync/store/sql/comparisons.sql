@@ -57,38 +57,50 @@ update differences set outcome = 'left' where report = $1 and outcome = 'open'
 
 
 -- name: add
--- What was repaired in the same night and differs again is open again. Nothing is added to a report that has ended.
-insert into differences (report, kind, id, tid, seller_id, day, what, note, outcome)
-select $1, $3, d.id, d.tid, s.seller_id, $4, d.what, d.note, d.outcome
-from unnest($5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]) as d (id, tid, what, note, outcome)
+-- What was repaired in the same night and differs again is open again; what a newer look has settled stays as it is.
+-- Nothing is added to a report that has ended: the lock separates this and its end.
+insert into differences as before (report, kind, id, tid, seller_id, day, what, note, outcome, looked_at)
+select $1, $3, d.id, d.tid, s.seller_id, $4, d.what, d.note, d.outcome, d.looked_at
+from
+    unnest($5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[])
+    as d (id, tid, what, note, outcome, looked_at)
 cross join (select seller_id from sellers where seller_id = $2 and state <> 'erased' for share) as s
-where exists (select from reports where id = $1 and ended_at is null)
+cross join (select from reports where id = $1 and ended_at is null for share) as report
 order by d.id
 on conflict (report, kind, id) do update
-set day = excluded.day, what = excluded.what, note = excluded.note, outcome = excluded.outcome
+set
+    day = excluded.day,
+    what = excluded.what,
+    note = excluded.note,
+    outcome = excluded.outcome,
+    looked_at = excluded.looked_at
+where coalesce(before.looked_at <= excluded.looked_at, true)
 
 
 -- name: settle
--- Of two processes that repair the same, the one that sees it repaired is right, and the other gave up too early.
--- Nothing changes in a report that has ended.
-update differences set outcome = $4
+-- Of two processes that repair the same, the one that has looked last is right. Nothing changes in a report that has ended.
+update differences set outcome = $4, looked_at = $5
 where
     report = $1
     and kind = $2
     and id = any($3::bigint[])
-    and (outcome = 'open' or (outcome = 'left' and $4 = 'repaired'))
+    and coalesce(looked_at <= $5, true)
     and exists (select from reports where id = $1 and ended_at is null)
 
 
 -- name: open
-select seller_id, kind, id, tid, day, what, note, outcome
+select seller_id, kind, id, tid, day, what, note, outcome, looked_at
 from differences
 where report = $1 and seller_id = $2 and kind = $3 and day = $4 and outcome = 'open'
 order by id
 
 
+-- name: open_days
+select distinct seller_id, kind, day from differences where report = $1 and outcome = 'open' order by seller_id, kind, day
+
+
 -- name: differences
-select seller_id, kind, id, tid, day, what, note, outcome
+select seller_id, kind, id, tid, day, what, note, outcome, looked_at
 from differences
 where report = $1
 order by seller_id, day, kind, id
