@@ -242,6 +242,7 @@ async def broken(live: Stage) -> dict[str, Survived]:
         "TOPSYNC_CALENDAR_FILE": str(calendar),
         "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": str(SALE_LAG_SECONDS),
     }
+    usual = {name: live.system.environment.get(name) for name in sale}
     await reconcile_with(live.system, sale)
     played = play_all(live, BROKEN)
     live.live(RATE)
@@ -254,7 +255,7 @@ async def broken(live: Stage) -> dict[str, Survived]:
         if each.name in SESSION:
             await authorise_again(live, each.seller_id)
     outcome = await survived(live, played, over_at, dead)
-    await reconcile_with(live.system, dict.fromkeys(sale))
+    await reconcile_with(live.system, usual)
     return outcome
 
 
