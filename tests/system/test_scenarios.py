@@ -69,6 +69,8 @@ SETTINGS: Final = {
     "TOPSYNC_REFUSED_INITIAL_SECONDS": "1",
     "TOPSYNC_RECONNECT_MAX_SECONDS": "2",
     "TOPSYNC_TOO_WIDE_WAIT_SECONDS": "1",
+    # While so much fails at once, the circuits are open, and every proof waits for its seller's turn.
+    "TOPSYNC_CIRCUIT_PULL_INTERVAL_SECONDS": "3",
 }
 """The files have minutes, the suite has seconds: the same rules with shorter waits."""
 
