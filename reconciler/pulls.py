@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -50,6 +50,8 @@ class Pulls:
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
     """When the sellers were last pulled, also where that failed."""
     _sweeping: set[int] = field(default_factory=set)
+    _unreachable: frozenset[int] = frozenset()
+    """The gaps that have ended of sellers that cannot be pulled."""
     _is_stretched: bool = False
 
     async def hold(self, held: Mapping[int, HeldLease]) -> None:
@@ -67,9 +69,9 @@ class Pulls:
 
     async def look(self) -> None:
         """See who is due."""
-        usable = await self.sessions.usable()
-        mine = usable.keys() & self._leases.keys()
         open_gaps = await gaps.open_gaps_of(self.pool, self._leases.keys())
+        usable = await self._usable(open_gaps)
+        mine = usable.keys() & self._leases.keys()
         metrics.GAPS_OPEN.set(sum(map(len, open_gaps.values())))
         claimed = await coverage.last_proven(self.pool, mine)
         polled = {seller_id for seller_id in mine if schemes.is_polled(usable[seller_id].seller, self.scheme)}
@@ -96,6 +98,21 @@ class Pulls:
             if turn is not None:
                 waiting[seller_id] = turn
         self.turns.set_waiting(waiting)
+
+    async def _usable(self, open_gaps: Mapping[int, Sequence[Gap]]) -> Mapping[int, Account]:
+        """The sellers that can be pulled. One that is back has a gap that has ended: it is found by that, and
+        need not wait until sessions are read again anyway.
+        """
+        usable = await self.sessions.usable()
+        before = self._unreachable
+        self._unreachable = frozenset(
+            gap.id
+            for seller_id, of_seller in open_gaps.items()
+            if seller_id not in usable
+            for gap in of_seller
+            if gap.ended is not None
+        )
+        return usable if self._unreachable <= before else await self.sessions.read_again()
 
     def fill(self) -> None:
         """Begin pulls, as far as there is room for them."""

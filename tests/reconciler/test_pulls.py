@@ -168,6 +168,23 @@ async def test_a_gap_is_pulled_first_and_closed_when_it_is_proven(process: Proce
     assert value(metrics.GAPS_OPEN) == 1, "as it was at the look"
 
 
+async def test_a_seller_that_is_back_is_pulled_at_the_next_look(process: Process) -> None:
+    """Nobody waits until the sessions that are held count as stale."""
+    back, *_ = SELLERS
+    await process.pool.execute("update sellers set state = 'expired' where seller_id = $1", back)
+    process.puller.may_end.set()
+    await process.look()
+    await process.until_idle()
+    assert sorted(process.puller.pulled) == SELLERS[1:]
+    await process.pool.execute("update sellers set state = 'live' where seller_id = $1", back)
+    now = process.puller.clock.now()
+    began = now - timedelta(minutes=1)
+    await gaps.open_for_one(process.connection, back, began=began, ended=now, cause="it was away")
+    await process.look()
+    await process.until_idle()
+    assert process.puller.pulled[-1] == back
+
+
 async def test_a_pull_whose_lease_was_lost_meanwhile_claims_nothing_and_closes_nothing(
     process: Process,
 ) -> None:

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
+import aiokafka.client
 import pytest
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
@@ -16,6 +17,7 @@ from tests.support.eventually import eventually
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, group_progress, ownership, topic_admin, topics
 from topsync.stream import producer as producers
+from topsync.stream.clients import LOOKS_APART_SECONDS, LookingRequest
 from topsync.stream.ownership import Member
 from topsync.stream.producer import Producer
 from topsync.stream.records import Record
@@ -145,19 +147,29 @@ async def test_asking_for_topics_that_do_not_exist_creates_none(kafka: KafkaSett
 
 
 @forgiving
-async def test_a_process_does_not_recreate_a_deleted_topic_by_asking_for_it(
-    kafka: KafkaSettings,
+async def test_a_process_does_not_recreate_a_deleted_topic_by_asking_for_it_and_pauses_between_looks(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would have a single partition, and would not be compacted."""
+    looks = 0
+
+    def counted(topics: list[str] | None = None, _: bool | None = None) -> LookingRequest:
+        nonlocal looks
+        looks += 1
+        return LookingRequest(topics)
+
+    monkeypatch.setattr(aiokafka.client, "MetadataRequest", counted)
     kafka = kafka.model_copy(update={"kafka_metadata_age_seconds": 1.0})
     await topic_admin.apply(kafka)
     changes = topics.registry(kafka).changes.name
     async with clients.admin_client(kafka) as admin, producers.idempotent(kafka) as producer:
         await producer.publish([Record(changes, b"1", b"{}", [])])
         await admin.delete_topics([changes])
+        looks = 0
         with suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(3 * LOOKING_SECONDS):
                 await publish_for_ever(producer, changes)
+        assert LOOKING_SECONDS < looks < 6 * LOOKING_SECONDS / LOOKS_APART_SECONDS
     await a_foreign_look_has_created_one(kafka)
     assert changes not in await there(kafka)
 

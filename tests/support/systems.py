@@ -179,7 +179,10 @@ async def system_against(
             group, Servers(kafka_bootstrap_servers, database_url, None, None), environment, {}
         )
         await system.prepare()
-        yield system
+        try:
+            yield system
+        finally:
+            await system.stop()
 
 
 def apart(topic_prefix: str) -> dict[str, str]:

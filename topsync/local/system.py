@@ -134,6 +134,16 @@ class System:
         self.processes[name].kill()
         await self.processes[name].wait()
 
+    async def stop(self) -> None:
+        """Stop all its processes in good order: at the same time, and only then the platform they ask."""
+        platform = self.processes.get("simulate")
+        async with asyncio.TaskGroup() as tasks:
+            for process in self.processes.values():
+                if process is not platform:
+                    tasks.create_task(process.stop())
+        if platform is not None:
+            await platform.stop()
+
     def require_running(self) -> None:
         """Check that no process has ended by itself.
 
@@ -302,5 +312,4 @@ async def local_system(
             yield system
         finally:
             # First, because each service would look for the servers for a while if they were away.
-            for process in reversed(system.processes.values()):
-                await process.stop()
+            await system.stop()

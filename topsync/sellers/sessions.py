@@ -51,7 +51,8 @@ class Sessions:
     """Sellers that were asked for and are not held: when they were looked for, and what was found."""
     _named_unreadable: dict[int, int] = field(default_factory=dict)
     """The version of a seller's session that the log has named: looks are frequent."""
-    _refusals: int = 0
+    _outdated: int = 0
+    """How often what is held was known to be outdated."""
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -86,16 +87,24 @@ class Sessions:
                     await self._read()
         return self._held
 
+    async def read_again(self) -> dict[int, Account]:
+        """As `usable`, from the database: something says that what is held is outdated."""
+        self._outdate()
+        return await self.usable()
+
+    def _outdate(self) -> None:
+        self._read_at, self._outdated = float("-inf"), self._outdated + 1
+
     def _is_stale(self) -> bool:
         return time.monotonic() - self._read_at > HELD_SECONDS
 
     async def _read(self) -> None:
-        begun_at, refusals = time.monotonic(), self._refusals
+        begun_at, outdated = time.monotonic(), self._outdated
         found = [seller for seller in await sellers.all_of(self.pool) if _is_usable(seller)]
         accounts = {seller.seller_id: self._held_or_opened(seller) for seller in found}
         self._held = {seller_id: account for seller_id, account in accounts.items() if account is not None}
         self.unreadable = [seller for seller in found if accounts[seller.seller_id] is None]
-        if refusals == self._refusals:  # otherwise it may have been read before the refusal
+        if outdated == self._outdated:  # otherwise it may have been read before what outdated it
             self._read_at = begun_at
         self._missed.clear()
 
@@ -115,7 +124,7 @@ class Sessions:
                 self.pool, seller_id, account.seller.version, session_rules.REFUSED
             )
             seller = await self._refreshed(seller_id)
-            self._read_at, self._refusals = float("-inf"), self._refusals + 1
+            self._outdate()
             if is_news and seller is not None:
                 log.warning(
                     "session refused by the platform",

@@ -9,8 +9,9 @@ requests. How they connect is replaced as well: see `topsync/stream/connecting.p
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -66,12 +67,31 @@ class _SaidAnyway(logging.Filter):
 logging.getLogger("aiokafka").addFilter(_SaidAnyway())
 
 
+LOOKS_APART_SECONDS: Final = 0.1
+"""Between two looks at the same topics: aiokafka's own wait before it repeats other requests."""
+
+
 class ClusterClient(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
-    """The client inside the others. It says why it could connect to no broker."""
+    """The client inside the others. It says why it could connect to no broker, and does not ask without a
+    pause where the topics and their leaders are.
+    """
 
     def __init__(self, *, sasl_oauth_token_provider: object = None, **options: object) -> None:
         super().__init__(sasl_oauth_token_provider=sasl_oauth_token_provider, **options)
         self._connector = sasl_oauth_token_provider
+        self._looked_for: object = None
+        self._looked_at = float("-inf")
+
+    async def _metadata_update(self, cluster_metadata: object, topics: Collection[str]) -> object:
+        """See aiokafka. While a partition has no leader, its producer asks again as soon as it has an answer:
+        a thousand times a second, of a cluster that has other things to do.
+        """
+        if cluster_metadata is self.cluster:
+            loop, looked_for = asyncio.get_running_loop(), set(topics)
+            if looked_for == self._looked_for:
+                await asyncio.sleep(self._looked_at + LOOKS_APART_SECONDS - loop.time())
+            self._looked_for, self._looked_at = looked_for, loop.time()
+        return await super()._metadata_update(cluster_metadata, topics)
 
     async def bootstrap(self) -> None:
         """See aiokafka. Raises KafkaConnectionError; where waiting would not help, BrokerRefusedError."""
