@@ -11,7 +11,7 @@ from tests.support.eventually import eventually
 from topsync.local.system import Scale, System
 from topsync.model.scheme import Scheme
 
-RATE = 40
+RATE = 15
 POLLED_CHANGES = RATE
 AWAY_SECONDS = 5
 
@@ -28,7 +28,11 @@ async def test_without_messages_an_outage_of_the_gateway_leaves_nothing_missing(
         database_url,
         topic_prefix,
         Scale(sellers=2, orders=300, rate=RATE),
-        settings={"TOPSYNC_SCHEME": scheme.value},
+        settings={
+            "TOPSYNC_SCHEME": scheme.value,
+            # The outage opens the circuits, and what it left is found at the sellers' next turns.
+            "TOPSYNC_CIRCUIT_PULL_INTERVAL_SECONDS": "3",
+        },
     ) as system:
         await system.start_services()
         assert "push" not in system.processes
