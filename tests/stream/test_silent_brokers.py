@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import aiokafka.client
 import pytest
+from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.protocol.admin import ListGroupsRequest
+from aiokafka.errors import RequestTimedOutError
+from aiokafka.protocol.admin import ApiVersionRequest, ListGroupsRequest
 from aiokafka.protocol.api import Request
-from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 
 from tests.stream.clusters import read_all, record
 from tests.support import pace
+from tests.support.eventually import eventually
 from tests.support.kafka_cluster import Network
 from topsync.base.settings import KafkaSettings
-from topsync.stream import connecting
+from topsync.stream import clients, connecting
 from topsync.stream import producer as producers
 from topsync.stream.connecting import BrokerConnection
 from topsync.stream.topics import Registry
@@ -63,7 +65,7 @@ async def connected(settings: KafkaSettings) -> BrokerConnection:
 
 @pytest.mark.parametrize(
     ("request_", "waits_seconds"),
-    [(HeartbeatRequest("g", 1, "m"), CONNECT_SECONDS), (EndTxnRequest("t", 1, 1, True), REQUEST_SECONDS)],
+    [(ApiVersionRequest(), CONNECT_SECONDS), (EndTxnRequest("t", 1, 1, True), REQUEST_SECONDS)],
 )
 async def test_each_answer_has_its_own_time(
     through: KafkaSettings, network: Network, request_: Request, waits_seconds: float
@@ -99,6 +101,73 @@ async def test_a_broker_that_accepts_and_says_nothing_costs_no_longer_than_a_con
         assert time.monotonic() - began < CONNECT_SECONDS + pace.seconds(1)
 
 
+async def test_the_other_clients_of_a_process_do_not_wait_for_it_as_well(
+    through: KafkaSettings, network: Network
+) -> None:
+    through = through.model_copy(update={"kafka_connect_timeout_seconds": 2.0})
+    with network.cut():
+        with pytest.raises(TimeoutError):
+            await connected(through)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await connected(through)
+        assert time.monotonic() - began < 1.0
+    await eventually(lambda: can_be_used(through), within_seconds=pace.seconds(connecting.SILENT_SECONDS))
+
+
+async def can_be_used(settings: KafkaSettings) -> bool:
+    try:
+        connection = await connected(settings)
+    except TimeoutError:
+        return False
+    connection.close()
+    return True
+
+
+async def test_no_connection_to_a_broker_is_trusted_when_it_has_not_answered_on_one(
+    through: KafkaSettings, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(network, monkeypatch)
+    client = clients.client(through)
+    await client.bootstrap()
+    node = client.get_random_node()
+    for group in ConnectionGroup:
+        assert await client.ready(node, group=group)
+    with network.cut():
+        with pytest.raises(RequestTimedOutError):
+            await client.send(node, EndTxnRequest("t", 1, 1, True), group=ConnectionGroup.COORDINATION)
+        assert not any(connection.connected() for connection in client._conns.values())
+    await client.close()
+
+
+async def test_where_no_known_broker_answers_those_to_start_from_are_asked(
+    through: KafkaSettings, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when all others were down when the client asked last, and that broker is silent now."""
+    client = clients.client(through)
+    await client.bootstrap()
+
+    async def silent(*_: object, **__: object) -> AIOKafkaConnection:
+        raise TimeoutError
+
+    monkeypatch.setattr(aiokafka.client, "create_conn", silent)
+    assert not await client.ready(client.get_random_node())
+    assert await client.force_metadata_update()
+    with network.cut():
+        assert not await client.force_metadata_update()
+    await client.close()
+
+
+def over(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients reach the broker over the network, although it advertises its own address."""
+    host, _, port = network.address.rpartition(":")
+
+    async def connect(_host: str, _port: int, **options: object) -> AIOKafkaConnection:
+        return await connecting.open_connection(host, int(port), **options)
+
+    monkeypatch.setattr(aiokafka.client, "create_conn", connect)
+
+
 async def test_requests_that_were_repeated_in_vain_write_each_record_once(
     through: KafkaSettings,
     kafka: KafkaSettings,
@@ -107,13 +176,7 @@ async def test_requests_that_were_repeated_in_vain_write_each_record_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each of them arrives in the end, when nobody waits for its answer any more."""
-    host, _, port = network.address.rpartition(":")
-
-    async def over_the_network(_host: str, _port: int, **options: object) -> AIOKafkaConnection:
-        # The broker advertises its own address.
-        return await connecting.open_connection(host, int(port), **options)
-
-    monkeypatch.setattr(aiokafka.client, "create_conn", over_the_network)
+    over(network, monkeypatch)
     async with (
         producers.idempotent(through) as idempotent,
         producers.partition_publisher(through, group="g", partition=0, spacing_seconds=0) as publisher,

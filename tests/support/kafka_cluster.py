@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+
 from tests.support.eventually import eventually
 from tests.support.relay import CHUNK_BYTES, Relay
 from topsync.base.settings import KafkaSettings
@@ -149,7 +151,10 @@ class Cluster:
         """Wait until every replica of every partition is in sync again."""
 
         async def are_in_sync() -> bool:
-            partitions = await _partitions(settings)
+            try:
+                partitions = await _partitions(settings)
+            except KafkaError:
+                return False  # a broker that was silent is left in peace for some seconds
             return all(len(each["isr"]) == len(NODES) for each in partitions)
 
         await eventually(are_in_sync)

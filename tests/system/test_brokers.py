@@ -34,8 +34,8 @@ SETTINGS = {**systems.NO_SWEEPS, "TOPSYNC_PARTITIONS": str(PARTITIONS), "TOPSYNC
 GOES_ON_WITHIN_SECONDS = 180
 """Brokers have to start anew, on a busy machine."""
 
-NOTICED_WITHIN_SECONDS = 75
-"""Of a broker that says nothing, a client waits 10 s for an answer and 5 s for a connection, perhaps for
+NOTICED_WITHIN_SECONDS = 45
+"""Of a broker that says nothing, a client waits 12 s for an answer and 5 s for a connection, perhaps for
 several in turn: of the partition, then of the transaction. With 40 s for each, as the client library has
 it, it takes longer."""
 

@@ -22,9 +22,14 @@ import aiokafka.producer.producer
 from aiokafka import AIOKafkaConsumer as Consumer
 from aiokafka import AIOKafkaProducer as KafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient as Admin
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.client import ConnectionGroup
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
+from aiokafka.protocol.api import Request, Response
 from aiokafka.protocol.metadata import MetadataRequest
 
+from topsync.base import telemetry
 from topsync.base.settings import KafkaSettings
 from topsync.stream import connecting
 from topsync.stream.connecting import BrokerRefusedError, Connector
@@ -42,6 +47,8 @@ __all__ = [
     "reader",
 ]
 
+
+log = telemetry.get_logger(__name__)
 
 MAX_FETCHED_BYTES: Final = 8 * 1024 * 1024
 """The most that an answer to a consumer holds: on a slow line, too, it must come in time."""
@@ -72,26 +79,15 @@ LOOKS_APART_SECONDS: Final = 0.1
 
 
 class ClusterClient(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
-    """The client inside the others. It says why it could connect to no broker, and does not ask without a
-    pause where the topics and their leaders are.
+    """The client inside the others. It says why it could connect to no broker, lets go of silent ones, and
+    does not ask without a pause where the topics and their leaders are.
     """
 
     def __init__(self, *, sasl_oauth_token_provider: object = None, **options: object) -> None:
         super().__init__(sasl_oauth_token_provider=sasl_oauth_token_provider, **options)
         self._connector = sasl_oauth_token_provider
-        self._looked_for: object = None
+        self._looked_for: set[str] | None = None
         self._looked_at = float("-inf")
-
-    async def _metadata_update(self, cluster_metadata: object, topics: Collection[str]) -> object:
-        """See aiokafka. While a partition has no leader, its producer asks again as soon as it has an answer:
-        a thousand times a second, of a cluster that has other things to do.
-        """
-        if cluster_metadata is self.cluster:
-            loop, looked_for = asyncio.get_running_loop(), set(topics)
-            if looked_for == self._looked_for:
-                await asyncio.sleep(self._looked_at + LOOKS_APART_SECONDS - loop.time())
-            self._looked_for, self._looked_at = looked_for, loop.time()
-        return await super()._metadata_update(cluster_metadata, topics)
 
     async def bootstrap(self) -> None:
         """See aiokafka. Raises KafkaConnectionError; where waiting would not help, BrokerRefusedError."""
@@ -102,6 +98,68 @@ class ClusterClient(aiokafka.client.AIOKafkaClient):  # type: ignore[misc]
                 raise
             places = [(host, port) for host, port, _ in self.hosts]
             raise self._connector.no_broker(places, error) from error
+
+    async def _metadata_update(self, cluster_metadata: ClusterMetadata, topics: Collection[str]) -> bool:
+        """See aiokafka, which asks the brokers that it knew last. If all others were down then, and these are
+        now, it would never know of the others again: where none answers, those to start from are asked.
+        """
+        await self._pause_before_the_same_look(cluster_metadata, set(topics))
+        if await super()._metadata_update(cluster_metadata, topics):
+            return True
+        for host, port, _ in self.hosts:
+            try:
+                connection = await self._connect(host, port)
+            except (OSError, KafkaError) as error:
+                log.debug("a broker to start from is away", error=repr(error))
+                continue
+            try:
+                metadata = await connection.send(LookingRequest(list(topics) or None))
+            except (KafkaError, TimeoutError) as error:
+                log.debug("a broker to start from does not answer", error=repr(error))
+            else:
+                cluster_metadata.update_metadata(metadata)
+                return True
+            finally:
+                connection.close()
+        return False
+
+    async def _pause_before_the_same_look(self, cluster_metadata: ClusterMetadata, topics: set[str]) -> None:
+        """While a partition has no leader, aiokafka's producer asks again as soon as it has an answer: a
+        thousand times a second, of a cluster that has other things to do.
+        """
+        if cluster_metadata is not self.cluster:
+            return
+        loop = asyncio.get_running_loop()
+        if topics == self._looked_for:
+            await asyncio.sleep(self._looked_at + LOOKS_APART_SECONDS - loop.time())
+        self._looked_for, self._looked_at = topics, loop.time()
+
+    async def _connect(self, host: str, port: int) -> AIOKafkaConnection:
+        return await connecting.open_connection(
+            host,
+            port,
+            client_id=self._client_id,
+            request_timeout_ms=self._request_timeout_ms,
+            ssl_context=self._ssl_context,
+            security_protocol=self._security_protocol,
+            max_idle_ms=self._connections_max_idle_ms,
+            sasl_mechanism=self._sasl_mechanism,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_oauth_token_provider=self._sasl_oauth_token_provider,
+        )
+
+    async def send(
+        self, node_id: int, request: Request, *, group: ConnectionGroup = ConnectionGroup.DEFAULT
+    ) -> Response:
+        """See aiokafka. A broker that does not answer in time is trusted on no connection any more."""
+        try:
+            return await super().send(node_id, request, group=group)
+        except RequestTimedOutError:
+            for (node, _), connection in list(self._conns.items()):
+                if node == node_id:
+                    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise
 
 
 for _module in (aiokafka.client, aiokafka.admin.client):

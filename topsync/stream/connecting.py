@@ -50,13 +50,13 @@ AT_ONCE: Final = (
     ApiVersionRequest,
     SaslHandShakeRequest,
     SaslAuthenticateRequest,
-    HeartbeatRequest,
 )
-"""Requests that a broker answers from memory, with nothing before them on their connection."""
+"""Requests that a connection begins with; a broker answers them from memory."""
 
 PROMPT: Final = (
     MetadataRequest,
     FindCoordinatorRequest,
+    HeartbeatRequest,
     ProduceRequest,
     FetchRequest,
     OffsetRequest,
@@ -66,8 +66,12 @@ PROMPT: Final = (
     TxnOffsetCommitRequest,
     EndTxnRequest,
 )
-"""Requests that wait for a disk or for the other replicas at most. The client repeats them, harmlessly: a
-broker knows records again by their numbers, and the steps of a transaction by its producer."""
+"""Requests that wait at most for a disk or for other replicas, or behind such requests. To repeat them does
+no harm: a broker knows records again by their numbers, and a transaction's steps by its producer."""
+
+SILENT_SECONDS: Final = 5.0
+"""So long a broker that let a connection wait in vain is asked for no other: of a process's many clients one
+has waited, and the others ask another broker at once."""
 
 UNHURRIED_SECONDS: Final = 40.0
 """The time for all others, as the client library has it: a member of a group is answered when all others have
@@ -141,7 +145,7 @@ class _Failure:
     refusals: int = 0
     """How many attempts in a row were refused."""
     until: float = 0.0
-    """Until when a broker that refuses us is left in peace, on the monotonic clock."""
+    """Until when it is not asked again, where it refuses us or says nothing; on the monotonic clock."""
 
 
 class Connector(AbstractTokenProvider):  # type: ignore[misc]
@@ -226,7 +230,7 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
         return connection
 
     def _hold_off(self, place: Place, login: _Login, context: ssl.SSLContext | None) -> None:
-        """Raise the last refusal again, without asking the broker, until it may be asked again."""
+        """Raise the last failure again, without asking the broker, until it may be asked again."""
         if (login, context) != self._tried_with:
             self._failures.clear()
             self._tried_with = login, context
@@ -244,7 +248,8 @@ class Connector(AbstractTokenProvider):  # type: ignore[misc]
         else:
             is_encrypted = self._settings.kafka_security_protocol in ENCRYPTED
             reason = refusals.outage(error, is_encrypted=is_encrypted)
-            failure = _Failure(error, f"{place[0]}:{place[1]}: {reason}")
+            until = time.monotonic() + SILENT_SECONDS if isinstance(error, TimeoutError) else 0.0
+            failure = _Failure(error, f"{place[0]}:{place[1]}: {reason}", until=until)
         if len(self._failures) >= MAX_BROKERS:
             self._failures.clear()
         self._failures[place] = failure

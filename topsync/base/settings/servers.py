@@ -129,12 +129,12 @@ class KafkaSettings(EnvironmentSettings):
         5.0,
         ge=1,
         le=60,
-        description="How long a broker may take to accept a connection, for each step of the login, and to "
-        "answer a heartbeat; after that another is asked. Too short, and a busy broker cannot be used; too "
-        "long, and clients wait for a broker that is gone: each opens one connection at a time.",
+        description="How long a broker may take to accept a connection, and for each step of the login; "
+        "after that another is asked. Too short, and a busy broker cannot be used; too long, and clients "
+        "wait for a broker that is gone: each opens one connection at a time.",
     )
     kafka_request_timeout_seconds: float = Field(
-        10.0,
+        12.0,
         ge=5,
         le=60,
         description="How long a broker may take to answer a request, before the connection is closed and "
