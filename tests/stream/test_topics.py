@@ -148,6 +148,7 @@ async def test_a_topic_that_would_lose_needed_records_is_refused_at_every_start(
     async with clients.admin_client(kafka) as admin:
         other = {**topic.config, entry: value}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, other)])
+    await eventually(lambda: is_set(kafka, topic.name, entry, value), within_seconds=BOUND_SECONDS)
     with pytest.raises(TopicsError) as refused:
         await topics.require(kafka)
     assert f"{topic.name} does not keep what it must: {entry} is {value}, not " in str(refused.value)
@@ -215,6 +216,7 @@ async def test_apply_sets_what_an_installation_wants_and_keeps_what_an_operator_
     async with clients.admin_client(before) as admin:
         own = {**topics.registry(before).changes.config, "segment.ms": "3600000"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
+    await eventually(lambda: is_set(before, name, "segment.ms", "3600000"), within_seconds=BOUND_SECONDS)
     wanted = before.model_copy(update={"changes_retention_hours": 48})
     (first, second) = plan = await topic_admin.plan(wanted)
     assert {type(first), type(second)} == {Alter}
@@ -239,6 +241,11 @@ async def test_topics_that_a_client_created_by_asking_for_them_are_repaired(
     await asyncio.gather(*(topic_admin.apply(kafka) for _ in range(3)))
     await create_topics(kafka)
     assert await topic_admin.plan(kafka) == []
+
+
+async def is_set(kafka: KafkaSettings, name: str, entry: str, value: str) -> bool:
+    """Brokers show a change of the configuration a moment after it is made."""
+    return (await config_of(kafka, name))[entry] == value
 
 
 async def are_there(kafka: KafkaSettings) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
@@ -13,13 +15,18 @@ from topsync.base import telemetry
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topic_plan, topics
 from topsync.stream.clients import Admin
-from topsync.stream.topic_plan import Action, Alter, Create, Widen
+from topsync.stream.topic_plan import Action, Alter, ByHand, Create, Widen
 from topsync.stream.topics import FoundTopic, Topic, TopicsError
 
 log = telemetry.get_logger(__name__)
 
 DYNAMIC_TOPIC_CONFIG = 1
 """Kafka's mark of an entry that was set for the topic itself."""
+
+SHOWN_WITHIN_SECONDS: Final = 10.0
+LOOK_AGAIN_SECONDS: Final = 0.1
+"""How long brokers may show topics as they were before the controller has changed them, and how often it is
+looked."""
 
 
 async def plan(settings: KafkaSettings) -> list[Action]:
@@ -32,7 +39,7 @@ async def apply(settings: KafkaSettings) -> list[Action]:
     """Create missing topics and set entries that differ. Returns the plan; its `ByHand` were not done.
 
     Idempotent, and harmless when several do it at once. Entries that the registry does not name keep the
-    values that an operator has set.
+    values that an operator has set. When it returns, brokers show what was done, so services may start.
 
     Raises:
         TopicsError: the cluster refused; the text says what.
@@ -47,9 +54,30 @@ async def apply(settings: KafkaSettings) -> list[Action]:
                     await _alter(admin, topic)
                 case Widen(topic):
                     await _widen(admin, settings, topic)
+
+        async def is_done() -> bool:
+            return _is_by_hand(await _plan(admin, settings))
+
+        if not _is_by_hand(actions) and not await _is_shown(is_done):
+            log.warning("the brokers do not show yet what was done", seconds=SHOWN_WITHIN_SECONDS)
     for action in actions:
         log.info("topics", action=str(action))
     return actions
+
+
+def _is_by_hand(actions: Iterable[Action]) -> bool:
+    return all(isinstance(action, ByHand) for action in actions)
+
+
+async def _is_shown(look: Callable[[], Awaitable[bool]]) -> bool:
+    """Look until it is as it should be, or the time is up; returns whether it is."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SHOWN_WITHIN_SECONDS
+    while not await look():
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    return True
 
 
 async def _plan(admin: Admin, settings: KafkaSettings) -> list[Action]:
@@ -90,12 +118,15 @@ async def _create(admin: Admin, topic: Topic) -> None:
 
 
 async def _widen(admin: Admin, settings: KafkaSettings, topic: Topic) -> None:
+    async def is_wide() -> bool:
+        found = await topics.look(admin, topics.registry(settings))
+        return found[topic.name].partitions == topic.partitions
+
     try:
         await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
     except KafkaError as error:
         # Another process that does the same may have been first.
-        found = await topics.look(admin, topics.registry(settings))
-        if found[topic.name].partitions != topic.partitions:
+        if not await _is_shown(is_wide):
             raise TopicsError(f"cannot add partitions to the topic {topic.name}: {error}") from None
 
 
