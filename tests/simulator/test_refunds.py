@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.platform_client import START_SECOND, make_world
@@ -69,6 +69,15 @@ ALL_TYPES = frozenset(TradeType)
     status=st.sampled_from([None, "SUCCESS", "WAIT_SELLER_AGREE"]),
     reach_days=st.sampled_from([None, 6]),
     early_seconds=st.integers(0, 2000),
+)
+@example(  # the window reaches beyond the start, and lists do not show all that happened there
+    back_seconds=-1329,
+    span_seconds=432000,
+    parts=[0.0, 0.0],
+    types=ALL_TYPES,
+    status=None,
+    reach_days=None,
+    early_seconds=932,
 )
 @settings(max_examples=15)
 def test_the_list_of_a_window_and_of_each_window_within_it_is_what_all_orders_say(

@@ -219,7 +219,9 @@ class OrderBook:
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
         for number in self._changed[start:stop]:
             live = self._live[number]
-            if any(event.kind in REFUND_KINDS for event in live.events[: live.visible(now)]):
+            shown = live.visible(now)
+            # Of an order whose changes lists do not show yet, the refunds are among the untouched.
+            if shown > live.past and any(event.kind in REFUND_KINDS for event in live.events[:shown]):
                 changed.add(number)
         return untouched, changed
 
