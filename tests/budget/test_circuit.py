@@ -57,7 +57,8 @@ class Scope:
         begin = self.now - RULES.window
         if self.circuit is not None and self.circuit.since <= self.now:
             begin = max(begin, self.circuit.since)
-        return sum((each for at, each in self.calls if begin < at <= self.now), Evidence())
+        within = [each for at, each in self.calls if begin < at <= self.now]
+        return Evidence(sum(each.calls for each in within), sum(each.failed for each in within))
 
     def step(self, seconds: float, calls: int = 0, failed: int = 0) -> CircuitState:
         self.now += seconds * SECOND

@@ -14,7 +14,7 @@ we cannot know which is right, so we claim nothing that only one supports: for a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -46,6 +46,11 @@ class _Bounds:
     low: float
     high: float
     at: float
+
+    @property
+    def middle(self) -> float:
+        """The middle of the bounds, which drift widens equally on both sides."""
+        return (self.low + self.high) / 2
 
     def aged(self, now: float) -> tuple[float, float]:
         """The bounds, widened by the drift since."""
@@ -120,9 +125,9 @@ class ServerClock:
             oldest, second, *rest = self._doubted
             self._doubted = [oldest.or_else(second), *rest]
 
-    def _in_doubt(self) -> Iterator[_Bounds]:
+    def _in_doubt(self) -> list[_Bounds]:
         oldest = self._monotonic() - self._doubt_seconds
-        return (doubt for doubt in self._doubted if doubt.at >= oldest)
+        return [doubt for doubt in self._doubted if doubt.at >= oldest]
 
     def now(self) -> datetime:
         """The platform's time now, as an aware UTC instant; possibly a little late, never early.
@@ -148,8 +153,7 @@ class ServerClock:
 
     def estimate(self) -> datetime:
         """The middle of the newest bounds: for measuring and signing, never for deciding."""
-        low, high = self._newest()
-        return datetime.fromtimestamp((low + high) / 2 + self._monotonic(), UTC)
+        return datetime.fromtimestamp(self._newest().middle + self._monotonic(), UTC)
 
     def seconds_until_informative(self) -> float:
         """How long to wait before asking for the time again, so that the answer halves the uncertainty.
@@ -157,18 +161,18 @@ class ServerClock:
         The platform answers in whole seconds, so an answer says most when, by the middle of the bounds, the
         second is just changing. Between 0 and 1.
         """
-        low, high = self._newest()
-        return 1.0 - ((low + high) / 2 + self._monotonic()) % 1.0
+        return 1.0 - (self._newest().middle + self._monotonic()) % 1.0
 
     def _bounds(self) -> tuple[float, float]:
         now = self._monotonic()
-        low, high = self._newest()
-        for doubt in self._in_doubt():
-            doubt_low, doubt_high = doubt.aged(now)
-            low, high = min(low, doubt_low), max(high, doubt_high)
+        low, high = self._newest().aged(now)
+        if self._doubted:
+            for doubt in self._in_doubt():
+                doubt_low, doubt_high = doubt.aged(now)
+                low, high = min(low, doubt_low), max(high, doubt_high)
         return low, high
 
-    def _newest(self) -> tuple[float, float]:
+    def _newest(self) -> _Bounds:
         if self._believed is None:
             raise ClockNotSetError("the platform's time is not known yet: call taobao.time.get first")
-        return self._believed.aged(self._monotonic())
+        return self._believed

@@ -13,6 +13,7 @@ ahead of now counts as passed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -72,10 +73,6 @@ class Evidence:
 
     calls: int = 0
     failed: int = 0
-
-    def __add__(self, other: Evidence) -> Evidence:
-        """Both together."""
-        return Evidence(self.calls + other.calls, self.failed + other.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,25 +181,22 @@ class Tally:
     their calls all the same."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Evidence] = {}
+        self._calls: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
 
     def note(self, api: str, seller_id: int | None, verdict: CallVerdict) -> None:
         """Count an attempt."""
-        match verdict:
-            case CallVerdict.ANSWERED | CallVerdict.FAILED:
-                scopes = [PLATFORM, api_scope(api)]
-            case CallVerdict.SELLER_REFUSED:
-                scopes = []
-            case CallVerdict.SAYS_NOTHING:
-                return
-        one = Evidence(1, int(verdict is not CallVerdict.ANSWERED))
+        if verdict is CallVerdict.SAYS_NOTHING:
+            return
+        scopes = [] if verdict is CallVerdict.SELLER_REFUSED else [PLATFORM, api_scope(api)]
+        if seller_id is not None and len(self._calls) < self.MAX_SCOPES:
+            scopes.append(seller_scope(seller_id))
         for scope in scopes:
-            self._counts[scope] = self._counts.get(scope, Evidence()) + one
-        if seller_id is not None and len(self._counts) < self.MAX_SCOPES:
-            scope = seller_scope(seller_id)
-            self._counts[scope] = self._counts.get(scope, Evidence()) + one
+            self._calls[scope] += 1
+            self._failed[scope] += verdict is not CallVerdict.ANSWERED
 
     def take(self) -> dict[str, Evidence]:
         """What was counted since the last time, by scope."""
-        counts, self._counts = self._counts, {}
-        return counts
+        calls, failed = self._calls, self._failed
+        self._calls, self._failed = Counter(), Counter()
+        return {scope: Evidence(count, failed[scope]) for scope, count in calls.items()}

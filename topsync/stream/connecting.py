@@ -110,10 +110,15 @@ class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]
         super().__init__(*place, **options)
         self._own = own
         self._request_timeout = own.kafka_connect_timeout_seconds  # first for the connection itself
+        self._seconds: dict[type[object], float] = {}
+        """By type of request. To look through the lists takes as long as all else that is done for one."""
 
     def send(self, request: Request, expect_response: bool = True) -> Awaitable[object]:
         """Send a request, which gets its own time for the answer (called by the client library)."""
-        self._request_timeout = self._seconds_for(request)
+        seconds = self._seconds.get(type(request))
+        if seconds is None:
+            seconds = self._seconds[type(request)] = self._seconds_for(request)
+        self._request_timeout = seconds
         answer: Awaitable[object] = super().send(request, expect_response)
         return answer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import cache
 
 from schemas import platform_time
 from topsync.base import identity, metrics
@@ -19,6 +20,11 @@ from topsync.store.database import OUTAGE_ERRORS, Pool
 WRITTEN_EVERY_SECONDS = 1.0
 
 
+_calls = cache(metrics.API_CALLS.labels)
+_seconds = cache(metrics.API_SECONDS.labels)
+"""To look a series up takes longer than to count a call. There are as many as labels allow."""
+
+
 class CallCounts:
     """Counts calls, and adds them to the database every second: a crash takes those of a second with it."""
 
@@ -32,8 +38,8 @@ class CallCounts:
     def note(self, record: CallRecord) -> None:
         """Count an attempt. Does not block."""
         priority, outcome = record.priority.label, record.outcome
-        metrics.API_CALLS.labels(record.api, priority, outcome).inc()
-        metrics.API_SECONDS.labels(record.api).observe(record.seconds)
+        _calls(record.api, priority, outcome).inc()
+        _seconds(record.api).observe(record.seconds)
         self._tally.note(record.api, record.seller_id, record.verdict)
         if record.unknown_code is not None:
             name = f"{record.api} {record.unknown_code}"

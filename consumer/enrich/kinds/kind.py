@@ -8,7 +8,7 @@ it up.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeAlias
 
@@ -61,16 +61,15 @@ class EnrichedKind(Generic[V, T]):
     points: KindPoints
     shown: ShownInOrders[V] | None = None
     """None: no order shows it."""
+    kind: Kind = field(init=False)
+    """Its word, from which its names follow."""
+    leads: bool = field(init=False)
+    """Whether everything else is a part of this kind."""
 
-    @property
-    def kind(self) -> Kind:
-        """Its word, from which its names follow."""
-        return self.table.kind
-
-    @property
-    def leads(self) -> bool:
-        """Whether everything else is a part of this kind."""
-        return self.kind.leads
+    def __post_init__(self) -> None:
+        """Look up once what is asked for with every order."""
+        object.__setattr__(self, "kind", self.table.kind)
+        object.__setattr__(self, "leads", self.table.kind.leads)
 
 
 AnyKind: TypeAlias = "EnrichedKind[Any, Any]"
