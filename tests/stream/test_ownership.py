@@ -239,7 +239,7 @@ async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_skips_abort
             assert await reader.batch(max_records=10, timeout_seconds=0.1) == []
 
 
-async def test_what_comes_while_a_reader_gathers_is_read_together(
+async def test_what_comes_soon_after_other_batches_is_read_together(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     name = registry.notifications.name
@@ -247,13 +247,30 @@ async def test_what_comes_while_a_reader_gathers_is_read_together(
         producers.idempotent(kafka) as producer,
         ownership.partition_reader(kafka, topic=name, partition=0, offset=None, gather_seconds=1) as reader,
     ):
-        await producer.publish([record(name, "k", "0")])
-        first = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
-        await producer.publish([record(name, "k", "1")])
+        alone = []
+        for value in ("0", "1"):
+            await producer.publish([record(name, "k", value)])
+            alone += await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
         await producer.publish([record(name, "k", "2")])
+        await producer.publish([record(name, "k", "3")])
         together = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
-    assert [taken.value for taken in first] == [b"0"]
-    assert [taken.value for taken in together] == [b"1", b"2"]
+    assert [taken.value for taken in alone] == [b"0", b"1"]
+    assert [taken.value for taken in together] == [b"2", b"3"]
+
+
+async def test_after_a_lone_batch_a_reader_does_not_wait(kafka: KafkaSettings, registry: Registry) -> None:
+    name = registry.notifications.name
+    async with (
+        producers.idempotent(kafka) as producer,
+        ownership.partition_reader(
+            kafka, topic=name, partition=0, offset=None, gather_seconds=2 * BOUND_SECONDS
+        ) as reader,
+        asyncio.timeout(BOUND_SECONDS),
+    ):
+        for value in ("0", "1"):
+            await producer.publish([record(name, "k", value)])
+            (found,) = await reader.batch(max_records=10, timeout_seconds=BOUND_SECONDS)
+            assert found.value == value.encode()
 
 
 async def test_an_idle_reader_leaves_its_question_with_the_broker_and_gets_what_comes_at_once(

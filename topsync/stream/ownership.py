@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
@@ -32,6 +33,9 @@ IDLE_SECONDS = 2.0
 """How often a reader asks again where nothing comes; what comes is answered at once. By default, the client
 asks twice a second and looks five times a second whether it is to ask: for eight readers, that is a
 hundredth of a core."""
+
+QUIET: Final = 5
+"""After so many times the gathering of a reader without a batch, the next batch is taken for a lone one."""
 
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
@@ -167,11 +171,13 @@ class PartitionReader:
 
     def __init__(self, consumer: Consumer, tp: TopicPartition, gather_seconds: float) -> None:
         """For `gather_seconds` after a batch, nothing is fetched where no more is known to be there: what
-        comes meanwhile is a batch, and each batch costs much more than each of its records.
+        comes meanwhile is a batch, and each batch costs much more than each of its records. A batch that
+        comes after a quiet time is followed by nothing, most likely: then nobody waits, and no timer rings.
         """
         self._consumer = consumer
         self._gather_seconds = gather_seconds
         self._gathers_until: float | None = None
+        self._taken_at = float("-inf")
         self._next = 0
         self.tp = tp
 
@@ -190,10 +196,12 @@ class PartitionReader:
         taken = [record for records in batches.values() for record in records]
         if taken:
             self._next = taken[-1].offset + 1
-            if self._gather_seconds and not self.unread:
+            now = asyncio.get_running_loop().time()
+            if not self.unread and now < self._taken_at + QUIET * self._gather_seconds:
                 # Before the client can fetch again: it would come back with the first record that is written.
                 self._consumer.pause(self.tp)
-                self._gathers_until = asyncio.get_running_loop().time() + self._gather_seconds
+                self._gathers_until = now + self._gather_seconds
+            self._taken_at = now
         return taken
 
     async def _gather(self) -> None:
