@@ -38,7 +38,7 @@ from topsync.verify.topic_watch import TopicWatch
 log = telemetry.get_logger(__name__)
 
 GATHER_SECONDS = 0.02
-"""How long changes wait for others before they are read together, unless nothing was read for as long. They
+"""How long changes wait for others before they are read together, unless nothing has come for a while. They
 would wait for a transaction otherwise, which takes longer."""
 
 FIRST_PARTITION = 0

@@ -69,6 +69,7 @@ class InFlight:
         self._max_records = max_records
         self._readings: deque[Reading] = deque()
         self._parts: deque[InFlightPart] = deque()
+        self._waiting_records = 0
         self._waiting_since = 0.0
         self._done = 0
         self._left = asyncio.Event()
@@ -93,6 +94,7 @@ class InFlight:
             self._waiting_since = asyncio.get_running_loop().time()
         reading.parts += 1
         self._parts.append(InFlightPart(self, reading, batch))
+        self._waiting_records += reading.records
 
     def end(self, reading: Reading) -> None:
         """Everything of a reading is read."""
@@ -105,12 +107,12 @@ class InFlight:
     @property
     def waiting_records(self) -> int:
         """How many records the parts that wait to be stored come from."""
-        return sum(part.reading.records for part in self._parts)
+        return self._waiting_records
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits to be stored that it need not wait for more."""
-        return self.waiting_records >= self._max_records or len(self._parts) >= AHEAD_BATCHES
+        return self._waiting_records >= self._max_records or len(self._parts) >= AHEAD_BATCHES
 
     @property
     def waiting_since(self) -> float:
@@ -121,6 +123,7 @@ class InFlight:
         """Take out all parts that wait."""
         parts = list(self._parts)
         self._parts.clear()
+        self._waiting_records = 0
         return parts
 
     def pop_batch(self) -> list[InFlightPart]:
@@ -130,6 +133,7 @@ class InFlight:
         while self._parts and (not parts or self._parts[0].reading.records <= room):
             room -= self._parts[0].reading.records
             parts.append(self._parts.popleft())
+        self._waiting_records -= sum(part.reading.records for part in parts)
         self._waiting_since = asyncio.get_running_loop().time()
         return parts
 

@@ -13,8 +13,7 @@ not stored (`Turns`), and a batch is not stored while any of its orders is being
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -32,7 +31,7 @@ from consumer.enrich.republishing import Piece, Republishing
 from consumer.enrich.turns import Turns
 from consumer.enrich.write.published import Published
 from consumer.enrich.write.writer import PartitionWriter, Tools
-from topsync.base import failpoints, metrics
+from topsync.base import failpoints, metrics, waits
 from topsync.model.kind import Kind
 from topsync.stream.ownership import PartitionReader
 from topsync.stream.producer import Offsets
@@ -42,17 +41,17 @@ Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
 READ_TIMEOUT_SECONDS: Final = 5.0
 
-OFFSETS_EVERY_SECONDS: Final = 0.25
+OFFSETS_EVERY_SECONDS: Final = 1.0
 """How long offsets of what is done wait before they go with the next transaction."""
 
-OFFSETS_AT_MOST_SECONDS: Final = 1.0
+OFFSETS_AT_MOST_SECONDS: Final = 2.0
 """How long they wait at most: then they have a transaction of their own."""
 
 STORE_AHEAD_SECONDS: Final = 0.005
 """How long before the next transaction can begin the storing of what it will publish begins: about as long as
 it takes."""
 
-NOTE_WITHIN_SECONDS: Final = 0.1
+NOTE_WITHIN_SECONDS: Final = 0.5
 """How long what is published waits to be noted together with what is published after it, unless somebody
 waits. A crash repeats what is not noted."""
 
@@ -75,6 +74,8 @@ class _Group:
     stored_at: datetime
     batch: Batch = field(default_factory=Batch)
     parts: list[InFlightPart] = field(default_factory=list)
+    written: set[int] = field(default_factory=set)
+    """The orders of which something is to be noted once it is published."""
     pieces: list[tuple[Piece, asyncio.Future[int]]] = field(default_factory=list)
     """What is to be published again along with it, and who waits for that."""
 
@@ -85,6 +86,7 @@ class _Group:
     def join(self, later: _Group) -> None:
         self.batch.join(later.batch)
         self.parts += later.parts
+        self.written |= later.written
         self.pieces += later.pieces
         self.fetched_at, self.stored_at = later.fetched_at, later.stored_at
 
@@ -152,15 +154,16 @@ class Pipeline:
             if not taken:
                 continue
             failpoints.reach("enricher.taken")
-            size_bytes = sum(map(_size_bytes, taken))
+            sizes_bytes = {record.offset: _size_bytes(record) for record in taken}
+            size_bytes = sum(sizes_bytes.values())
             await self._tools.bytes_in_flight.take(size_bytes)
             self._held_bytes += size_bytes
             metrics.ENRICHER_BYTES.set(self._tools.bytes_in_flight.taken_bytes)
-            for reading, records in self._readings(taken):
+            for reading, records in self._readings(taken, sizes_bytes):
                 in_flight.begin(reading)
                 tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
 
-    def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
+    def _readings(self, taken: Records, sizes_bytes: Mapping[int, int]) -> Iterator[tuple[Reading, Records]]:
         """A single reading for all records, or two: records that wait for their turn hold up no others."""
         free: list[ConsumerRecord[bytes, bytes]] = []
         held: list[ConsumerRecord[bytes, bytes]] = []
@@ -171,7 +174,8 @@ class Pipeline:
         parts = [(free, taken[0].offset), (held, end)] if free and held else [(taken, end)]
         loop = asyncio.get_running_loop()
         for records, done in parts:
-            yield Reading(done, len(records), sum(map(_size_bytes, records)), loop.create_future()), records
+            size_bytes = sum(sizes_bytes[record.offset] for record in records)
+            yield Reading(done, len(records), size_bytes, loop.create_future()), records
 
     async def _read(
         self,
@@ -219,9 +223,7 @@ class Pipeline:
                 if look_at is not None and loop.time() >= look_at:
                     return
             # A timer may ring a little early: then it is set again.
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(look_at):
-                    await self._may_store.wait()
+            await waits.until_set(self._may_store, latest=look_at)
 
     def _next_look_at(self) -> float | None:
         """When what waits is to be stored although it is not much; None where nothing waits."""
@@ -243,17 +245,27 @@ class Pipeline:
         group = _Group(fetched_at=now, stored_at=now)
         for part in parts:
             group.add(part)
-        while not group.batch.tids.isdisjoint(self._unnoted):
+        group.written = group.batch.written
+        while not group.written.isdisjoint(self._unnoted):
             self._has_noted.clear()
             self._note_now.set()
             await self._has_noted.wait()
+        self._trust_what_is_under_way(group.batch)
         storing, trips = self._writer.store(group.batch), group.batch.trips
         await (storing if trips is None else trips.storing(storing, group.batch.orders_of_versions()))
-        self._unnoted |= group.batch.tids
+        self._unnoted |= group.written
         group.stored_at = self._tools.clock.estimate()
         for part in parts:
             part.in_flight.stored(part.reading)
         return group
+
+    def _trust_what_is_under_way(self, batch: Batch) -> None:
+        """Take out of what may be unpublished what an earlier group publishes: it goes before this, or fails
+        together with it.
+        """
+        for part in batch.parts.values():
+            for id_ in [id_ for id_, tid in part.doubtful.items() if tid in self._unnoted]:
+                del part.doubtful[id_]
 
     async def _publish_all(self) -> None:
         loop = asyncio.get_running_loop()
@@ -294,7 +306,7 @@ class Pipeline:
         self._let_go(size_bytes)
         if published.count >= MANY or published.letters or published.tombstones or self._published.full():
             self._note_now.set()
-        await self._published.put((published, group.batch.tids))
+        await self._published.put((published, group.written))
 
     async def _publish_again(self, piece: Piece) -> int:
         """Have a piece published with whatever is published next; returns how many records it was."""
@@ -304,11 +316,12 @@ class Pipeline:
         return await waiting
 
     async def _note_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             published, tids = await self._published.get()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(NOTE_WITHIN_SECONDS):
-                    await self._note_now.wait()
+            # All partitions at the same moments: their statements become one.
+            latest = NOTE_WITHIN_SECONDS * (loop.time() // NOTE_WITHIN_SECONDS + 1)
+            await waits.until_set(self._note_now, latest=latest)
             self._note_now.clear()
             while not self._published.empty():
                 later, others = self._published.get_nowait()
@@ -338,5 +351,7 @@ class Pipeline:
 
 def _size_bytes(record: ConsumerRecord[bytes, bytes]) -> int:
     """What a record weighs: key, value and headers, which need not have a value."""
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    headers = 0
+    for name, value in record.headers:
+        headers += len(name) + len(value or b"")
     return len(record.key or b"") + len(record.value or b"") + headers

@@ -24,8 +24,8 @@ class KindPart(Generic[V, T]):
 
     versions: dict[int, V] = field(default_factory=dict)
     """The newest version of each thing, by id."""
-    doubtful: set[int] = field(default_factory=set)
-    """Things that the batch is about, and that were already stored but not published yet."""
+    doubtful: dict[int, int] = field(default_factory=dict)
+    """Things that the batch is about, and that were stored but not noted as published: with their orders."""
     ahead: list[Unpublished[T]] = field(default_factory=list)
     """What is to be published of the versions, once they are stored."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
@@ -76,6 +76,13 @@ class Batch:
     """What became of the records that are no dead letters, as far as it says whether too many die."""
     trips: Trips | None = None
     """Of its orders, for their spans; only where traces are on."""
+
+    @property
+    def written(self) -> set[int]:
+        """The orders of which it writes anything: versions, dead letters, or that they are erased."""
+        versions = {version.tid for part in self.parts.values() for version in part.versions.values()}
+        letters = {letter.subject.tid for letter in self.dead_letters if letter.subject is not None}
+        return versions | letters | self.erased
 
     def of(self, kind: Kind) -> AnyPart:
         """What the batch asks to be written of a kind."""

@@ -27,7 +27,7 @@ from consumer.enrich.read.wanted import Wanted
 from consumer.enrich.spans import Trips
 from schemas import cloud_events
 from schemas.change import Source
-from topsync.base import failpoints, metrics, tracing
+from topsync.base import failpoints, metrics, tracing, waits
 from topsync.model.kind import Kind
 from topsync.model.linger import LingerTimes
 from topsync.model.need import Need
@@ -145,16 +145,14 @@ class BatchReader:
         changes = [hint.change for hint in hints]
         named = [(kind, decisions.coalesce(changes, kind.kind, self.linger)) for kind in self.kinds]
         bring_named = partial(self._bring_named, taken_at=taken_at, late_before=late_before)
-        async with asyncio.TaskGroup() as tasks:
-            bringing = {
-                kind.kind: tasks.create_task(bring_named(kind, needs, hints, batch))
-                for kind, needs in named
-                if needs
-            }
+        # The kind that leads is the first, and each hint names one.
+        of_orders, *_ = await waits.together(
+            [bring_named(kind, needs, hints, batch) for kind, needs in named if needs]
+        )
         for kind in self.kinds:
             await self._note_orders_behind(kind, batch.of(Kind.ORDER).versions, batch)
         failpoints.reach("enricher.fetched")
-        self._judge_outage(bringing[Kind.ORDER].result(), batch)
+        self._judge_outage(of_orders, batch)
 
     async def _bring_named(
         self,
@@ -169,7 +167,7 @@ class BatchReader:
         part = batch.of(kind.kind)
         part.hinted_at |= {id_: need.hinted_at for id_, need in needs.items() if need.hinted_at is not None}
         known = await self.tables.of(kind.table).known(needs)
-        part.doubtful |= {id_ for id_, state in known.items() if not state.published}
+        part.doubtful |= {id_: needs[id_].tid for id_, state in known.items() if not state.published}
         needed = decisions.to_fetch(needs, known)
         trail.answered(kind.kind, needs.keys() - needed.keys(), needs, known)
         if not kind.leads:

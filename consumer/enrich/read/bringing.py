@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.read.batch import Batch
 from consumer.enrich.read.fetching import Fetcher
 from consumer.enrich.read.wanted import Wanted
-from topsync.base import metrics
+from topsync.base import metrics, waits
 from topsync.base.clock import ServerClock
 from topsync.model.anomaly import Sightings
 from topsync.model.known import Known
@@ -59,10 +58,13 @@ class Bringer:
             ExceptionGroup: of what `Fetcher.fetch` raises.
         """
         brought = Brought()
-        async with asyncio.TaskGroup() as tasks:
-            for want in wanted:
-                if not self.fetcher.is_refused(want.kind.kind, want.need.seller_id):
-                    tasks.create_task(self._bring(want, known.get(want.id), batch, brought))
+        await waits.together(
+            [
+                self._bring(want, known.get(want.id), batch, brought)
+                for want in wanted
+                if not self.fetcher.is_refused(want.kind.kind, want.need.seller_id)
+            ]
+        )
         return brought
 
     async def _bring(self, wanted: Wanted, known: Known | None, batch: Batch, brought: Brought) -> None:

@@ -22,6 +22,7 @@ from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.store import erasures, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
@@ -40,6 +41,8 @@ transaction that takes long, and then all of it would begin again."""
 
 UNSTORABLE: Final = "unstorable"
 """The reason of the dead letter of a version that the table cannot hold."""
+
+_REPUBLISHED: Final = {kind: metrics.RECORDS_REPUBLISHED.labels(kind.plural) for kind in Kind}
 
 X = TypeVar("X")
 
@@ -163,7 +166,7 @@ class PartitionWriter:
         """Versions of a kind that the topic lacks, of orders that are not erased."""
         part = batch.of(kind.kind)
         ahead = [version for version in part.ahead if version.tid not in buried]
-        if doubtful := part.doubtful - {version.key for version in ahead}:
+        if doubtful := part.doubtful.keys() - {version.key for version in ahead}:
             ahead += await self._tools.tables.of(kind.table).unpublished(doubtful)
         return ahead
 
@@ -268,7 +271,8 @@ class PartitionWriter:
         failpoints.reach("enricher.published")
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
         for kind in KINDS.values():
-            metrics.RECORDS_REPUBLISHED.labels(kind.kind.plural).inc(len(again.versions[kind.kind]))
+            if repeated := again.versions[kind.kind]:
+                _REPUBLISHED[kind.kind].inc(len(repeated))
             self._measure(kind, ahead.versions[kind.kind], batch)
 
     def _measure(self, kind: AnyKind, versions: Sequence[AnyUnpublished], batch: Batch) -> None:

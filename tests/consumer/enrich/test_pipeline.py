@@ -7,9 +7,10 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
@@ -24,6 +25,7 @@ from consumer.enrich.republishing import Piece
 from consumer.enrich.write.published import Published
 from topsync.base.clock import ServerClock
 from topsync.model.kind import Kind
+from topsync.store.open_letters import Subject
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -34,6 +36,35 @@ ORDERS = 8
 """Few, so that batches under way often share some."""
 
 BOUND_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class FakeVersion:
+    """A version of an order; each is newer than the one before."""
+
+    tid: int
+    kind: ClassVar = Kind.ORDER
+
+    @property
+    def key(self) -> int:
+        return self.tid
+
+    def is_older_than(self, other: FakeVersion) -> bool:
+        return other is not self
+
+
+class FakeLetter(NamedTuple):
+    """A dead letter, by which a record's place travels."""
+
+    tp: TopicPartition
+    offset: int
+    subject: Subject | None
+
+
+def written_by(batch: Batch) -> set[int]:
+    """The orders of which a batch brings a version or a letter."""
+    letters = cast("list[FakeLetter]", batch.dead_letters)
+    return {*batch.of(Kind.ORDER).versions} | {each.subject.tid for each in letters if each.subject}
 
 
 class Stages:
@@ -62,6 +93,8 @@ class Stages:
         self.told_revisions = dict.fromkeys(range(ORDERS), 0)
         self.pieces = 0
         """Published once more."""
+        self.doubted = 0
+        """Orders that were stored as perhaps unpublished."""
         self.done = asyncio.Event()
 
     async def take_time(self) -> None:
@@ -99,23 +132,35 @@ class Stages:
         if self.dice.random() < 0.3:
             yield Batch(tids=set(batch.tids))
             await self.take_time()
-        batch.dead_letters = cast(
-            "Any", [(TopicPartition(record.topic, 0), record.offset) for record in taken]
-        )
+        batch.dead_letters = cast("Any", [self.letter(record) for record in taken])
+        for tid in batch.tids:
+            if self.dice.random() < 0.5:
+                batch.add(cast("Any", FakeVersion(tid)))
+            else:
+                batch.of(Kind.ORDER).doubtful[tid] = tid
         yield batch
 
+    def letter(self, record: Record) -> FakeLetter:
+        """What says where a record came from; now and then it is a letter about the record's order."""
+        subject = Subject.of_order(int(record.key), "odd") if self.dice.random() < 0.2 else None
+        return FakeLetter(TopicPartition(record.topic, 0), record.offset, subject)
+
     async def store(self, batch: Batch) -> None:
-        assert self.unnoted.isdisjoint(batch.tids), "a step is compared with what is noted as published"
-        places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
+        written = written_by(batch)
+        assert self.unnoted.isdisjoint(written), "a step is compared with what is noted as published"
+        doubtful = batch.of(Kind.ORDER).doubtful.keys()
+        assert self.unnoted.isdisjoint(doubtful), "what is under way is published by whoever stored it"
+        self.doubted += len(doubtful)
+        places = [(letter.tp, letter.offset) for letter in cast("list[FakeLetter]", batch.dead_letters)]
         snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
         assert snapshots <= self.batch_snapshots, "a change waits for one batch of snapshots at most"
         self.stored_while_reading |= bool(self.being_read)
         await self.take_time()
         for tp, offset in places:
             del self.judged[tp, offset]
-        for tid in batch.tids:
+        for tid in written:
             self.stored_revisions[tid] += 1
-        self.unnoted |= batch.tids
+        self.unnoted |= written
 
     async def again(self, piece: Piece) -> Published:
         """What the table has now, as pairs of order and revision."""
@@ -148,9 +193,10 @@ class Stages:
         for tid, revision in cast("list[tuple[int, int]]", again.versions[Kind.ORDER] if again else []):
             assert revision >= self.told_revisions[tid], "what is published again is never older"
             self.told_revisions[tid] = revision
-        for tid in batch.tids:
+        written = written_by(batch)
+        for tid in written:
             self.told_revisions[tid] = self.stored_revisions[tid]
-        for tp, offset in cast("list[tuple[TopicPartition, int]]", batch.dead_letters):
+        for tp, offset, _ in cast("list[FakeLetter]", batch.dead_letters):
             self.overtaken |= bool(self.published[tp]) and offset < max(self.published[tp])
             self.published[tp].add(offset)
         for tp, offset in offsets.items():
@@ -159,7 +205,7 @@ class Stages:
             self.committed[tp] = offset
         if set(self.committed.values()) == {RECORDS}:
             self.done.set()
-        return Published(tombstones=cast("Any", list(batch.tids)))
+        return Published(tombstones=cast("Any", list(written)))
 
     async def note(self, published: Published) -> None:
         self.being_noted = True
@@ -185,6 +231,7 @@ async def test_stages_overlap_and_no_step_of_an_order_overtakes_another(
     assert stages.stored_while_reading, "the next batches wait for the batch that is stored"
     assert stages.published_while_noting, "nobody waits for noting"
     assert stages.overtaken, "a slow batch holds up the others"
+    assert stages.doubted > 1, "what nobody has under way may be unpublished"
     assert stages.pieces > 1, "what is asked for once more is published beside it"
     assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
     running.cancel()
@@ -212,7 +259,12 @@ async def test_the_bytes_that_a_writer_holds_at_its_end_are_free_for_the_others(
     assert stages.bytes_in_flight.taken_bytes == 0
 
 
-async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with_what_follows() -> None:
+async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "NOTE_WITHIN_SECONDS", 2.0)
+    # All of it happens long before the next moment at which partitions note.
+    await asyncio.sleep(2.0 - asyncio.get_running_loop().time() % 2.0)
     stages = Stages(seed=1)
     offsets, asked, stored, noted = itertools.count(), asyncio.Queue[int](), list[int](), list[int]()
     publishing, go_on = asyncio.Queue[None](), asyncio.Event()
