@@ -177,7 +177,8 @@ class PartitionPublisher:
 
         A transaction that begins while the broker still writes the markers of the last costs 20 ms more.
         """
-        await asyncio.sleep(max(0.0, self._free_at - asyncio.get_running_loop().time()))
+        if (seconds := self._free_at - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(seconds)
 
     async def publish(self, records: Sequence[Record], offsets: Offsets) -> None:
         """Write records and consumed offsets in a transaction: either all of it happens or nothing.
