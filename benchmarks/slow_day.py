@@ -45,6 +45,8 @@ class State:
     calls: int
     processor_seconds: Mapping[str, float]
     """By process."""
+    wakes: int
+    """Of the enricher."""
 
 
 async def run() -> Report:
@@ -92,6 +94,7 @@ async def _state(system: System) -> State:
         messages=ledger["channel"]["published"],
         calls=ledger["gateway"]["apis"].get(FULLINFO, {}).get("total", 0),
         processor_seconds={name: usage.processor_seconds(each.pid) for name, each in processes.items()},
+        wakes=usage.wakes(processes["enrich"].pid),
     )
 
 
@@ -119,6 +122,12 @@ def _rows(before: State, after: State, waits: Sequence[float]) -> list[Row]:
         _milliseconds("median above the platform's answer", p50 - ANSWER_SECONDS, P50_ABOVE_SECONDS),
         _milliseconds("p99 above the platform's answer", p99 - ANSWER_SECONDS, P99_ABOVE_SECONDS),
         _milliseconds("processor time of the enricher for each call", spent["enrich"] / calls),
+        Row(
+            what="wakes of the enricher for each call",
+            value=(after.wakes - before.wakes) / calls,
+            unit="",
+            digits=1,
+        ),
     ]
     shares = [
         Row(

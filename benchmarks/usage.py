@@ -18,6 +18,11 @@ def processor_seconds(process: int) -> float:
     return own + sum(processor_seconds(child) for child in children(process))
 
 
+def wakes(process: int) -> int:
+    """How often the main thread of a process has gone to sleep, so far, and so was woken."""
+    return _status(process, "voluntary_ctxt_switches")
+
+
 def resident_megabytes(process: int) -> float:
     """Resident memory of a process now, without its children."""
     return _status(process, "VmRSS") / 1024
