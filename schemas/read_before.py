@@ -65,19 +65,21 @@ class ReadBefore(NamedTuple):
         return cls(content.hash_of(form), form.may_be_odd, head, happened)
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, str]) -> Self | None:
-        """What the attributes of an event say; None where it was not read by the rules of this release.
+    def from_headers(cls, headers: Mapping[str, bytes | None]) -> Self | None:
+        """What the headers of an event say; None where it was not read by the rules of this release.
 
         Raises:
             KeyError, ValueError: it was, and they do not say what was found out.
         """
-        if attributes.get("readby") != rules():
+        if headers.get("ce_readby") != rules().encode():
             return None
-        head = orjson.loads(attributes["head"])
-        if not isinstance(head, dict):
-            raise ValueError("head: no object")
-        happened = tuple(attributes["happened"].split(","))
-        return cls(bytes.fromhex(attributes["contenthash"]), "odd" in attributes, head, happened)
+        head = orjson.loads(headers["ce_head"] or b"")
+        happened, digest = headers["ce_happened"], headers["ce_contenthash"]
+        if not isinstance(head, dict) or not happened or not digest:
+            raise ValueError("they say that it was read, and not what was found out")
+        return cls(
+            bytes.fromhex(digest.decode()), "ce_odd" in headers, head, tuple(happened.decode().split(","))
+        )
 
     def attributes(self) -> dict[str, str]:
         """The attributes of an event that hands the object on."""

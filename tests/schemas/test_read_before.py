@@ -26,7 +26,7 @@ def assert_handed_on(model: type[PlatformObject], raw: Any) -> None:
     except UnreadableError:  # is handed on as it came
         return
     text = read.text.encode()
-    known = ReadBefore.from_attributes(ReadBefore.of(read).attributes())
+    known = ReadBefore.from_headers(headers_of(ReadBefore.of(read)))
     assert known is not None
     handed_on = known.form(model, text)
     assert handed_on == read
@@ -73,11 +73,11 @@ def test_an_order_with_an_odd_line_is_handed_on_as_it_was_read(
 
 def test_what_was_read_by_other_rules_is_to_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     known = of_an_order(may_be_odd=True)
-    attributes = known.attributes()
-    assert ReadBefore.from_attributes(attributes) == known
-    assert ReadBefore.from_attributes({}) is None
+    headers = headers_of(known)
+    assert ReadBefore.from_headers(headers) == known
+    assert ReadBefore.from_headers({}) is None
     monkeypatch.setattr(read_before, "rules", lambda: "others")
-    assert ReadBefore.from_attributes(attributes) is None
+    assert ReadBefore.from_headers(headers) is None
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"7", b"{}", b'{"tid":"1"}'])
@@ -105,16 +105,27 @@ def test_what_was_handed_on_and_is_no_json_is_unreadable_when_it_is_read() -> No
 
 
 @pytest.mark.parametrize("missing", ["contenthash", "head", "happened"])
-def test_attributes_that_do_not_say_what_was_found_out_are_refused(missing: str) -> None:
-    attributes = of_an_order().attributes()
+def test_headers_that_do_not_say_what_was_found_out_are_refused(missing: str) -> None:
+    headers = headers_of(of_an_order())
     with pytest.raises(KeyError):
-        ReadBefore.from_attributes({name: value for name, value in attributes.items() if name != missing})
+        ReadBefore.from_headers({name: value for name, value in headers.items() if name != f"ce_{missing}"})
 
 
-@pytest.mark.parametrize(("name", "value"), [("contenthash", "x"), ("head", "x"), ("head", "[]")])
-def test_attributes_that_cannot_be_understood_are_refused(name: str, value: str) -> None:
-    with pytest.raises(ValueError, match=r"hexadecimal|unexpected|no object"):
-        ReadBefore.from_attributes({**of_an_order().attributes(), name: value})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("contenthash", value) for value in (b"x", b"", None)),
+        *(("head", value) for value in (b"x", b"[]", b"", None)),
+        *(("happened", value) for value in (b"\xff", b"", None)),
+    ],
+)
+def test_headers_that_cannot_be_understood_are_refused(name: str, value: bytes | None) -> None:
+    with pytest.raises(ValueError, match=r"hexadecimal|unexpected|empty|what was found out|utf-8"):
+        ReadBefore.from_headers({**headers_of(of_an_order()), f"ce_{name}": value})
+
+
+def headers_of(known: ReadBefore) -> dict[str, bytes | None]:
+    return {f"ce_{name}": value.encode() for name, value in known.attributes().items()}
 
 
 def of_an_order(*, may_be_odd: bool = False) -> ReadBefore:
