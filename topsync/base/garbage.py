@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 
-COLLECT_AFTER = (20_000, 20, 20)
-"""Objects made until the young are searched, and searches of each generation until one of the next."""
+COLLECT_AFTER = (100_000, 5, 10)
+"""Objects made until the young are searched, and searches of each generation until one of the next.
+
+An order on its way has about 50, headers above all, and a thousand are on their way at the same time: so
+hardly any of these are searched more than once.
+"""
 
 
 def calm_collector() -> None:
