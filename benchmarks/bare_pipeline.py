@@ -25,7 +25,7 @@ import uvloop
 from aiokafka import TopicPartition
 
 from schemas import platform_time
-from topsync.base.service import calm_collector
+from topsync.base.garbage import calm_collector
 from topsync.base.settings import KafkaSettings, TaobaoSettings
 from topsync.platforms.taobao import catalogue
 from topsync.stream import clients, topics

@@ -22,7 +22,8 @@ from benchmarks import channel_source
 from benchmarks.report import Report, Row
 from consumer.push.service import PushService
 from topsync.base.clock import ServerClock
-from topsync.base.service import Lifetime, calm_collector
+from topsync.base.garbage import calm_collector
+from topsync.base.service import Lifetime
 from topsync.base.settings import DatabaseSettings, KafkaSettings
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup

@@ -162,25 +162,30 @@ def step(
     `always` names the fields that differ in each version, and so are not named; `rows` names the lists whose
     rows are compared row by row, each with the field that is a row's id.
     """
-    happened = [word for word, shown in _shows(kind) if shown(before, after)]
+    words = happened(kind, before, after)
     if before is None:
-        return _first(kind, tuple(happened), source)
+        return first(kind, words, source)
     return Delta(
-        transitions=reported(kind, happened, source),
+        transitions=reported(kind, words, source),
         status_from=before["status"],
         changed=tuple(sorted(_changed(before, after, rows or {}) - always)),
     )
 
 
+def happened(kind: type[T], before: WireState | None, after: WireState) -> tuple[T, ...]:
+    """The words for all that two states in a row show; before a first version is None."""
+    return tuple([word for word, shown in _shows(kind) if shown(before, after)])
+
+
 @cache
-def _first(kind: type[T], happened: tuple[T, ...], source: Source) -> Delta[T]:
+def first(kind: type[T], words: tuple[str, ...], source: Source) -> Delta[T]:
     """The step to a first version: made once, since few differ and a bulk start brings nothing else."""
-    return Delta(transitions=reported(kind, happened, source), status_from=None, changed=())
+    return Delta(transitions=reported(kind, words, source), status_from=None, changed=())
 
 
-def reported(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
+def reported(kind: type[T], words: Iterable[str], source: Source) -> tuple[T, ...]:
     """What has happened, by rising rank, for a version that reached us by `source`."""
-    return _or_updated(kind, [*happened, CORRECTED] if source in RECONCILED else [*happened])
+    return _or_updated(kind, [*words, CORRECTED] if source in RECONCILED else [*words])
 
 
 @cache

@@ -209,6 +209,14 @@ EVENTS: Final = (
                 required=False,
             ),
             Attribute("contenthash", "With `readby`: the digest of its content, in hex.", required=False),
+            Attribute(
+                "head", "With `readby`: the fields that are needed to store it, as JSON.", required=False
+            ),
+            Attribute(
+                "happened",
+                "With `readby`: what has happened to it so far, as in `transitions` of a first version.",
+                required=False,
+            ),
             Attribute("odd", "With `readby`: it may have fields that nobody asked for.", required=False),
         ),
     ),

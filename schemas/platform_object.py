@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -31,6 +31,37 @@ class UnreadableError(ValueError):
         """Whether only something is missing: the platform may show it later."""
 
 
+class UnreadContent(Mapping[str, Any]):
+    """The JSON of an object of which some fields were handed over: it is read when others are asked for.
+
+    That is so of hardly any order of a bulk start. Raises UnreadableError if it is no JSON.
+    """
+
+    __slots__ = ("_head", "_text", "_whole")
+
+    def __init__(self, head: Mapping[str, Any], text: str) -> None:
+        self._head = head
+        self._text = text
+        self._whole: Mapping[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- JSON
+        return self._head[name] if name in self._head else self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def _read(self) -> Mapping[str, Any]:
+        if self._whole is None:
+            try:
+                self._whole = orjson.loads(self._text)
+            except orjson.JSONDecodeError:
+                raise UnreadableError("what was handed on is no JSON") from None
+        return self._whole
+
+
 @dataclass(frozen=True, slots=True)
 class WireForm:
     """An object as on the wire: absent fields are left out, amounts and times are text."""
@@ -44,6 +75,8 @@ class WireForm:
     """Whether it, or a part of it, may have fields that nobody asked for."""
     content_hash: bytes | None = field(default=None, repr=False, compare=False)
     """Its digest (`schemas.content`), where that is known already."""
+    happened: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    """What must have happened before it was so (`schemas.delta`), where that is known already."""
 
     def id(self, name: str) -> int:
         """The value of a field that holds an id."""
@@ -79,6 +112,10 @@ class PlatformObject(BaseModel):
     opaque: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Fields below that hold lists of objects in the platform's own form, each with the fields of such an
     object that are known."""
+    head: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are enough to store and publish an object of which nothing was known: whoever has read it
+    hands them over beside it (`schemas.read_before`).
+    """
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
     """Fields below that hold objects, which are read like this object."""
     typed: ClassVar[frozenset[str]]

@@ -12,14 +12,27 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
-from schemas import content
-from schemas.platform_object import PlatformObject, WireForm
+from schemas import content, delta
+from schemas.delta import TransitionWord
+from schemas.platform_object import PlatformObject, UnreadContent, WireForm
+from schemas.refund import Refund
+from schemas.refund_transitions import RefundTransition
+from schemas.trade import Trade
+from schemas.transitions import Transition
 
 RULES_BYTES = 8
+
+_BEGINNING: Final = b'{"platform_fields":{'
+"""Of each object as on the wire: the first field of every model."""
+
+_WORDS: Final[Mapping[type[PlatformObject], type[TransitionWord]]] = {
+    Trade: Transition,
+    Refund: RefundTransition,
+}
 
 
 @cache
@@ -38,35 +51,59 @@ class ReadBefore(NamedTuple):
     content_hash: bytes
     may_be_odd: bool
     """See `WireForm`."""
+    head: Mapping[str, Any]
+    """What it has of the fields in `PlatformObject.head`."""
+    happened: tuple[str, ...]
+    """See `WireForm`."""
 
     @classmethod
     def of(cls, form: WireForm) -> Self:
         """Of an object that was read here."""
-        return cls(content.hash_of(form), form.may_be_odd)
+        written = form.content
+        head = {name: written[name] for name in form.model.head if name in written}
+        happened = delta.happened(_WORDS[form.model], None, written)
+        return cls(content.hash_of(form), form.may_be_odd, head, happened)
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, str]) -> Self | None:
-        """What the attributes of an event say; None where it was not read by the rules of this release.
+    def from_headers(cls, headers: Mapping[str, bytes | None]) -> Self | None:
+        """What the headers of an event say; None where it was not read by the rules of this release.
 
         Raises:
             KeyError, ValueError: it was, and they do not say what was found out.
         """
-        if attributes.get("readby") != rules():
+        if headers.get("ce_readby") != rules().encode():
             return None
-        return cls(bytes.fromhex(attributes["contenthash"]), "odd" in attributes)
+        head = orjson.loads(headers["ce_head"] or b"")
+        happened, digest = headers["ce_happened"], headers["ce_contenthash"]
+        if not isinstance(head, dict) or not happened or not digest:
+            raise ValueError("they say that it was read, and not what was found out")
+        return cls(
+            bytes.fromhex(digest.decode()), "ce_odd" in headers, head, tuple(happened.decode().split(","))
+        )
 
     def attributes(self) -> dict[str, str]:
         """The attributes of an event that hands the object on."""
         odd = {"odd": "true"} if self.may_be_odd else {}
-        return {"readby": rules(), "contenthash": self.content_hash.hex()} | odd
+        return {
+            "readby": rules(),
+            "contenthash": self.content_hash.hex(),
+            "head": orjson.dumps(self.head).decode(),
+            "happened": ",".join(self.happened),
+        } | odd
 
     def form(self, model: type[PlatformObject], text: bytes) -> WireForm:
-        """The object that was handed on.
+        """The object that was handed on. Where its head says all that is needed now, it is not read.
 
         Raises:
             ValueError: this is no object as on the wire.
         """
-        written = orjson.loads(text)
-        if not isinstance(written, dict) or not model.always_there <= written.keys() <= model.on_the_wire:
+        whole = text.decode()
+        written: Mapping[str, Any] = UnreadContent(self.head, whole)
+        if self.may_be_odd or not model.head <= self.head.keys():
+            written = orjson.loads(whole)
+            is_whole = isinstance(written, dict) and model.always_there <= written.keys() <= model.on_the_wire
+        else:
+            is_whole = text.startswith(_BEGINNING)
+        if not is_whole:
             raise ValueError(f"no {model.__name__.lower()} as on the wire")
-        return WireForm(model, written, text.decode(), self.may_be_odd, self.content_hash)
+        return WireForm(model, written, whole, self.may_be_odd, self.content_hash, self.happened)

@@ -41,6 +41,7 @@ class Refund(PlatformObject):
     # Fields that we ask for and have no type for (docs/platform/gateway.md 3.10).
     carried: ClassVar = frozenset({"sku", "operation_contraint", "attribute", "shipping_type"})
     not_content: ClassVar = NOT_ITS_OWN
+    head: ClassVar = frozenset({"refund_id", "tid", "oid", "status", "created", "modified", "refund_version"})
     parts: ClassVar = {"refund_remind_timeout": RefundRemindTimeout}
 
     refund_id: PlatformId

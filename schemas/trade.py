@@ -155,6 +155,7 @@ class Trade(PlatformObject):
     # A place that does not come is no other place; where a stored order lacks it, it makes one version.
     left_out: ClassVar = LEFT_OUT | PLACE_FIELDS
     opaque: ClassVar = OPAQUE
+    head: ClassVar = frozenset({"tid", "type", "status", "created", "modified"})
     parts: ClassVar = {"orders": OrderLine}
 
     tid: PlatformId

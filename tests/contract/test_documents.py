@@ -149,7 +149,7 @@ OTHERS = {
         as_of=NOON,
         reason="export 1",
         value=b"{}",
-        read_before=ReadBefore(b"\x01", may_be_odd=True),
+        read_before=ReadBefore(b"\x01", may_be_odd=True, head={}, happened=("created",)),
     ),
     DEAD_LETTER_TYPE: records.dead_letter(
         "deadletter", reason="refused", detail="a text", original=b"", at=NOON, origin="enricher", seller_id=7

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.read_before import ReadBefore
+from schemas.trade import Trade
 from tests.store import writing
 from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lock_is_awaited, version
 from topsync.model.known import Known
@@ -313,6 +315,37 @@ async def test_a_version_that_cannot_be_stored_is_refused_without_its_values(poo
         await write(pool, epoch, good, bad)
     assert "secret" not in str(refused.value)
     assert await orders.TABLE.known(pool, [TID, TID + 1]) == {}
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_version_that_was_handed_on_and_is_no_json_is_refused(
+    pool: Pool, epoch: int, *, is_stored: bool
+) -> None:
+    if is_stored:
+        await write(pool, epoch, version(TID, 1, 5))
+    known = ReadBefore.of(version(TID, 2, 6, type="fixed").trade)
+    broken = known.form(Trade, b'{"platform_fields":{]')
+    with pytest.raises(UnstorableError):
+        await write(pool, epoch, OrderVersion(SELLER, broken, at(6), "bootstrap"), version(TID + 1, 1, 5))
+    assert (await orders.TABLE.known(pool, [TID, TID + 1])).keys() == ({TID} if is_stored else set())
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_version_that_was_handed_on_brings_what_one_that_was_read_here_brings(
+    pool: Pool, epoch: int, *, is_stored: bool
+) -> None:
+    if is_stored:
+        await write(pool, epoch, version(TID, 1, 5, type="fixed"))
+        await publish(pool, TID)
+    read = version(TID, 2, 6, type="fixed", status="TRADE_FINISHED", source="bootstrap")
+    handed_on = ReadBefore.of(read.trade).form(Trade, read.wire.encode())
+    await write(pool, epoch, OrderVersion(SELLER, handed_on, at(6), "bootstrap"))
+    words = ["shipped", "finished"] if is_stored else ["created", "paid", "shipped", "finished"]
+    changed = ["status"] if is_stored else []
+    assert await step_of(pool) == (words, STATUS if is_stored else None, changed, "bootstrap")
+    stored = await row(pool)
+    assert stored["status"] == "TRADE_FINISHED"
+    assert orjson.loads(stored["trade"]) == read.content
 
 
 async def test_states_are_streamed_per_seller(pool: Pool, epoch: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import platform
 import signal
 import sys
@@ -14,14 +13,12 @@ import uvloop
 
 from topsync.base import identity, metrics, settings, telemetry, terminal, tracing
 from topsync.base.errors import OperatorError, first_of
+from topsync.base.garbage import calm_collector
 from topsync.base.settings import SettingsError, TelemetrySettings
 
 T = TypeVar("T")
 
 log = telemetry.get_logger(__name__)
-
-COLLECT_AFTER = (20_000, 20, 20)
-"""Objects made until the young are searched, and searches of each generation until one of the next."""
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -81,16 +78,6 @@ def run_command(body: Coroutine[Any, Any, T]) -> T:
     """Run a command that reads as many objects as a service does, in the way that services run."""
     calm_collector()
     return uvloop.run(body)
-
-
-def calm_collector() -> None:
-    """Let the collector of reference cycles look less often.
-
-    A service that holds thousands of messages makes few cycles, but with the default thresholds the collector
-    searches all the time: it took 15 % of the push process's time.
-    """
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> int:

@@ -74,6 +74,11 @@ class OrderVersion(versions.Version):
         return self.trade.content
 
     @property
+    def happened(self) -> tuple[str, ...] | None:
+        """See `WireForm`."""
+        return self.trade.happened
+
+    @property
     def wire(self) -> str:
         """The JSON of topic and table."""
         return self.trade.text

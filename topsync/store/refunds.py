@@ -83,6 +83,11 @@ class RefundVersion(versions.Version):
         return self.refund.content
 
     @property
+    def happened(self) -> tuple[str, ...] | None:
+        """See `WireForm`."""
+        return self.refund.happened
+
+    @property
     def wire(self) -> str:
         """The JSON of topic and table."""
         return self.refund.text

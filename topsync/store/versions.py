@@ -18,10 +18,10 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 import asyncpg
 import orjson
 
-from schemas import content
+from schemas import content, delta
 from schemas.change import Source
 from schemas.delta import Delta, TransitionWord, join
-from schemas.platform_object import PlatformObject, WireForm
+from schemas.platform_object import PlatformObject, UnreadableError, WireForm
 from topsync.model.copy_state import CopyState
 from topsync.model.kind import Kind
 from topsync.model.known import Known
@@ -104,6 +104,11 @@ class Version(ABC):
     @abstractmethod
     def content(self) -> Mapping[str, Any]:
         """What topic and table have of it: JSON, read."""
+
+    @property
+    @abstractmethod
+    def happened(self) -> tuple[str, ...] | None:
+        """See `WireForm`."""
 
     @cached_property
     @abstractmethod
@@ -273,8 +278,11 @@ class VersionTable(ABC, Generic[V, T]):
             with _refusals():
                 before = await self._before(connection, versions)
             # Outside: a defect of our own code is no reason to set good orders aside.
-            hashes = {version.key: self._hash(before, version) for version in versions}
-            brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+            try:
+                hashes = {version.key: self._hash(before, version) for version in versions}
+                brought = {each.key: self._brought(before.get(each.key), each) for each in versions}
+            except UnreadableError as error:
+                raise UnstorableError(str(error)) from None
             with _refusals():
                 owned, *rows = await self._upsert(connection, parts, hashes, brought)
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
@@ -330,6 +338,8 @@ class VersionTable(ABC, Generic[V, T]):
     def _brought(self, before: asyncpg.Record | None, version: V) -> Delta[T]:
         """What a version brings beside what subscribers have seen."""
         source = Source(version.source)
+        if before is None and version.happened is not None:
+            return delta.first(self.words, version.happened, source)
         if before is None:
             return self._step(None, version.content, source)
         step = self._step(orjson.loads(before["value"]), version.content, source)

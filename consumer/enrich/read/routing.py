@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import orjson
@@ -16,7 +17,7 @@ from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.kinds.catalogue import KINDS
 from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch
-from schemas import cloud_events, validation
+from schemas import validation
 from schemas.change import Change, Source
 from schemas.read_before import ReadBefore
 from schemas.types import parse_id, parse_instant
@@ -35,6 +36,9 @@ InRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 _CHANGES_READ: Final = {source: metrics.CHANGES_READ.labels(source.value) for source in Source}
 """Looked up once: each hint is counted."""
+
+KEPT_EXPORTS: Final = 1000
+"""Exports whose snapshots are read at the same time, and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,12 @@ class Router:
                 routed.hints.append(ReadHint(record, change))
         return routed
 
-    def take_snapshots(self, snapshots: Iterable[InRecord]) -> None:
+    def take_snapshots(self, snapshots: Sequence[InRecord]) -> None:
         """Take the orders in snapshots, and their parts, into the batch."""
+        latest_now = self.clock.latest_now()
+        metrics.SNAPSHOTS_READ.inc(len(snapshots))
         for record in snapshots:
-            self._take_snapshot(record)
+            self._take_snapshot(record, latest_now)
 
     def _take_erasure(self, record: InRecord) -> None:
         try:
@@ -120,8 +126,7 @@ class Router:
             return None
         return decisions.believable(change, latest_now=self.clock.latest_now())
 
-    def _take_snapshot(self, record: InRecord) -> None:
-        metrics.SNAPSHOTS_READ.inc()
+    def _take_snapshot(self, record: InRecord, latest_now: datetime) -> None:
         try:
             origin = _Origin.of(record)
         except (KeyError, ValueError) as error:
@@ -142,7 +147,7 @@ class Router:
             return
         if not self._is_in_its_partition(record, version.tid):
             return
-        if self.clock.is_ahead(version.modified):
+        if version.modified > latest_now:
             part = OrderPart(version.kind, version.key) if origin.kind is not None else None
             self._postpone(version.tid, origin, MODIFIED_AHEAD, part)
             return
@@ -240,26 +245,37 @@ class _Origin(NamedTuple):
     trace: str | None
     kind: str | None
     """The word of its kind; None for an order."""
-    subject: str
+    subject: bytes | None
     read_before: ReadBefore | None
     """None: it is to be read here."""
 
     @property
     def part(self) -> OrderPart | None:
         """The part that it holds; None for an order, and where the headers do not say which part."""
-        kind, id_ = Kind.known(self.kind or ""), records.id_of(self.subject.encode())
+        kind, id_ = Kind.known(self.kind or ""), records.id_of(self.subject)
         return None if kind is None or kind.leads or id_ is None else OrderPart(kind, id_)
 
     @classmethod
     def of(cls, record: InRecord) -> Self:
         """Raises KeyError or ValueError where the headers do not say whose it is, or when it was taken."""
-        attributes = cloud_events.attributes(record.headers)
+        headers = dict(record.headers)
         return cls(
-            parse_id(attributes["sellerid"]),
-            parse_instant(attributes["time"]),
-            Source(attributes.get("foundby", Source.BOOTSTRAP)).value,
-            attributes.get("traceparent"),
-            attributes.get("kind"),
-            attributes.get("subject", ""),
-            ReadBefore.from_attributes(attributes),
+            *_of_export(headers["ce_sellerid"], headers["ce_time"], headers.get("ce_foundby")),
+            _text(headers.get("ce_traceparent")),
+            _text(headers.get("ce_kind")),
+            headers.get("ce_subject"),
+            ReadBefore.from_headers(headers),
         )
+
+
+@lru_cache(KEPT_EXPORTS)
+def _of_export(
+    seller_id: bytes | None, as_of: bytes | None, found_by: bytes | None
+) -> tuple[int, datetime, str]:
+    """What all snapshots of an export have in common."""
+    source = Source.BOOTSTRAP if found_by is None else Source(found_by.decode("utf-8", "replace"))
+    return parse_id(_text(seller_id)), parse_instant(_text(as_of)), source.value
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from typing import Final
 import typer
 
 from topsync.base.errors import OperatorError, first_of
+from topsync.base.garbage import calm_collector
 from topsync.operate.cli import (
     bootstraps,
     certificates,
@@ -56,6 +57,7 @@ app.add_typer(reports.app, name="report", rich_help_panel=OPERATIONS)
 
 def main() -> None:
     """Entry point; a failure that an operator can repair is printed as one line, without a traceback."""
+    calm_collector()
     from topsync.base import telemetry, terminal
     from topsync.base.service import EXIT_FAILED, EXIT_SETTINGS
     from topsync.base.settings import SettingsError, TelemetrySettings

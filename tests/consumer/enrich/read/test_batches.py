@@ -606,7 +606,7 @@ async def test_an_order_whose_snapshot_cannot_be_read_is_asked_for_by_its_id(
 async def test_an_order_is_asked_for_by_its_id_where_a_snapshot_says_wrongly_that_it_was_read(
     shop: Shop,
 ) -> None:
-    known = ReadBefore(b"\x01", may_be_odd=False)
+    known = ReadBefore.of(Trade.read(platform_trade(TID)))
     batch = await shop.read(shop.snapshot(trade=b"{}", read_before=known))
     (wanted,) = batch.postponed
     assert (wanted.tid, wanted.reason) == (TID, UNREADABLE_SNAPSHOT)
