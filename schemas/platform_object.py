@@ -34,12 +34,13 @@ class UnreadableError(ValueError):
 class UnreadContent(Mapping[str, Any]):
     """The JSON of an object of which some fields were handed over: it is read when others are asked for.
 
-    That is so of hardly any order of a bulk start. Raises UnreadableError if it is no JSON.
+    That is so of hardly any order of a bulk start. Raises UnreadableError if it is no object as on the wire.
     """
 
-    __slots__ = ("_head", "_text", "_whole")
+    __slots__ = ("_head", "_model", "_text", "_whole")
 
-    def __init__(self, head: Mapping[str, Any], text: str) -> None:
+    def __init__(self, model: type[PlatformObject], head: Mapping[str, Any], text: str) -> None:
+        self._model = model
         self._head = head
         self._text = text
         self._whole: Mapping[str, Any] | None = None
@@ -56,9 +57,9 @@ class UnreadContent(Mapping[str, Any]):
     def _read(self) -> Mapping[str, Any]:
         if self._whole is None:
             try:
-                self._whole = orjson.loads(self._text)
-            except orjson.JSONDecodeError:
-                raise UnreadableError("what was handed on is no JSON") from None
+                self._whole = self._model.content_of(self._text)
+            except ValueError:
+                raise UnreadableError("what was handed on is no object as on the wire") from None
         return self._whole
 
 
@@ -192,6 +193,18 @@ class PlatformObject(BaseModel):
     @classmethod
     def _unreadable(cls, problem: str, *, is_incomplete: bool = False) -> UnreadableError:
         return cls.unreadable(f"unreadable {cls.__name__.lower()}: {problem}", is_incomplete=is_incomplete)
+
+    @classmethod
+    def content_of(cls, text: str) -> Mapping[str, Any]:
+        """The JSON of an object as on the wire, read.
+
+        Raises:
+            ValueError: it is none.
+        """
+        written = orjson.loads(text)
+        if not isinstance(written, dict) or not cls.always_there <= written.keys() <= cls.on_the_wire:
+            raise ValueError(f"no {cls.__name__.lower()} as on the wire")
+        return written
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:

@@ -97,13 +97,12 @@ class ReadBefore(NamedTuple):
         Raises:
             ValueError: this is no object as on the wire.
         """
-        whole = text.decode()
-        written: Mapping[str, Any] = UnreadContent(self.head, whole)
+        whole, words = text.decode(), _WORDS[model]
         if self.may_be_odd or not model.head <= self.head.keys():
-            written = orjson.loads(whole)
-            is_whole = isinstance(written, dict) and model.always_there <= written.keys() <= model.on_the_wire
+            written = model.content_of(whole)
+        elif text.startswith(_BEGINNING):
+            written = UnreadContent(model, self.head, whole)
         else:
-            is_whole = text.startswith(_BEGINNING)
-        if not is_whole:
             raise ValueError(f"no {model.__name__.lower()} as on the wire")
-        return WireForm(model, written, whole, self.may_be_odd, self.content_hash, self.happened)
+        happened = tuple(map(words, self.happened))
+        return WireForm(model, written, whole, self.may_be_odd, self.content_hash, happened)

@@ -97,11 +97,18 @@ def test_what_has_to_be_read_again_and_is_no_object_on_the_wire_is_refused(text:
             each.form(Trade, text)
 
 
-def test_what_was_handed_on_and_is_no_json_is_unreadable_when_it_is_read() -> None:
-    broken = of_an_order().form(Trade, b'{"platform_fields":{]')
+@pytest.mark.parametrize("text", [b'{"platform_fields":{]', b'{"platform_fields":{}}'])
+def test_what_was_handed_on_and_is_no_order_is_unreadable_when_it_is_read(text: bytes) -> None:
+    broken = of_an_order().form(Trade, text)
     assert broken.content["tid"] == str(TRADES[0]["tid"])
-    with pytest.raises(UnreadableError, match="no JSON"):
+    with pytest.raises(UnreadableError, match="as on the wire"):
         broken.content["orders"]
+
+
+def test_words_that_nobody_knows_are_refused() -> None:
+    read = Trade.read(TRADES[0])
+    with pytest.raises(ValueError, match="exploded"):
+        of_an_order()._replace(happened=("created", "exploded")).form(Trade, read.text.encode())
 
 
 @pytest.mark.parametrize("missing", ["contenthash", "head", "happened"])

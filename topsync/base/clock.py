@@ -139,17 +139,12 @@ class ServerClock:
         return datetime.fromtimestamp(low + self._monotonic(), UTC)
 
     def latest_now(self) -> datetime:
-        """The upper bound of the platform's time now: never late. For 'is it surely past?' use `now`."""
+        """The upper bound of the platform's time now, whichever doubt is right: never late.
+
+        What is later lies in the future. For 'is it surely past?' use `now`.
+        """
         _, high = self._bounds()
         return datetime.fromtimestamp(high + self._monotonic(), UTC)
-
-    def is_ahead(self, happened_at: datetime) -> bool:
-        """Whether the platform's time of an event lies in the future, whichever doubt is right.
-
-        Raises:
-            ClockNotSetError: nothing has been observed yet.
-        """
-        return happened_at > self.latest_now()
 
     def estimate(self) -> datetime:
         """The middle of the newest bounds: for measuring and signing, never for deciding."""

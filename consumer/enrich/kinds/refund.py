@@ -7,13 +7,14 @@ state: then its message was lost.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from consumer.enrich.kinds.kind import EnrichedKind, KindPoints, ShownInOrders
 from schemas import events
 from schemas.change import Source
-from schemas.platform_object import WireForm
+from schemas.platform_object import UnreadableError, WireForm
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from topsync.model.kind import Kind
@@ -83,15 +84,14 @@ async def _ahead_of_orders(
     show the order.
     """
     tids = {version.tid for version in versions}
-    lines = lines_of(fetched[tid] for tid in tids & fetched.keys())
+    lines: list[RefundLine] = []
+    for tid in tids & fetched.keys():
+        # What was handed on, and turns out to be no order, is refused by the table: it stops no refund.
+        with suppress(UnreadableError):
+            lines += _lines_of(fetched[tid])
     if others := tids - fetched.keys():
         lines += await orders.refund_lines(pool, others)
     return list(ahead_of_order(versions, lines))
-
-
-def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
-    """What fetched orders show of refunds, in the form in which the store shows it of stored orders."""
-    return [line for version in versions for line in _lines_of(version)]
 
 
 def _lines_of(version: OrderVersion) -> Iterator[RefundLine]:

@@ -18,6 +18,7 @@ from consumer.enrich.read.bringing import POSTPONED_FOR
 from consumer.enrich.read.routing import InRecord
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
+from schemas.read_before import ReadBefore
 from schemas.refund_transitions import RefundTransition
 from schemas.trade import Trade
 from tests.consumer.enrich.read.test_batches import PARTITIONS, TID, Shop, shop
@@ -400,6 +401,14 @@ async def test_a_refund_of_an_export_that_is_modified_ahead_of_time_is_asked_for
     (later,) = batch.postponed
     assert (later.parts, later.reason) == ((OrderPart(Kind.REFUND, REFUND),), MODIFIED_AHEAD)
     assert batch.of(Kind.REFUND).versions == {}
+
+
+async def test_a_refund_is_read_beside_an_order_that_says_wrongly_that_it_was_read(shop: Shop) -> None:
+    known = ReadBefore.of(Trade.read(platform_trade(TID, type="fixed")))
+    forged = shop.snapshot(trade=b'{"platform_fields":{]', read_before=known)
+    batch = await shop.read(forged, refund_snapshot(shop, platform_refund(REFUND, TID, 9)))
+    assert batch.of(Kind.REFUND).versions.keys() == {REFUND}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the table refuses it"
 
 
 async def test_a_snapshot_of_a_kind_that_only_a_newer_release_knows_leads_to_its_order(shop: Shop) -> None:
