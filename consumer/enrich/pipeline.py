@@ -7,7 +7,7 @@ transaction; offsets go along when everything up to them is published. *Noting* 
 several transactions have published. What comes after a pause passes every step at once.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
-not stored (`Turns`), and a batch is not stored while any of its orders is being published and noted.
+not stored (`Turns`), and a batch is not stored while an order that it writes is being published and noted.
 """
 
 from __future__ import annotations
