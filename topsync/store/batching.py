@@ -14,9 +14,8 @@ class Batcher(Generic[Item, Outcome]):
     """Makes a single call for all callers who come while the call before is under way.
 
     It is meant for statements: another statement costs client and server many times as much as another row in
-    a statement. Whoever comes first is answered first. Who finds nobody calling makes the call, for itself
-    alone; those who come meanwhile are answered by a task. A cancelled caller stops waiting, and is left out
-    of a call that has not begun.
+    a statement. Whoever comes first is answered first, and at once if nobody else is waiting. A cancelled
+    caller stops waiting, and is left out of a call that has not begun.
     """
 
     def __init__(
@@ -34,35 +33,22 @@ class Batcher(Generic[Item, Outcome]):
         self._weigh = weigh
         self._at_most = at_most
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        self._is_calling = False
         self._calling: asyncio.Task[None] | None = None
-        """Held, so that it cannot be collected while it is under way."""
 
     async def __call__(self, item: Item) -> Outcome:
         """The outcome of an item. Raises the exception that is its outcome, or that the call raised."""
-        if self._is_calling:
-            waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting.append((item, waiting))
-            return await waiting
-        self._is_calling = True
-        try:
-            # Mostly nobody comes meanwhile, and a task would cost a good part of a small statement.
-            (outcome,) = await self._call([item])
-        finally:
-            if self._waiting:
-                self._calling = asyncio.create_task(self._call_all())
-            else:
-                self._is_calling = False
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, outcome))
+        if self._calling is None:
+            self._calling = asyncio.create_task(self._call_all())
+        return await outcome
 
     async def _call_all(self) -> None:
         try:
             while taken := self._take():
                 await self._call_for(taken)
         finally:
-            self._is_calling = False
+            self._calling = None
             # The process ends: nobody will answer these.
             for _, outcome in self._waiting:
                 outcome.cancel()
