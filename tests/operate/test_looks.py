@@ -232,7 +232,7 @@ async def test_lateness_shows_each_hour_and_what_was_later_than_is_waited_for(
     await lateness_command.show(hours=24, as_json=False)
     assert "No list has shown a change in the last 24 h." in capsys.readouterr().out
     measured = Measured()
-    changed_at = NOW - 3 * HOUR
+    changed_at = datetime.now(UTC) - 3 * HOUR
     for _ in range(1200):
         measured.count_shown(changed_at, timedelta(seconds=20))
     for lacked_after in (40, 2000):
