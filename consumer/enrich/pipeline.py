@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -33,6 +34,7 @@ from consumer.enrich.write.published import Published
 from consumer.enrich.write.writer import PartitionWriter, Tools
 from topsync.base import failpoints, metrics, waits
 from topsync.model.kind import Kind
+from topsync.store.database import OUTAGE_ERRORS
 from topsync.stream.ownership import PartitionReader
 from topsync.stream.producer import Offsets
 from topsync.stream.records import tid_of_key
@@ -54,6 +56,9 @@ it takes."""
 NOTE_WITHIN_SECONDS: Final = 0.5
 """How long what is published waits to be noted together with what is published after it, unless somebody
 waits. A crash repeats what is not noted."""
+
+END_SECONDS: Final = 1.0
+"""How long the end of an ownership waits at most until what is published is noted."""
 
 MANY: Final = 50
 """So many changes are stored, and so many versions noted, without waiting for more."""
@@ -120,6 +125,8 @@ class Pipeline:
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
         """What is to be noted, and the orders that it is about."""
+        self._being_noted = Published()
+        """What has been taken out of it."""
         self._unnoted: set[int] = set()
         """Orders that are stored, and not yet noted as published: those of both queues."""
         self._note_now = asyncio.Event()
@@ -143,6 +150,9 @@ class Pipeline:
                 tasks.create_task(self._note_all())
                 if self._republishing is not None:
                     tasks.create_task(self._republishing.run(self._publish_again))
+        except asyncio.CancelledError:
+            await self._note_the_rest()
+            raise
         finally:
             self._let_go(self._held_bytes)
 
@@ -318,18 +328,32 @@ class Pipeline:
     async def _note_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            published, tids = await self._published.get()
+            self._being_noted, tids = await self._published.get()
             # All partitions at the same moments: their statements become one.
             latest = NOTE_WITHIN_SECONDS * (loop.time() // NOTE_WITHIN_SECONDS + 1)
             await waits.until_set(self._note_now, latest=latest)
             self._note_now.clear()
             while not self._published.empty():
                 later, others = self._published.get_nowait()
-                published.join(later)
+                self._being_noted.join(later)
                 tids |= others
-            await self._writer.note(published)
+            await self._writer.note(self._being_noted)
+            self._being_noted = Published()
             self._unnoted -= tids
             self._has_noted.set()
+
+    async def _note_the_rest(self) -> None:
+        """Note in an orderly end what is published and still waits for that: the next owner would publish it
+        once more. A database that does not answer holds up nobody.
+        """
+        rest = self._being_noted
+        while not self._published.empty():
+            rest.join(self._published.get_nowait()[0])
+        if rest.is_empty:
+            return
+        with suppress(TimeoutError, *OUTAGE_ERRORS):
+            async with asyncio.timeout(END_SECONDS):
+                await self._writer.note(rest)
 
     def _pop_done(self) -> Offsets:
         done = {tp: in_flight.pop_done() for tp, in_flight in self._in_flight.items()}

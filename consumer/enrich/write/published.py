@@ -32,6 +32,11 @@ class Published:
         """How many versions."""
         return sum(map(len, self.versions.values()))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to note."""
+        return not (self.count or self.tombstones or self.letters)
+
     def join(self, later: Published) -> None:
         """Take in what was published after this."""
         for kind, versions in later.versions.items():

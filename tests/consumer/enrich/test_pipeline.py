@@ -317,6 +317,34 @@ async def test_what_comes_during_a_transaction_is_stored_together_and_noted_with
     await asyncio.wait({running})
 
 
+async def test_what_is_published_is_noted_before_an_orderly_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "NOTE_WITHIN_SECONDS", 1000.0)
+    stages = Stages(seed=1)
+    tools = writer = cast("Any", stages)
+    published, noted = asyncio.Event(), list[object]()
+
+    async def publish(*_: object) -> Published:
+        published.set()
+        return Published(versions=defaultdict(list, {Kind.REFUND: cast("Any", ["a version"])}))
+
+    async def note(of: Published) -> None:
+        await stages.take_time()
+        noted.extend(of.versions[Kind.REFUND])
+
+    writer.publish, writer.note = publish, note
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await published.wait()
+        while not line._being_noted.count:
+            await stages.take_time()
+        assert not noted
+        running.cancel()
+        await asyncio.wait({running})
+    assert running.cancelled()
+    assert noted
+
+
 async def test_snapshots_wait_until_they_are_a_full_batch_or_somebody_waits_for_one_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
